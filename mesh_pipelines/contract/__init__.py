@@ -1,0 +1,1 @@
+"""What a contract means, as pure values: ODCS document to DataProduct, types, evolution, policies."""

@@ -1,0 +1,244 @@
+"""A data product as its contract declares it: frozen values, and nothing that reaches outside them.
+
+The ODCS document is read into these by ``contract.load``; everything the contract compiles to (topic settings, Avro
+and table schemas, rules, checks, catalog) is computed from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+
+class Alignment(StrEnum):
+    """What a product is aligned with: its source system, an aggregate of products, or a consumer's need."""
+
+    SOURCE = "source-aligned"
+    AGGREGATE = "aggregate-aligned"
+    CONSUMER = "consumer-aligned"
+
+
+class EventType(StrEnum):
+    """What an event says: the whole state of an entity, a fact measured, a change, or that something happened."""
+
+    STATE = "state"
+    MEASUREMENT = "measurement"
+    DELTA = "delta"
+    NOTIFICATION = "notification"
+
+    @property
+    def folds_by_key(self) -> bool:
+        """Whether the latest event of a key replaces the earlier ones (else every event is a row)."""
+        return self is EventType.STATE
+
+
+class WireFormat(StrEnum):
+    """How values are encoded on the topic: Avro in Confluent framing, or plain JSON objects."""
+
+    AVRO = "avro"
+    JSON = "json"
+
+
+class Compatibility(StrEnum):
+    """The registry's compatibility modes (Confluent API)."""
+
+    NONE = "NONE"
+    BACKWARD = "BACKWARD"
+    BACKWARD_TRANSITIVE = "BACKWARD_TRANSITIVE"
+    FORWARD = "FORWARD"
+    FORWARD_TRANSITIVE = "FORWARD_TRANSITIVE"
+    FULL = "FULL"
+    FULL_TRANSITIVE = "FULL_TRANSITIVE"
+
+
+class Kind(StrEnum):
+    """The types a field can have; each has one Avro, one Arrow, one Iceberg and one DuckDB counterpart."""
+
+    BOOLEAN = "boolean"
+    INT = "int"
+    LONG = "long"
+    FLOAT = "float"
+    DOUBLE = "double"
+    DECIMAL = "decimal"
+    STRING = "string"
+    BYTES = "bytes"
+    UUID = "uuid"
+    DATE = "date"
+    TIME = "time"
+    TIMESTAMP = "timestamp"
+    TIMESTAMP_LOCAL = "timestamp-local"
+    LIST = "list"
+    MAP = "map"
+    STRUCT = "struct"
+
+
+@dataclass(frozen=True)
+class FieldType:
+    """A field's type. ``precision``/``scale`` for decimals, ``items`` for lists and map values, ``fields`` for structs.
+
+    Times are microseconds; ``timestamp`` is an instant in UTC, ``timestamp-local`` has no zone. Map keys are strings.
+    """
+
+    kind: Kind
+    precision: int = 0
+    scale: int = 0
+    items: FieldType | None = None
+    fields: tuple[Field, ...] = ()
+
+
+@dataclass(frozen=True)
+class Field:
+    """One column. ``default`` (JSON value) fills it for events written before it existed; None means null.
+
+    ``key_position`` counts from 1 for members of the primary key and is 0 elsewhere. ``aliases`` are former names.
+    """
+
+    name: str
+    type: FieldType
+    required: bool = False
+    key_position: int = 0
+    unique: bool = False
+    description: str = ""
+    aliases: tuple[str, ...] = ()
+    default: Any = None
+    has_default: bool = False
+    classification: str = "public"
+    tags: tuple[str, ...] = ()
+
+
+class RuleKind(StrEnum):
+    """How a rule is computed.
+
+    ROW: a predicate over one row, true where the row breaks the rule. UNIQUE: rows sharing values of ``fields``.
+    ROW_COUNT: the number of rows. SQL: a query giving one number or boolean. EXPECTATION: a Great Expectations
+    expectation. TEXT: documentation only.
+    """
+
+    ROW = "row"
+    UNIQUE = "unique"
+    ROW_COUNT = "row-count"
+    SQL = "sql"
+    EXPECTATION = "expectation"
+    TEXT = "text"
+
+
+class OnFailure(StrEnum):
+    """What a broken rule does: block the publish, only warn, or divert the offending events to quarantine at landing."""
+
+    BLOCK = "block"
+    WARN = "warn"
+    DIVERT = "divert"
+
+
+class Operator(StrEnum):
+    """The standard's comparison operators; between is inclusive at both ends."""
+
+    MUST_BE = "mustBe"
+    MUST_NOT_BE = "mustNotBe"
+    GREATER = "mustBeGreaterThan"
+    GREATER_OR_EQUAL = "mustBeGreaterOrEqualTo"
+    LESS = "mustBeLessThan"
+    LESS_OR_EQUAL = "mustBeLessOrEqualTo"
+    BETWEEN = "mustBeBetween"
+    NOT_BETWEEN = "mustNotBeBetween"
+
+
+class Unit(StrEnum):
+    """What a measured count is expressed in; a percentage of no rows is 0."""
+
+    ROWS = "rows"
+    PERCENT = "percent"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One promise about the data, engine-neutral.
+
+    ``id`` is unique in the product and stable under reordering. ``check`` names what is checked (``nullValues``,
+    ``pattern``, ``minimum``, ``duplicateValues``, ``rowCount``, ``sql``, an expectation's name, ...) and ``arguments``
+    holds its parameters as in the contract. ``threshold`` is a number, or a pair for the between operators.
+    """
+
+    id: str
+    kind: RuleKind
+    check: str
+    fields: tuple[str, ...]
+    arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    operator: Operator = Operator.MUST_BE
+    threshold: float | tuple[float, float] | bool = 0
+    unit: Unit = Unit.ROWS
+    on_failure: OnFailure = OnFailure.BLOCK
+    dimension: str = ""
+    description: str = ""
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class TopicSettings:
+    """The stream: topic name, partitions, Kafka topic config, wire format and registry compatibility."""
+
+    name: str
+    partitions: int = 1
+    cleanup_policy: str = "delete"
+    retention_ms: int = -1
+    wire_format: WireFormat = WireFormat.AVRO
+    compatibility: Compatibility = Compatibility.BACKWARD
+    config: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True)
+class ServiceLevel:
+    """One SLA property of the contract: e.g. ``freshness`` of 60 with unit ``min`` on a field."""
+
+    property: str
+    value: float | str
+    unit: str = ""
+    element: str = ""
+
+
+@dataclass(frozen=True)
+class DataProduct:
+    """A data product: data, contract, code and ports, owned by one domain.
+
+    ``contract_hash`` is the SHA-256 of the canonical contract with ``transform.sql`` and ``schema.avsc``: any change of
+    what is promised changes it. ``stream`` is None for derived products (``inputs`` and ``transform`` set).
+    ``avro_schema`` is the JSON text of the value schema: compiled from the fields, or ``schema.avsc`` as it stands.
+    """
+
+    domain: str
+    name: str
+    contract_version: str
+    contract_hash: str
+    status: str
+    alignment: Alignment
+    event_type: EventType
+    description: str
+    owner: str
+    team: tuple[str, ...]
+    tags: tuple[str, ...]
+    fields: tuple[Field, ...]
+    rules: tuple[Rule, ...]
+    service_levels: tuple[ServiceLevel, ...]
+    folder: Path
+    stream: TopicSettings | None = None
+    avro_schema: str = ""
+    inputs: tuple[str, ...] = ()
+    transform: str = ""
+
+    @property
+    def fqn(self) -> str:
+        """``domain.name``: how SQL, the CLI and other contracts name the product."""
+        return f"{self.domain}.{self.name}"
+
+    @property
+    def is_derived(self) -> bool:
+        """Whether the product is computed from other products."""
+        return self.stream is None
+
+    @property
+    def key(self) -> tuple[Field, ...]:
+        """The primary key's fields in key order."""
+        return tuple(sorted((f for f in self.fields if f.key_position), key=lambda f: f.key_position))

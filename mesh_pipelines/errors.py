@@ -1,0 +1,235 @@
+"""Every error the mesh raises on purpose, as one tree.
+
+    MeshError
+    ├── UsageError            exit 2   the command or call itself is wrong
+    │   ├── UnknownProduct
+    │   ├── UnknownVersion
+    │   ├── NothingPublished
+    │   ├── QueryInvalid
+    │   └── SettingInvalid
+    ├── Violation             exit 1   a promise does not hold
+    │   ├── ContractInvalid
+    │   ├── ApplyRefused
+    │   ├── AuditBlocked
+    │   ├── Unaudited
+    │   └── TransformInvalid
+    ├── StreamDiscontinuity   exit 1   the stream is not the one the log was read from
+    │   ├── TopicRecreated
+    │   ├── OffsetsTrimmed
+    │   └── ClusterChanged
+    └── EnvironmentFault      exit 3   something outside the product is not as needed
+        ├── BrokerUnreachable     transient
+        ├── RegistryUnreachable   transient
+        ├── ConcurrentWriter      transient
+        ├── TopicMissing
+        ├── TableMissing
+        ├── PortTaken
+        ├── ServiceFailed
+        └── DownloadFailed
+
+Whether an error may pass by itself (``transient``) is part of its type and decides whether anything retries.
+A message names what is wrong and where; ``next_step`` is the command or the edit that goes on from there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+
+class MeshError(Exception):
+    """Base of all intended errors: a stable ``code``, an ``exit_code``, and the ``next_step`` to take."""
+
+    code: ClassVar[str] = "M000"
+    exit_code: ClassVar[int] = 1
+    transient: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, next_step: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  next: {self.next_step}" if self.next_step else self.message
+
+
+class UsageError(MeshError):
+    """The command or call itself is wrong."""
+
+    code = "M200"
+    exit_code = 2
+
+
+class UnknownProduct(UsageError):
+    """No contract declares the product that was named."""
+
+    code = "M201"
+
+
+class UnknownVersion(UsageError):
+    """The product has no such version, or none at that time."""
+
+    code = "M202"
+
+
+class NothingPublished(UsageError):
+    """The product exists but no version of it has been published."""
+
+    code = "M203"
+
+
+class QueryInvalid(UsageError):
+    """The SQL of a query does not run."""
+
+    code = "M204"
+
+
+class SettingInvalid(UsageError):
+    """A ``MESH_*`` setting has a value that cannot be used."""
+
+    code = "M205"
+
+
+class Violation(MeshError):
+    """A promise does not hold: a contract, an audit, a safe change."""
+
+    code = "M100"
+
+
+@dataclass(frozen=True, order=True)
+class Fault:
+    """One thing wrong in one file: where it is, what it is, and how to mend it.
+
+    ``line`` counts from 1 and is 0 where the line cannot be known; ``field`` is a dotted path into the file.
+    """
+
+    file: Path
+    line: int
+    field: str
+    problem: str
+    fix: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}" if self.line else str(self.file)
+        field = f" {self.field}:" if self.field else ""
+        return f"{where}:{field} {self.problem} ({self.fix})"
+
+
+class ContractInvalid(Violation):
+    """A contract has faults; all of them are in ``faults``."""
+
+    code = "M101"
+
+    def __init__(self, product: str, faults: tuple[Fault, ...]) -> None:
+        listed = "\n".join(f"  {fault}" for fault in faults)
+        noun = "fault" if len(faults) == 1 else "faults"
+        super().__init__(f"{product}: {len(faults)} {noun} in its contract\n{listed}", next_step="mesh lint")
+        self.product = product
+        self.faults = faults
+
+
+class ApplyRefused(Violation):
+    """Applying the contract would lose data or break readers."""
+
+    code = "M102"
+
+
+class AuditBlocked(Violation):
+    """The candidate broke a blocking rule; the published version stays as it was."""
+
+    code = "M103"
+
+
+class Unaudited(Violation):
+    """Publishing was asked for without a passing verdict for exactly this candidate and contract."""
+
+    code = "M104"
+
+
+class TransformInvalid(Violation):
+    """A derived product's SQL cannot be compiled or run: undeclared input, syntax, wrong columns."""
+
+    code = "M105"
+
+
+class StreamDiscontinuity(MeshError):
+    """The stream is not the one the log was read from; going on would lose or double events."""
+
+    code = "M300"
+
+
+class TopicRecreated(StreamDiscontinuity):
+    """The topic was deleted and created again: same name, another topic id."""
+
+    code = "M301"
+
+
+class OffsetsTrimmed(StreamDiscontinuity):
+    """The broker dropped offsets (retention, delete records) before they were landed."""
+
+    code = "M302"
+
+
+class ClusterChanged(StreamDiscontinuity):
+    """The broker is another cluster than the one the log was read from."""
+
+    code = "M303"
+
+
+class EnvironmentFault(MeshError):
+    """Something outside the product is not as needed: a service, a port, a table."""
+
+    code = "M400"
+    exit_code = 3
+
+
+class BrokerUnreachable(EnvironmentFault):
+    """Kafka did not answer in time."""
+
+    code = "M401"
+    transient = True
+
+
+class RegistryUnreachable(EnvironmentFault):
+    """The schema registry did not answer, or answered with a server error."""
+
+    code = "M402"
+    transient = True
+
+
+class ConcurrentWriter(EnvironmentFault):
+    """Another writer committed to the table first; nothing of this attempt was kept."""
+
+    code = "M403"
+    transient = True
+
+
+class TopicMissing(EnvironmentFault):
+    """The product's topic does not exist on the broker."""
+
+    code = "M404"
+
+
+class TableMissing(EnvironmentFault):
+    """The product's tables do not exist in the catalog."""
+
+    code = "M405"
+
+
+class PortTaken(EnvironmentFault):
+    """A local service's port is in use by another process."""
+
+    code = "M406"
+
+
+class ServiceFailed(EnvironmentFault):
+    """A local service crashed or did not become ready."""
+
+    code = "M407"
+
+
+class DownloadFailed(EnvironmentFault):
+    """A jar could not be fetched, or its checksum is not the locked one."""
+
+    code = "M408"

@@ -1,0 +1,1 @@
+"""Iceberg tables: log, base, versions; the fold, and reading a version."""

@@ -1,0 +1,1 @@
+"""Kafka and a schema registry on this machine, for demos and tests."""

@@ -1,0 +1,1 @@
+"""Dagster definitions built from contracts; the only package that imports dagster."""

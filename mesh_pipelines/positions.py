@@ -1,0 +1,142 @@
+"""Where a table stands in a topic, and what a version of a product is: pure values, shared by streams and lake.
+
+A position is the only truth about how far a topic was read. Consumer groups, cursors and run keys are hints: they live
+apart from the rows and so can disagree with them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+UNKNOWN_EPOCH = -1
+
+
+@dataclass(frozen=True)
+class PartitionOffset:
+    """The next offset to read of one partition, and the leader epoch it was seen under (-1: unknown)."""
+
+    next_offset: int
+    leader_epoch: int = UNKNOWN_EPOCH
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a table has read a topic: ``partition -> next offset``, for one topic id on one cluster.
+
+    ``generation`` counts the incarnations of the topic that one log has read (0 for the first). A later generation
+    follows an operator's explicit choice to go on after the topic was recreated; all rows of earlier generations
+    belong to every position of a later one.
+    """
+
+    cluster_id: str
+    topic: str
+    topic_id: str
+    partitions: Mapping[int, PartitionOffset] = field(default_factory=dict[int, PartitionOffset])
+    generation: int = 0
+
+    def next_offset(self, partition: int) -> int:
+        """The next offset to read of a partition; 0 for one never read."""
+        known = self.partitions.get(partition)
+        return known.next_offset if known else 0
+
+    def advance(self, partitions: Mapping[int, PartitionOffset]) -> Position:
+        """This position moved forward in some partitions.
+
+        Raises:
+            ValueError: a partition would move backwards.
+        """
+        for number, offset in partitions.items():
+            if offset.next_offset < self.next_offset(number):
+                raise ValueError(
+                    f"{self.topic}[{number}] would go back from {self.next_offset(number)} to {offset.next_offset}"
+                )
+        return replace(self, partitions={**self.partitions, **partitions})
+
+    def covers(self, other: Position) -> bool:
+        """Whether every event before ``other`` is also before this position."""
+        if self.generation != other.generation:
+            return self.generation > other.generation
+        return all(
+            self.next_offset(number) >= offset.next_offset for number, offset in other.partitions.items()
+        )
+
+    def lag_to(self, end: Position) -> int:
+        """Offsets between this position and ``end``: an upper bound of the events not yet read (gaps are legal)."""
+        return sum(
+            max(0, offset.next_offset - self.next_offset(number)) for number, offset in end.partitions.items()
+        )
+
+    def to_json(self) -> str:
+        """Compact JSON, keys sorted: equal positions give equal text."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Position:
+        """The position ``to_json`` wrote."""
+        return cls.from_dict(json.loads(text))
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Position:
+        """The position of a decoded JSON object."""
+        partitions = {int(number): PartitionOffset(**offset) for number, offset in raw["partitions"].items()}
+        return cls(raw["cluster_id"], raw["topic"], raw["topic_id"], partitions, raw["generation"])
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of one audit of one candidate: what ``publish`` asks for.
+
+    ``candidate_id`` and ``contract_hash`` say what exactly was audited. Counts are of rules.
+    """
+
+    candidate_id: str
+    contract_hash: str
+    passed: bool
+    rules: int
+    failed: int
+    warned: int
+    errors: int
+    vacuous: int
+    at: str
+    blocking: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Version:
+    """What readers see: state = fold(base snapshot, log rows between the base's position and ``position``).
+
+    A candidate is a version that is not published yet (``published_at`` is None). Times are ISO 8601 in UTC;
+    ``input_versions`` maps the inputs' names to the version numbers read, for derived products, whose ``position``
+    is None.
+    """
+
+    product: str
+    number: int
+    candidate_id: str
+    contract_version: str
+    contract_hash: str
+    created_at: str
+    rows: int
+    quarantined: int = 0
+    position: Position | None = None
+    base_snapshot_id: int | None = None
+    input_versions: Mapping[str, int] = field(default_factory=dict[str, int])
+    verdict: Verdict | None = None
+    published_at: str | None = None
+
+    def to_json(self) -> str:
+        """Compact JSON, keys sorted."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Version:
+        """The version ``to_json`` wrote."""
+        raw = json.loads(text)
+        if raw["position"] is not None:
+            raw["position"] = Position.from_dict(raw["position"])
+        if raw["verdict"] is not None:
+            raw["verdict"] = Verdict(**{**raw["verdict"], "blocking": tuple(raw["verdict"]["blocking"])})
+        return cls(**raw)

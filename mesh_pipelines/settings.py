@@ -1,0 +1,136 @@
+"""Every setting of the platform, read once from ``MESH_*`` variables and handed down as one object.
+
+Nothing else in the package reads the environment. A ``.env`` file is not read: what a process runs with is what its
+environment says.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mesh_pipelines.errors import SettingInvalid
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Settings(BaseSettings):
+    """The platform's settings; each field ``x`` is the variable ``MESH_X``."""
+
+    model_config = SettingsConfigDict(env_prefix="MESH_", frozen=True, extra="ignore")
+
+    home: Path = Field(Path(".mesh"), description="Folder of all local state: services, tables, Dagster.")
+    assets: Path = Field(
+        Path("assets"), description="Folder of the contracts: <domain>/<product>/contract.yaml."
+    )
+
+    bootstrap_servers: str | None = Field(
+        None, description="Kafka's bootstrap servers. Unset: the local broker of `mesh up`."
+    )
+    schema_registry_url: str | None = Field(
+        None, description="Base URL of a registry with the Confluent API. Unset: the local one of `mesh up`."
+    )
+    kafka_config: dict[str, str] = Field(
+        default_factory=dict,
+        description="More client properties as JSON: security.protocol, sasl.mechanisms, sasl.username, ...",
+    )
+    schema_registry_config: dict[str, str] = Field(
+        default_factory=dict,
+        description="More registry client properties as JSON: basic.auth.user.info, ssl.ca.location, ...",
+    )
+    replication_factor: Annotated[int, Field(ge=-1)] = Field(
+        -1, description="Replication factor of topics that apply creates; -1 is the broker's default."
+    )
+    timeout_s: Annotated[float, Field(gt=0)] = Field(
+        10.0, description="Seconds to wait for a broker's or registry's answer."
+    )
+
+    catalog_uri: str | None = Field(
+        None,
+        description="Iceberg catalog: an http(s) REST address or an SQL URI. Unset: SQLite under the home folder.",
+    )
+    catalog_config: dict[str, str] = Field(
+        default_factory=dict, description="More Iceberg catalog properties as JSON."
+    )
+    warehouse: str | None = Field(
+        None, description="Where table files live. Unset: a folder under the home folder."
+    )
+
+    chunk_rows: Annotated[int, Field(ge=1)] = Field(
+        250_000, description="Events landed per commit; bounds the memory of landing whatever the backlog."
+    )
+    fetch_queue_kbytes: Annotated[int, Field(ge=1024)] = Field(
+        65_536, description="KiB of fetched but not yet consumed messages the Kafka client may hold."
+    )
+    memory_limit: str = Field(
+        "600MB", description="DuckDB's memory limit; it spills to the home folder above it."
+    )
+
+    host: str = Field("127.0.0.1", description="Address local services and Dagster listen on.")
+    kafka_port: Port = Field(19092, description="Port of the local broker.")
+    controller_port: Port = Field(19093, description="Port of the local broker's KRaft controller.")
+    registry_port: Port = Field(18081, description="Port of the local schema registry.")
+    dagster_port: Port = Field(3000, description="Port of Dagster's web UI.")
+
+    @field_validator("home", "assets")
+    @classmethod
+    def _absolute(cls, path: Path) -> Path:
+        return path.expanduser().absolute()
+
+    @classmethod
+    def load(cls) -> Settings:
+        """The settings of this process's environment.
+
+        Raises:
+            SettingInvalid: a variable has a value that cannot be used; all such are named.
+        """
+        try:
+            return cls()  # pyright: ignore[reportCallIssue]
+        except ValidationError as error:
+            wrong = [
+                f"MESH_{'_'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
+                for fault in error.errors()
+            ]
+            raise SettingInvalid("; ".join(wrong), next_step="see docs/settings.md") from error
+
+    @property
+    def uses_local_broker(self) -> bool:
+        """Whether the broker is the one `mesh up` starts."""
+        return self.bootstrap_servers is None
+
+    @property
+    def uses_local_registry(self) -> bool:
+        """Whether the schema registry is the one `mesh up` starts."""
+        return self.schema_registry_url is None
+
+    @property
+    def brokers(self) -> str:
+        """The bootstrap servers in use."""
+        return self.bootstrap_servers or f"{self.host}:{self.kafka_port}"
+
+    @property
+    def registry_url(self) -> str:
+        """The registry's base URL in use (Confluent API)."""
+        return self.schema_registry_url or f"http://{self.host}:{self.registry_port}/apis/ccompat/v7"
+
+    @property
+    def warehouse_uri(self) -> str:
+        """Where table files live."""
+        return self.warehouse or (self.home / "warehouse").as_uri()
+
+    @property
+    def catalog(self) -> str:
+        """The Iceberg catalog's URI in use."""
+        return self.catalog_uri or f"sqlite:///{self.home / 'catalog.db'}"
+
+    @property
+    def serving_file(self) -> Path:
+        """The DuckDB file with a view per published product, for BI tools."""
+        return self.home / "serving.duckdb"
+
+    def client_config(self) -> dict[str, str | int]:
+        """The Kafka client properties that every consumer, producer and admin client shares."""
+        return {"bootstrap.servers": self.brokers, **self.kafka_config}

@@ -1,0 +1,1 @@
+"""Kafka: admin, end offsets, bounded drain, decode, encode."""
