@@ -59,15 +59,11 @@ class Position:
         """Whether every event before ``other`` is also before this position."""
         if self.generation != other.generation:
             return self.generation > other.generation
-        return all(
-            self.next_offset(number) >= offset.next_offset for number, offset in other.partitions.items()
-        )
+        return all(self.next_offset(number) >= offset.next_offset for number, offset in other.partitions.items())
 
     def lag_to(self, end: Position) -> int:
         """Offsets between this position and ``end``: an upper bound of the events not yet read (gaps are legal)."""
-        return sum(
-            max(0, offset.next_offset - self.next_offset(number)) for number, offset in end.partitions.items()
-        )
+        return sum(max(0, offset.next_offset - self.next_offset(number)) for number, offset in end.partitions.items())
 
     def to_json(self) -> str:
         """Compact JSON, keys sorted: equal positions give equal text."""

@@ -23,9 +23,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="MESH_", frozen=True, extra="ignore")
 
     home: Path = Field(Path(".mesh"), description="Folder of all local state: services, tables, Dagster.")
-    assets: Path = Field(
-        Path("assets"), description="Folder of the contracts: <domain>/<product>/contract.yaml."
-    )
+    assets: Path = Field(Path("assets"), description="Folder of the contracts: <domain>/<product>/contract.yaml.")
 
     bootstrap_servers: str | None = Field(
         None, description="Kafka's bootstrap servers. Unset: the local broker of `mesh up`."
@@ -52,12 +50,8 @@ class Settings(BaseSettings):
         None,
         description="Iceberg catalog: an http(s) REST address or an SQL URI. Unset: SQLite under the home folder.",
     )
-    catalog_config: dict[str, str] = Field(
-        default_factory=dict, description="More Iceberg catalog properties as JSON."
-    )
-    warehouse: str | None = Field(
-        None, description="Where table files live. Unset: a folder under the home folder."
-    )
+    catalog_config: dict[str, str] = Field(default_factory=dict, description="More Iceberg catalog properties as JSON.")
+    warehouse: str | None = Field(None, description="Where table files live. Unset: a folder under the home folder.")
 
     chunk_rows: Annotated[int, Field(ge=1)] = Field(
         250_000, description="Events landed per commit; bounds the memory of landing whatever the backlog."
@@ -65,9 +59,7 @@ class Settings(BaseSettings):
     fetch_queue_kbytes: Annotated[int, Field(ge=1024)] = Field(
         65_536, description="KiB of fetched but not yet consumed messages the Kafka client may hold."
     )
-    memory_limit: str = Field(
-        "600MB", description="DuckDB's memory limit; it spills to the home folder above it."
-    )
+    memory_limit: str = Field("600MB", description="DuckDB's memory limit; it spills to the home folder above it.")
 
     host: str = Field("127.0.0.1", description="Address local services and Dagster listen on.")
     kafka_port: Port = Field(19092, description="Port of the local broker.")

@@ -12,14 +12,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.load import load_products
+
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import ContractInvalid, UnknownProduct
 from mesh_pipelines.settings import Settings
 
 if TYPE_CHECKING:
-    from pyiceberg.catalog import Catalog
-
     from mesh_pipelines.streams.registry import Registry
+    from pyiceberg.catalog import Catalog
 
 
 @dataclass
@@ -50,9 +50,7 @@ class Platform:
             raise self.broken[fqn]
         near = difflib.get_close_matches(fqn, [*self.products, *self.broken], n=3, cutoff=0.5)
         hint = f"; did you mean {', '.join(near)}?" if near else ""
-        raise UnknownProduct(
-            f"no contract under {self.settings.assets} declares {fqn}{hint}", next_step="mesh status"
-        )
+        raise UnknownProduct(f"no contract under {self.settings.assets} declares {fqn}{hint}", next_step="mesh status")
 
     @cached_property
     def in_order(self) -> tuple[DataProduct, ...]:
