@@ -126,7 +126,7 @@ class RuleKind(StrEnum):
 
 
 class OnFailure(StrEnum):
-    """What a broken rule does: block the publish, only warn, or divert the offending events to quarantine at landing."""
+    """What a broken rule does: block the publish, warn, or divert the events to quarantine at landing."""
 
     BLOCK = "block"
     WARN = "warn"
