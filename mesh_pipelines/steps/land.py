@@ -1,0 +1,210 @@
+"""Kafka to the log: every event of a stream, decoded, with its coordinates, exactly once.
+
+A landing reads from the log's stored position to the end offsets taken when it began, in chunks. Each chunk is one
+commit that carries the rows and the position they bring the log to, so a crash at any point leaves a log that knows
+exactly where it stands. Three threads overlap: one drains the broker, this one decodes, one writes; the queues
+between them hold one item each, so memory depends on the chunk and never on the backlog.
+
+A consumer group was ruled out: its offsets are committed apart from the rows, so the two can disagree.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from queue import Queue
+from threading import Event, Thread
+from typing import TYPE_CHECKING
+
+from mesh_pipelines.contract.log import FATE, Fate
+from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.errors import ClusterChanged, TopicMissing, TopicRecreated, UsageError
+from mesh_pipelines.positions import PartitionOffset, Position
+from mesh_pipelines.steps.platform import Platform
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from mesh_pipelines.streams.drain import RawBatch
+
+Progress = Callable[[int, int], None]
+
+
+class Accept(StrEnum):
+    """The loss an operator accepts to go on after the stream broke off."""
+
+    RECREATED = "recreated"
+    TRIMMED = "trimmed"
+    MOVED = "moved"
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What one landing did: events by fate, commits, where the log stands now, and how far that is from the end."""
+
+    product: str
+    rows: int
+    quarantined: int
+    commits: int
+    position: Position
+    lag: int
+    seconds: float
+
+
+def land(
+    platform: Platform, product: DataProduct, *, accept: str | None = None, on_progress: Progress | None = None
+) -> Landed:
+    """Land everything on the product's topic up to its end as of now.
+
+    ``accept`` names a discontinuity to go on after: ``recreated``, ``trimmed`` or ``moved``. ``on_progress`` is called
+    with (offsets landed, offsets to land) after each commit.
+
+    Raises:
+        StreamDiscontinuity: the topic is not the one the log was read from, or lost offsets not yet landed.
+        BrokerUnreachable, RegistryUnreachable: transient; nothing is lost, land again.
+        ConcurrentWriter: another landing committed first; transient.
+        TopicMissing, TableMissing: the product was not applied.
+    """
+    from mesh_pipelines.lake.log import Log
+
+    if product.stream is None:
+        raise UsageError(f"{product.fqn} is derived: it has no stream to land", next_step=f"mesh run {product.fqn}")
+    started = time.monotonic()
+    log = Log(platform.catalog, product)
+    stored = log.position()
+    start, end = _bounds(platform, product, stored, accept)
+    total = start.lag_to(end)
+    rows = quarantined = commits = 0
+    at = stored
+    with ThreadPoolExecutor(1, thread_name_prefix="writer") as writer:
+        pending: Future[None] | None = None
+        with closing(_chunks(platform, product, start, end)) as chunks:
+            for chunk, after in chunks:
+                if pending:
+                    pending.result()
+                if chunk.num_rows == 0 and after == at:
+                    continue
+                pending = writer.submit(log.append, chunk, at, after)
+                at, commits, rows = after, commits + 1, rows + chunk.num_rows
+                quarantined += _quarantined(chunk)
+                if on_progress:
+                    on_progress(start.lag_to(after), total)
+        if pending:
+            pending.result()
+    position = at or start
+    return Landed(product.fqn, rows, quarantined, commits, position, position.lag_to(end), time.monotonic() - started)
+
+
+def _bounds(
+    platform: Platform, product: DataProduct, stored: Position | None, accept: str | None
+) -> tuple[Position, Position]:
+    from mesh_pipelines.streams.admin import StreamAdmin
+
+    assert product.stream is not None
+    topic = product.stream.name
+    admin = StreamAdmin(platform.settings)
+    begins = admin.start_offsets([topic])
+    if topic not in begins:
+        raise TopicMissing(
+            f"{product.fqn}: the topic {topic} is not on {platform.settings.brokers}", next_step="mesh apply"
+        )
+    begin, end = begins[topic], admin.end_offsets([topic])[topic]
+    start = resume(product.fqn, stored, begin, end, accept)
+    return start, replace(end, generation=start.generation)
+
+
+def resume(fqn: str, stored: Position | None, begin: Position, end: Position, accept: str | None) -> Position:
+    """Where to read on from: the stored position, checked against the stream as it is now.
+
+    ``begin`` and ``end`` are the topic's first and next offsets. A loss that ``accept`` names is stepped over: a
+    recreated or moved topic starts a new generation at its first offsets, a trimmed one goes on at what is left.
+
+    Raises:
+        StreamDiscontinuity: the stream broke off and ``accept`` does not name how.
+    """
+    from mesh_pipelines.streams.drain import check_continuity
+
+    if stored is None:
+        return begin
+    begin = replace(begin, generation=stored.generation)
+    if accept in (Accept.RECREATED, Accept.MOVED):
+        try:
+            check_continuity(stored, begin, end, fqn)
+        except (TopicRecreated, ClusterChanged):
+            return replace(begin, generation=stored.generation + 1)
+    if accept == Accept.TRIMMED:
+        stored = stored.advance(
+            {
+                number: PartitionOffset(offset.next_offset)
+                for number, offset in begin.partitions.items()
+                if offset.next_offset > stored.next_offset(number)
+            }
+        )
+    check_continuity(stored, begin, end, fqn)
+    fresh = {number: offset for number, offset in begin.partitions.items() if number not in stored.partitions}
+    return stored.advance(fresh)
+
+
+def _chunks(
+    platform: Platform, product: DataProduct, start: Position, end: Position
+) -> Iterator[tuple[pa.Table, Position]]:
+    """Decoded tables of about ``chunk_rows`` events, each with the position after it; the last reaches ``end``."""
+    import pyarrow as pa
+    from mesh_pipelines.contract.types import log_schema
+    from mesh_pipelines.quality.divert import divert
+    from mesh_pipelines.streams.decode import Decoder
+
+    decoder = Decoder(product, platform.registry)
+    gathered: list[pa.Table] = []
+    rows = 0
+    position = start
+    for batch in _read_ahead(platform, start, end):
+        position = batch.position
+        if batch.table.num_rows:
+            gathered.append(divert(decoder.decode(batch), product))
+            rows += batch.table.num_rows
+        if rows >= platform.settings.chunk_rows:
+            yield pa.concat_tables(gathered), position
+            gathered, rows = [], 0
+    yield pa.concat_tables(gathered) if gathered else log_schema(product).empty_table(), position
+
+
+def _read_ahead(platform: Platform, start: Position, end: Position) -> Iterator[RawBatch]:
+    """The drain, one batch ahead in a thread of its own; its error is raised here."""
+    from mesh_pipelines.streams.drain import drain
+
+    queue: Queue[RawBatch | BaseException | None] = Queue(maxsize=2)
+    abandoned = Event()
+
+    def read() -> None:
+        try:
+            with closing(drain(platform.settings, start, end)) as batches:
+                for batch in batches:
+                    queue.put(batch)
+                    if abandoned.is_set():
+                        return
+            queue.put(None)
+        except BaseException as error:
+            queue.put(error)
+
+    reader = Thread(target=read, name="drain", daemon=True)
+    reader.start()
+    try:
+        while (item := queue.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        abandoned.set()
+        while not queue.empty():
+            queue.get()
+        reader.join(timeout=platform.settings.timeout_s)
+
+
+def _quarantined(chunk: pa.Table) -> int:
+    import pyarrow.compute as pc
+
+    return pc.sum(pc.not_equal(chunk[FATE], Fate.OK)).as_py() or 0

@@ -1,0 +1,204 @@
+"""The next version of a product, computed and audited: what ``publish`` may then publish, or may not.
+
+A stream's candidate is its log up to the landed position, folded; a derived product's is its SQL over the published
+versions of its inputs. From there on both are the same: the contract's rules run over the whole candidate, and the
+candidate is stored together with its verdict in one commit, so neither ever exists without the other.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from mesh_pipelines.contract.sql import quote
+
+from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.errors import NothingPublished
+from mesh_pipelines.positions import Version
+from mesh_pipelines.steps.engine import connect
+from mesh_pipelines.steps.platform import Platform
+
+if TYPE_CHECKING:
+    import duckdb
+    from mesh_pipelines.lake.versions import Versions
+    from mesh_pipelines.quality.run import Audit
+
+CANDIDATE = "candidate"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What one snapshot did. ``changed`` is False where nothing new was there to audit.
+
+    ``audit`` is the audit that the candidate's verdict comes from, also when it was made by an earlier snapshot.
+    """
+
+    product: str
+    candidate: Version | None
+    changed: bool
+    audit: Audit | None
+    rewrote_base: bool
+    seconds: float
+
+
+def snapshot(
+    platform: Platform, product: DataProduct, *, connection: duckdb.DuckDBPyConnection | None = None
+) -> Snapshot:
+    """Compute and audit the product's next version.
+
+    Where neither the data nor the contract changed since the newest candidate, that candidate and its audit are given
+    back and nothing is written.
+
+    Raises:
+        NothingPublished: an input of a derived product has no published version yet.
+        ConcurrentWriter: another snapshot of the product was stored first; transient.
+    """
+    started = time.monotonic()
+    from mesh_pipelines.lake.versions import Versions
+
+    versions = Versions(platform.catalog, product)
+    draft = _draft(platform, product, versions)
+    newest = versions.newest()
+    if newest and _same_content(newest, draft):
+        return Snapshot(
+            product.fqn, newest, False, _stored_audit(platform, product, newest), False, time.monotonic() - started
+        )
+    with closing(connection.cursor() if connection else connect(platform.settings)) as engine:
+        draft, rewrote = _materialise(platform, product, engine, draft)
+        candidate, audit = _audit(platform, product, engine, draft)
+    _store(platform, product, versions, candidate, audit)
+    return Snapshot(product.fqn, candidate, True, audit, rewrote, time.monotonic() - started)
+
+
+def _draft(platform: Platform, product: DataProduct, versions: Versions) -> Version:
+    """The candidate before its data: what it will be made of."""
+    published = versions.published()
+    draft = Version(
+        product=product.fqn,
+        number=published.number + 1 if published else 1,
+        candidate_id=uuid.uuid4().hex,
+        contract_version=product.contract_version,
+        contract_hash=product.contract_hash,
+        created_at=_now(),
+        rows=0,
+    )
+    if product.is_derived:
+        return replace(draft, input_versions=pin_inputs(platform, product))
+    from mesh_pipelines.lake.log import Log
+
+    log = Log(platform.catalog, product)
+    position = log.position()
+    if position is None:
+        raise NothingPublished(f"{product.fqn}: nothing has been landed yet", next_step=f"mesh land {product.fqn}")
+    return replace(draft, position=position)
+
+
+def pin_inputs(platform: Platform, product: DataProduct) -> dict[str, int]:
+    """The input products' published version numbers, as of now.
+
+    Raises:
+        NothingPublished: an input has no published version.
+    """
+    from mesh_pipelines.lake.versions import Versions
+
+    pinned: dict[str, int] = {}
+    for name in product.inputs:
+        published = Versions(platform.catalog, platform.product(name)).published()
+        if published is None:
+            raise NothingPublished(
+                f"{product.fqn}: its input {name} has no published version yet", next_step=f"mesh run {name}"
+            )
+        pinned[name] = published.number
+    return pinned
+
+
+def _same_content(stored: Version, draft: Version) -> bool:
+    return (stored.contract_hash, stored.position, dict(stored.input_versions)) == (
+        draft.contract_hash,
+        draft.position,
+        dict(draft.input_versions),
+    )
+
+
+def _materialise(
+    platform: Platform, product: DataProduct, engine: duckdb.DuckDBPyConnection, draft: Version
+) -> tuple[Version, bool]:
+    """The candidate's data as a view ``candidate``; second, whether the base was rewritten for it."""
+    from mesh_pipelines.lake import base, state
+
+    rewrote = False
+    if product.is_derived:
+        register_inputs(platform, product, engine, draft.input_versions)
+        from mesh_pipelines.steps import transform
+
+        snapshot_id = base.write_result(platform.catalog, product, transform.run(engine, product), draft)
+        draft, rewrote = replace(draft, base_snapshot_id=snapshot_id), True
+    elif product.event_type.folds_by_key:
+        snapshot_id, rewrote = base.keep_up(engine, platform.catalog, product, draft.position)
+        draft = replace(draft, base_snapshot_id=snapshot_id)
+    state.register(engine, platform.catalog, product, draft, CANDIDATE)
+    return draft, rewrote
+
+
+def register_inputs(
+    platform: Platform, product: DataProduct, engine: duckdb.DuckDBPyConnection, pinned: dict[str, int]
+) -> None:
+    """The inputs at these versions as views ``domain.name``, and nothing else of the mesh."""
+    from mesh_pipelines.lake.versions import Versions
+
+    from mesh_pipelines.lake import state
+
+    for name, number in pinned.items():
+        source = platform.product(name)
+        version = Versions(platform.catalog, source).at(number)
+        flat = f"input {name}"
+        state.register(engine, platform.catalog, source, version, flat)
+        engine.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(source.domain)}")
+        view = f"{quote(source.domain)}.{quote(source.name)}"
+        engine.execute(f"CREATE OR REPLACE VIEW {view} AS FROM {quote(flat)}")
+
+
+def _audit(
+    platform: Platform, product: DataProduct, engine: duckdb.DuckDBPyConnection, draft: Version
+) -> tuple[Version, Audit]:
+    from mesh_pipelines.quality.run import audit
+
+    inputs = {name: f"input {name}" for name in draft.input_versions}
+    outcome = audit(engine, CANDIDATE, product, candidate_id=draft.candidate_id, inputs=inputs)
+    return replace(
+        draft, rows=outcome.rows, quarantined=_quarantined(platform, product), verdict=outcome.verdict
+    ), outcome
+
+
+def _quarantined(platform: Platform, product: DataProduct) -> int:
+    from mesh_pipelines.lake.log import Log
+
+    from mesh_pipelines.contract.log import Fate
+
+    if product.is_derived:
+        return 0
+    return sum(count for fate, count in Log(platform.catalog, product).fates().items() if fate != Fate.OK)
+
+
+def _store(platform: Platform, product: DataProduct, versions: Versions, candidate: Version, audit: Audit) -> None:
+    """First the results, then the candidate with its verdict: results of a candidate that never came to be are harmless."""
+    from mesh_pipelines.lake import checks
+    from mesh_pipelines.quality import history
+
+    checks.append(platform.catalog, product, history.rows(product, candidate.number, audit))
+    versions.propose(candidate)
+
+
+def _stored_audit(platform: Platform, product: DataProduct, version: Version) -> Audit | None:
+    from mesh_pipelines.lake import checks
+    from mesh_pipelines.quality import history
+
+    return history.audit(checks.read(platform.catalog, product, candidate_id=version.candidate_id), version)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")

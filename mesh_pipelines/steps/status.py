@@ -1,0 +1,96 @@
+"""Where every product stands: its published version, its rules, its quarantine, and how far it is behind its stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.errors import BrokerUnreachable, MeshError
+from mesh_pipelines.positions import Position, Version
+from mesh_pipelines.steps.platform import Platform
+
+
+@dataclass(frozen=True)
+class ProductStatus:
+    """One product's state. Counts are of its newest audit; ``lag`` is offsets of its stream not yet published.
+
+    ``version`` is None where nothing is published; ``lag`` is None for derived products and where the broker or the
+    topic cannot be asked. ``problem`` says what is wrong, if anything is.
+    """
+
+    product: str
+    alignment: str
+    version: int | None = None
+    rows: int | None = None
+    rules_passed: int | None = None
+    rules_failed: int | None = None
+    rules_warned: int | None = None
+    quarantined: int | None = None
+    lag: int | None = None
+    published_at: str | None = None
+    problem: str | None = None
+
+
+def status(platform: Platform) -> list[ProductStatus]:
+    """The state of every product of the assets folder, broken ones included; asks the broker once for all topics."""
+    ends, problem = _ends(platform)
+    sound = [_status(platform, product, ends, problem) for product in platform.in_order]
+    broken = [
+        ProductStatus(name, "", problem=f"{error.code} {len(error.faults)} faults in its contract (mesh lint)")
+        for name, error in platform.broken.items()
+    ]
+    return sorted([*sound, *broken], key=lambda one: one.product)
+
+
+def _ends(platform: Platform) -> tuple[Mapping[str, Position], str | None]:
+    from mesh_pipelines.streams.admin import StreamAdmin
+
+    topics = [product.stream.name for product in platform.in_order if product.stream]
+    if not topics:
+        return {}, None
+    try:
+        return StreamAdmin(platform.settings).end_offsets(topics), None
+    except BrokerUnreachable as error:
+        return {}, f"{error.code} {error.message}"
+
+
+def _status(
+    platform: Platform, product: DataProduct, ends: Mapping[str, Position], problem: str | None
+) -> ProductStatus:
+    from mesh_pipelines.lake.versions import Versions
+
+    try:
+        versions = Versions(platform.catalog, product)
+        published, newest = versions.published(), versions.newest()
+    except MeshError as error:
+        return ProductStatus(product.fqn, product.alignment, problem=f"{error.code} {error.message}")
+    if product.stream is None:
+        problem = None
+    elif not problem and product.stream.name not in ends:
+        problem = f"the topic {product.stream.name} does not exist (mesh apply)"
+    if not problem and newest and newest.verdict and not newest.verdict.passed:
+        problem = f"version {newest.number} blocked by {', '.join(newest.verdict.blocking)}"
+    verdict = newest.verdict if newest else None
+    return ProductStatus(
+        product=product.fqn,
+        alignment=product.alignment,
+        version=published.number if published else None,
+        rows=published.rows if published else None,
+        rules_passed=verdict.rules - verdict.failed - verdict.warned - verdict.errors if verdict else None,
+        rules_failed=verdict.failed + verdict.errors if verdict else None,
+        rules_warned=verdict.warned if verdict else None,
+        quarantined=newest.quarantined if newest else None,
+        lag=_lag(product, published, ends),
+        published_at=published.published_at if published else None,
+        problem=problem,
+    )
+
+
+def _lag(product: DataProduct, published: Version | None, ends: Mapping[str, Position]) -> int | None:
+    if product.stream is None or product.stream.name not in ends:
+        return None
+    end = ends[product.stream.name]
+    if published is None or published.position is None:
+        return sum(offset.next_offset for offset in end.partitions.values())
+    return published.position.lag_to(end)
