@@ -93,7 +93,7 @@ def rebuild(platform: Platform, product: DataProduct, *, number: int | None = No
     with closing(connect(platform.settings)) as engine:
         state.register(engine, platform.catalog, product, version, "before")
         if product.is_derived:
-            register_inputs(platform, product, engine, dict(version.input_versions))
+            register_inputs(platform, engine, version.input_versions)
             engine.register("recomputed", transform.run(engine, product).read_all())
         else:
             state.register(engine, platform.catalog, product, version, "recomputed", from_log=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -132,7 +133,7 @@ def _materialise(
 
     rewrote = False
     if product.is_derived:
-        register_inputs(platform, product, engine, draft.input_versions)
+        register_inputs(platform, engine, draft.input_versions)
         from mesh_pipelines.steps import transform
 
         snapshot_id = base.write_result(platform.catalog, product, transform.run(engine, product), draft)
@@ -144,9 +145,7 @@ def _materialise(
     return draft, rewrote
 
 
-def register_inputs(
-    platform: Platform, product: DataProduct, engine: duckdb.DuckDBPyConnection, pinned: dict[str, int]
-) -> None:
+def register_inputs(platform: Platform, engine: duckdb.DuckDBPyConnection, pinned: Mapping[str, int]) -> None:
     """The inputs at these versions as views ``domain.name``, and nothing else of the mesh."""
     from mesh_pipelines.lake.versions import Versions
 
@@ -185,7 +184,7 @@ def _quarantined(platform: Platform, product: DataProduct) -> int:
 
 
 def _store(platform: Platform, product: DataProduct, versions: Versions, candidate: Version, audit: Audit) -> None:
-    """First the results, then the candidate with its verdict: results of a candidate that never came to be are harmless."""
+    """Results first: those of a candidate that never came to be are harmless, a verdict without results is not."""
     from mesh_pipelines.lake import checks
     from mesh_pipelines.quality import history
 
