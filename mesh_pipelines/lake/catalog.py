@@ -1,0 +1,47 @@
+"""The Iceberg catalog and the names of a product's tables in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.errors import TableMissing
+from mesh_pipelines.settings import Settings
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Table
+
+Kind = Literal["log", "base", "versions", "checks"]
+
+
+def open_catalog(settings: Settings) -> Catalog:
+    """The catalog of these settings: REST for an http(s) address, else an SQL catalog; SQLite's file is created."""
+    from pyiceberg.catalog import load_catalog
+
+    uri = settings.catalog
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    kind = "rest" if uri.startswith(("http://", "https://")) else "sql"
+    properties = {"type": kind, "uri": uri, "warehouse": settings.warehouse_uri, **settings.catalog_config}
+    return load_catalog("mesh", **properties)
+
+
+def table_name(product: DataProduct, kind: Kind) -> tuple[str, str, str]:
+    """The table's identifier: namespace ``domain.product``, then what the table is."""
+    return product.domain, product.name, kind
+
+
+def load(catalog: Catalog, product: DataProduct, kind: Kind) -> Table:
+    """The product's table as it is now.
+
+    Raises:
+        TableMissing: the product was not applied.
+    """
+    from pyiceberg.exceptions import NoSuchTableError
+
+    try:
+        return catalog.load_table(table_name(product, kind))
+    except NoSuchTableError as error:
+        raise TableMissing(f"{product.fqn}: its table {kind} does not exist", next_step="mesh apply") from error

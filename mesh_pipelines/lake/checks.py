@@ -1,0 +1,39 @@
+"""The history of rule results: one row per rule per audit, append-only. Every quality view is a query over it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.errors import ConcurrentWriter
+from mesh_pipelines.lake import commit
+from mesh_pipelines.lake.catalog import load
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyiceberg.catalog import Catalog
+
+# Results of different audits do not depend on one another, so losing the commit to another audit is worth a few tries.
+_TRIES = 5
+
+
+def append(catalog: Catalog, product: DataProduct, results: pa.Table) -> None:
+    """Add the results of one audit.
+
+    Raises:
+        ConcurrentWriter: other audits kept committing first.
+    """
+    for _ in range(_TRIES - 1):
+        with suppress(ConcurrentWriter):
+            commit.append(load(catalog, product, "checks"), results, {}, f"{product.fqn}.checks")
+            return
+    commit.append(load(catalog, product, "checks"), results, {}, f"{product.fqn}.checks")
+
+
+def read(catalog: Catalog, product: DataProduct, *, candidate_id: str | None = None) -> pa.Table:
+    """The results of one candidate's audit, or of all audits."""
+    from pyiceberg.expressions import AlwaysTrue, EqualTo
+
+    chosen = EqualTo("candidate_id", candidate_id) if candidate_id else AlwaysTrue()
+    return load(catalog, product, "checks").scan(row_filter=chosen).to_arrow()

@@ -1,0 +1,133 @@
+"""One commit to an Iceberg table: rows, files and properties together, or nothing.
+
+pyiceberg's default retries re-base a losing writer on the winner's snapshot, which doubles its rows; every table of
+the mesh therefore has retries off and a losing writer gets ``ConcurrentWriter``. Setting properties alone carries no
+guard at all, so each commit here adds a snapshot, whose branch assertion is the compare-and-set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from mesh_pipelines.errors import ConcurrentWriter
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyiceberg.manifest import DataFile
+    from pyiceberg.table import Table, Transaction
+
+TABLE_PROPERTIES: Mapping[str, str] = {
+    "commit.retry.num-retries": "0",
+    "commit.manifest-merge.enabled": "true",
+    "commit.manifest.min-count-to-merge": "10",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "10",
+    "write.parquet.compression-codec": "zstd",
+    "write.parquet.compression-level": "1",
+}
+
+# Commit time grows with the snapshots in the metadata (each transaction copies them all), so few are kept. What a
+# version needs of old snapshots is held by upkeep, not by count.
+_SNAPSHOTS_BETWEEN_UPKEEP = 20
+_SNAPSHOTS_KEPT = 5
+
+# Rows written per data file when a whole table is rewritten: bounds memory, and keeps files near 50 MB.
+ROWS_PER_FILE = 500_000
+
+
+@contextmanager
+def transaction(table: Table, what: str) -> Iterator[Transaction]:
+    """A transaction that is committed at the end of the block, on exactly the state ``table`` was loaded with.
+
+    Raises:
+        ConcurrentWriter: another writer committed to the table since it was loaded.
+    """
+    from pyiceberg.exceptions import CommitFailedException
+
+    if table.properties.get("commit.retry.num-retries") != "0":
+        raise AssertionError(f"{what}: its table would retry a lost commit and double rows")
+    try:
+        with table.transaction() as opened:
+            yield opened
+    except CommitFailedException as error:
+        raise ConcurrentWriter(
+            f"{what}: another writer committed first; nothing of this attempt was kept", next_step="run it again"
+        ) from error
+
+
+def append(table: Table, rows: pa.Table, properties: Mapping[str, str], what: str) -> None:
+    """Append rows and set table properties in one commit; the properties also go into the snapshot's summary."""
+    with transaction(table, what) as opened:
+        opened.append(rows, snapshot_properties=dict(properties))
+        opened.set_properties(dict(properties))
+    shed_snapshots(table)
+
+
+def replace_files(
+    table: Table, old: Iterable[DataFile], new: Iterable[DataFile], properties: Mapping[str, str], what: str
+) -> int:
+    """Swap data files in one commit and set table properties with it; gives the new snapshot's id."""
+    with transaction(table, what) as opened:
+        with opened.update_snapshot(snapshot_properties=dict(properties)).overwrite() as overwrite:
+            for file in old:
+                overwrite.delete_data_file(file)
+            for file in new:
+                overwrite.append_data_file(file)
+        if properties:
+            opened.set_properties(dict(properties))
+    snapshot = table.current_snapshot()
+    assert snapshot is not None
+    return snapshot.snapshot_id
+
+
+def write_files(table: Table, reader: pa.RecordBatchReader) -> list[DataFile]:
+    """Write the reader's rows as data files of the table, not yet part of it; memory is bounded by one file."""
+    import pyarrow as pa
+    from pyiceberg.io.pyarrow import _dataframe_to_data_files
+
+    written: list[DataFile] = []
+    gathered: list[pa.RecordBatch] = []
+    rows = 0
+
+    def flush() -> None:
+        nonlocal gathered, rows
+        if gathered:
+            piece = pa.Table.from_batches(gathered)
+            written.extend(_dataframe_to_data_files(table_metadata=table.metadata, df=piece, io=table.io))
+        gathered, rows = [], 0
+
+    for batch in reader:
+        gathered.append(batch)
+        rows += batch.num_rows
+        if rows >= ROWS_PER_FILE:
+            flush()
+    flush()
+    return written
+
+
+def current_files(table: Table) -> list[DataFile]:
+    """The data files of the table's current snapshot."""
+    return [task.file for task in table.scan().plan_files()]
+
+
+def shed_snapshots(table: Table) -> None:
+    """Drop the metadata of old snapshots of an append-only table, now and then."""
+    snapshots = table.metadata.snapshots
+    if len(snapshots) < _SNAPSHOTS_BETWEEN_UPKEEP:
+        return
+    oldest = sorted(snapshots, key=lambda snapshot: snapshot.timestamp_ms)[:-_SNAPSHOTS_KEPT]
+    expire_ids(table, [snapshot.snapshot_id for snapshot in oldest])
+
+
+def expire_ids(table: Table, ids: list[int]) -> None:
+    """Expire these snapshots; losing the commit to another writer is no fault, the next upkeep does it."""
+    from pyiceberg.exceptions import CommitFailedException
+
+    if not ids:
+        return
+    try:
+        table.maintenance.expire_snapshots().by_ids(ids).commit()
+    except CommitFailedException:
+        table.refresh()

@@ -1,0 +1,108 @@
+"""An Iceberg table's data files as a DuckDB relation, read natively by field id.
+
+DuckDB matches each file's columns by Iceberg field id, so a file written before a column was renamed, widened or
+added reads right, row groups are pruned, and nothing passes through Arrow. Files with deletes are refused: no writer
+of the mesh makes any.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlparse
+
+from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.sql import literal, quote
+from mesh_pipelines.errors import EnvironmentFault
+
+if TYPE_CHECKING:
+    from pyiceberg.expressions import BooleanExpression
+    from pyiceberg.table import Table
+    from pyiceberg.types import IcebergType
+
+
+def relation(
+    table: Table,
+    product: DataProduct | None = None,
+    *,
+    snapshot_id: int | None = None,
+    row_filter: BooleanExpression | None = None,
+) -> str:
+    """The table's rows as SQL text to stand after FROM, with all its columns under their current names.
+
+    ``row_filter`` only leaves out files; the caller's condition decides on rows. ``product`` gives the defaults of
+    columns that older files lack.
+    """
+    from pyiceberg.expressions import AlwaysTrue
+
+    scan = table.scan(row_filter=row_filter or AlwaysTrue(), snapshot_id=snapshot_id)
+    tasks = list(scan.plan_files())
+    if any(task.delete_files for task in tasks):
+        raise EnvironmentFault(
+            f"{'.'.join(table.name())}: another engine left delete files, which native reads do not apply",
+            next_step="rewrite the table's data files with that engine",
+        )
+    if not tasks:
+        return _empty(table)
+    files = ", ".join(literal(_path(task.file.file_path)) for task in tasks)
+    return f"read_parquet([{files}], schema = {_schema(table, product)})"
+
+
+def _path(uri: str) -> str:
+    parsed = urlparse(uri)
+    return unquote(parsed.path) if parsed.scheme == "file" else uri
+
+
+def _schema(table: Table, product: DataProduct | None) -> str:
+    defaults = {field.name: field.default for field in product.fields if field.has_default} if product else {}
+    entries = (
+        f"{field.field_id}: {{name: {literal(field.name)}, type: {literal(_type(field.field_type))}, "
+        f"default_value: {_default(defaults.get(field.name))}}}"
+        for field in table.schema().fields
+    )
+    return "MAP {" + ", ".join(entries) + "}"
+
+
+def _default(value: object) -> str:
+    if value is None:
+        return "NULL::VARCHAR"
+    return literal(value if isinstance(value, str) else json.dumps(value))
+
+
+def _empty(table: Table) -> str:
+    columns = ", ".join(f"NULL::{_type(field.field_type)} AS {quote(field.name)}" for field in table.schema().fields)
+    return f"(SELECT {columns} WHERE FALSE)"
+
+
+def _type(iceberg: IcebergType) -> str:
+    from pyiceberg import types
+
+    match iceberg:
+        case types.DecimalType():
+            return f"DECIMAL({iceberg.precision}, {iceberg.scale})"
+        case types.ListType():
+            return f"{_type(iceberg.element_type)}[]"
+        case types.MapType():
+            return f"MAP({_type(iceberg.key_type)}, {_type(iceberg.value_type)})"
+        case types.StructType():
+            return "STRUCT(" + ", ".join(f"{quote(f.name)} {_type(f.field_type)}" for f in iceberg.fields) + ")"
+        case types.FixedType():
+            return "BLOB"
+        case _:
+            return _PRIMITIVES[str(iceberg)]
+
+
+_PRIMITIVES = {
+    "boolean": "BOOLEAN",
+    "int": "INTEGER",
+    "long": "BIGINT",
+    "float": "FLOAT",
+    "double": "DOUBLE",
+    "string": "VARCHAR",
+    "binary": "BLOB",
+    "uuid": "UUID",
+    "date": "DATE",
+    "time": "TIME",
+    "timestamp": "TIMESTAMP",
+    "timestamptz": "TIMESTAMPTZ",
+}

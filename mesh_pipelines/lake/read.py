@@ -1,0 +1,83 @@
+"""Reading a product from Python: one version of it, as Arrow, pandas or a DuckDB relation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.types import arrow_schema
+from mesh_pipelines.errors import UsageError
+from mesh_pipelines.lake.state import state_sql
+from mesh_pipelines.lake.versions import Versions
+from mesh_pipelines.positions import Version
+
+if TYPE_CHECKING:
+    import duckdb
+    import pandas as pd
+    import pyarrow as pa
+    from pyiceberg.catalog import Catalog
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One version of one product, not yet read; each method reads it in another form.
+
+    The version was pinned when this was made: what is published later does not change it.
+    """
+
+    product: DataProduct
+    version: Version
+    catalog: Catalog
+
+    def duckdb(self, connection: duckdb.DuckDBPyConnection | None = None) -> duckdb.DuckDBPyRelation:
+        """The rows as a lazy relation, on this connection or on one of its own."""
+        import duckdb
+
+        if connection is None:
+            connection = duckdb.connect()
+            connection.execute("SET TimeZone = 'UTC'")
+        return connection.sql(state_sql(self.catalog, self.product, self.version))
+
+    def arrow(self) -> pa.Table:
+        """The rows as an Arrow table in the contract's columns and types."""
+        return self.duckdb().to_arrow_table().cast(arrow_schema(self.product))
+
+    def pandas(self) -> pd.DataFrame:
+        """The rows as a DataFrame with Arrow-backed columns, so that integers with nulls stay integers."""
+        import pandas as pd
+
+        return self.arrow().to_pandas(types_mapper=pd.ArrowDtype)
+
+
+def read_version(
+    catalog: Catalog,
+    product: DataProduct,
+    *,
+    version: int | None = None,
+    as_of: datetime | str | None = None,
+) -> Reading:
+    """Pin a version of the product: the published one, one by number, or the one published at a moment.
+
+    Raises:
+        NothingPublished, UnknownVersion: there is no such version.
+        UsageError: both ``version`` and ``as_of`` were given, or ``as_of`` is no ISO 8601 time.
+    """
+    if version is not None and as_of is not None:
+        raise UsageError("give either version or as_of, not both")
+    versions = Versions(catalog, product)
+    if version is not None:
+        return Reading(product, versions.at(version), catalog)
+    if as_of is not None:
+        return Reading(product, versions.as_of(_moment(as_of)), catalog)
+    return Reading(product, versions.current(), catalog)
+
+
+def _moment(as_of: datetime | str) -> datetime:
+    if isinstance(as_of, datetime):
+        return as_of
+    try:
+        return datetime.fromisoformat(as_of)
+    except ValueError as error:
+        raise UsageError(f"{as_of!r} is no ISO 8601 time", next_step="write it as 2013-01-31T12:00:00Z") from error

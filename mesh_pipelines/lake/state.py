@@ -1,0 +1,136 @@
+"""A product's state at a version, as a DuckDB view: fold(base, log rows between the base's position and the version's).
+
+Which base is used never changes what is read, only what it costs: the version's own while its snapshot exists, else
+the newest one the version's position covers, else none, and the log is folded from its first event.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mesh_pipelines.contract.log import GENERATION, OFFSET, PARTITION
+from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.sql import quote
+from mesh_pipelines.errors import UnknownVersion
+from mesh_pipelines.lake import fold
+from mesh_pipelines.lake.catalog import load
+from mesh_pipelines.lake.files import relation
+from mesh_pipelines.lake.log import POSITION
+from mesh_pipelines.lake.tables import table_schema
+from mesh_pipelines.positions import Position, Version
+
+if TYPE_CHECKING:
+    import duckdb
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.expressions import BooleanExpression
+    from pyiceberg.table import Table
+
+
+@dataclass(frozen=True)
+class Base:
+    """A snapshot of the base table, and the position up to which it is folded."""
+
+    snapshot_id: int
+    position: Position
+
+
+def register(
+    connection: duckdb.DuckDBPyConnection,
+    catalog: Catalog,
+    product: DataProduct,
+    version: Version,
+    name: str,
+    *,
+    from_log: bool = False,
+) -> None:
+    """Make a view ``name`` of the product's contract columns at this version; ``from_log`` leaves the base aside.
+
+    Raises:
+        UnknownVersion: a derived product's rows at that version have expired.
+        TableMissing: the product was not applied.
+    """
+    select = state_sql(catalog, product, version, from_log=from_log)
+    connection.execute(f"CREATE OR REPLACE VIEW {quote(name)} AS {select}")
+
+
+def state_sql(catalog: Catalog, product: DataProduct, version: Version, *, from_log: bool = False) -> str:
+    """The SELECT over data files that gives the product's state at this version, contract columns in order."""
+    columns = fold.columns([field.name for field in product.fields])
+    if product.is_derived:
+        return f"SELECT {columns} FROM {_result(catalog, product, version)}"
+    assert version.position is not None, f"{product.fqn}: a stream's version has a position"
+    if not product.event_type.folds_by_key:
+        events = events_sql(catalog, product, None, version.position)
+        return f"SELECT {columns} FROM {events}"
+    base = None if from_log else usable_base(load(catalog, product, "base"), version)
+    return f"SELECT {columns} FROM {folded_sql(catalog, product, base, version.position)} WHERE {fold.LIVE}"
+
+
+def folded_sql(catalog: Catalog, product: DataProduct, base: Base | None, until: Position) -> str:
+    """The latest event of each key before a position, tombstones included, in the base table's columns."""
+    if base is None:
+        return fold.latest(events_sql(catalog, product, None, until))
+    base_rows = relation(load(catalog, product, "base"), product, snapshot_id=base.snapshot_id)
+    if base.position == until:
+        return base_rows
+    tail = events_sql(catalog, product, base.position, until)
+    return fold.latest(f"(FROM {base_rows} UNION ALL BY NAME FROM {tail})")
+
+
+def events_sql(catalog: Catalog, product: DataProduct, after: Position | None, until: Position) -> str:
+    """The events taken over between two positions, in the base table's columns."""
+    files = relation(load(catalog, product, "log"), product, row_filter=_file_filter(after, until))
+    columns = fold.columns(table_schema(product, "base").names)
+    return f"(SELECT {columns} FROM {files} WHERE {fold.TAKEN_OVER} AND {fold.between(after, until)})"
+
+
+def usable_base(table: Table, version: Version) -> Base | None:
+    """The base to read a version from: its own, else the newest that its position covers."""
+    assert version.position is not None
+    bases = [base for base in bases_of(table) if version.position.covers(base.position)]
+    own = [base for base in bases if base.snapshot_id == version.base_snapshot_id]
+    return own[0] if own else next(iter(bases), None)
+
+
+def bases_of(table: Table) -> list[Base]:
+    """The base table's snapshots with a position, newest first."""
+    snapshots = sorted(table.metadata.snapshots, key=lambda snapshot: snapshot.sequence_number or 0, reverse=True)
+    return [
+        Base(snapshot.snapshot_id, Position.from_json(snapshot.summary[POSITION]))
+        for snapshot in snapshots
+        if snapshot.summary and POSITION in snapshot.summary.additional_properties
+    ]
+
+
+def _result(catalog: Catalog, product: DataProduct, version: Version) -> str:
+    table = load(catalog, product, "base")
+    assert version.base_snapshot_id is not None
+    if table.snapshot_by_id(version.base_snapshot_id) is None:
+        raise UnknownVersion(
+            f"{product.fqn}: the rows of version {version.number} have expired",
+            next_step=f"mesh rebuild {product.fqn} --version {version.number}",
+        )
+    return relation(table, product, snapshot_id=version.base_snapshot_id)
+
+
+def _file_filter(after: Position | None, until: Position) -> BooleanExpression:
+    """Which log files can hold events between the positions: by their partitions' offsets, within one generation."""
+    from pyiceberg.expressions import AlwaysTrue, And, EqualTo, GreaterThanOrEqual, LessThan, Or
+
+    if after is not None and after.generation != until.generation:
+        return GreaterThanOrEqual(GENERATION, after.generation)
+    if after is None:
+        return AlwaysTrue()
+    ranges = [
+        And(
+            EqualTo(PARTITION, number),
+            GreaterThanOrEqual(OFFSET, after.next_offset(number)),
+            LessThan(OFFSET, offset.next_offset),
+        )
+        for number, offset in until.partitions.items()
+        if offset.next_offset > after.next_offset(number)
+    ]
+    if not ranges:
+        return LessThan(OFFSET, 0)
+    return ranges[0] if len(ranges) == 1 else Or(*ranges)
