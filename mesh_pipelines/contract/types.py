@@ -112,7 +112,7 @@ def duckdb_type(field_type: FieldType) -> str:
 
 
 def arrow_schema(product: DataProduct) -> pa.Schema:
-    """The contract's columns, in order; all nullable, since ``required`` is a rule to be audited, not a reason to crash."""
+    """The contract's columns, in order; all nullable, since ``required`` is audited and no reason to crash."""
     return pa.schema([pa.field(field.name, arrow_type(field.type)) for field in product.fields])
 
 
