@@ -1,0 +1,101 @@
+"""Kafka clients made from the settings, and the broker's real reason when it cannot be reached.
+
+librdkafka reports only "transport failure" or a timeout to the caller; why (wrong password, unknown CA, refused) goes
+to an error callback, and only while the client is polled. Each client made here keeps the last such reason.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, Producer
+from confluent_kafka.admin import AdminClient
+
+from mesh_pipelines.errors import BrokerUnreachable
+from mesh_pipelines.settings import Settings
+
+_UNREACHABLE = {
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TIMED_OUT,
+    KafkaError._RESOLVE,
+    KafkaError._AUTHENTICATION,
+    KafkaError._SSL,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.NETWORK_EXCEPTION,
+}
+
+
+class Reasons:
+    """The last error a client reported; most specific first."""
+
+    def __init__(self) -> None:
+        self._reasons: dict[int, str] = {}
+
+    def note(self, error: KafkaError) -> None:
+        """The client's error callback."""
+        self._reasons[error.code()] = error.str()
+
+    def last(self) -> str:
+        """The reason to show: one about credentials before one about the connection."""
+        for code in (KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError._RESOLVE, KafkaError._TRANSPORT):
+            if code in self._reasons:
+                return self._reasons[code]
+        return next(iter(self._reasons.values()), "no answer in time")
+
+
+def consumer(settings: Settings, reasons: Reasons, **config: Any) -> Consumer:
+    """A consumer that reads only what is committed and stops, loudly, where the log does not go on.
+
+    It belongs to no group that matters: positions live in the tables.
+    """
+    return Consumer(
+        {
+            "group.id": "mesh-pipelines",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "error",
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "queued.max.messages.kbytes": settings.fetch_queue_kbytes,
+            "queued.min.messages": 500_000,
+            "fetch.message.max.bytes": 4 * 1024 * 1024,
+            "error_cb": reasons.note,
+            "log_level": 0,
+            **settings.client_config(),
+            **config,
+        }
+    )
+
+
+def producer(settings: Settings, **config: Any) -> Producer:
+    """An idempotent producer with lz4 compression; further properties override."""
+    return Producer(
+        {
+            "enable.idempotence": True,
+            "compression.type": "lz4",
+            "linger.ms": 20,
+            "batch.size": 512 * 1024,
+            "queue.buffering.max.messages": 500_000,
+            "queue.buffering.max.kbytes": 256 * 1024,
+            "log_level": 0,
+            **settings.client_config(),
+            **config,
+        }
+    )
+
+
+def admin(settings: Settings, reasons: Reasons) -> AdminClient:
+    """An admin client."""
+    return AdminClient({"error_cb": reasons.note, "log_level": 0, **settings.client_config()})
+
+
+def is_unreachable(error: KafkaError) -> bool:
+    """Whether an error says that the broker cannot be reached, rather than that it refuses."""
+    return error.code() in _UNREACHABLE
+
+
+def unreachable(settings: Settings, reason: str) -> BrokerUnreachable:
+    """The error for a broker that does not answer, with what to do about it."""
+    step = "mesh up --services" if settings.uses_local_broker else "check MESH_BOOTSTRAP_SERVERS and MESH_KAFKA_CONFIG"
+    return BrokerUnreachable(f"Kafka at {settings.brokers} does not answer: {reason}", next_step=step)

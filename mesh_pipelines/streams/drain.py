@@ -1,0 +1,236 @@
+"""A bounded read of a topic: from a stored position to end offsets taken beforehand, as Arrow batches.
+
+The end is reached at the end-of-partition event, at a message at or past it, or when the client's own position is
+there; never by counting, and never by the last offset, because transaction markers and compaction leave gaps. Fields
+are taken from messages in list comprehensions with the cyclic collector off: scanning the message objects costs about
+as much as making them.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from mesh_pipelines.errors import ClusterChanged, EnvironmentFault, OffsetsTrimmed, TopicRecreated
+from mesh_pipelines.positions import PartitionOffset, Position
+from mesh_pipelines.settings import Settings
+from mesh_pipelines.streams.client import Reasons, consumer, is_unreachable, unreachable
+
+# Messages asked for at once: enough to spread the cost of a call, few enough that their objects stay near 20 MB.
+_BATCH = 20_000
+
+SCHEMA = pa.schema(
+    [
+        pa.field("partition", pa.int32(), nullable=False),
+        pa.field("offset", pa.int64(), nullable=False),
+        pa.field("timestamp", pa.timestamp("us", tz="UTC")),
+        pa.field("key", pa.large_binary()),
+        pa.field("value", pa.large_binary()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class RawBatch:
+    """Messages as columns (``SCHEMA``; a null value is a tombstone), and the position after them."""
+
+    table: pa.Table
+    position: Position
+
+
+def check_continuity(stored: Position, begin: Position, end: Position, product: str) -> None:
+    """Check that a stream still is the one a log was read from; ``begin`` and ``end`` are its offsets now.
+
+    Raises:
+        ClusterChanged, TopicRecreated, OffsetsTrimmed: it is not; the message names what is lost.
+    """
+    if stored.cluster_id != end.cluster_id:
+        raise ClusterChanged(
+            f"{product}: the broker is cluster {end.cluster_id}, the log was read from {stored.cluster_id}; offsets of "
+            "the two mean different events",
+            next_step=f"point MESH_BOOTSTRAP_SERVERS back, or: mesh land {product} --accept moved",
+        )
+    if stored.topic_id != end.topic_id:
+        raise TopicRecreated(
+            f"{product}: the topic {stored.topic} was deleted and created again (id {stored.topic_id} is now "
+            f"{end.topic_id}); what the old one held past {_offsets(stored)} is lost",
+            next_step=f"mesh land {product} --accept recreated",
+        )
+    trimmed = {
+        number: offset.next_offset
+        for number, offset in begin.partitions.items()
+        if number in stored.partitions and offset.next_offset > stored.next_offset(number)
+    }
+    if trimmed:
+        lost = ", ".join(
+            f"partition {number}: {stored.next_offset(number)} to {first - 1}" for number, first in trimmed.items()
+        )
+        raise OffsetsTrimmed(
+            f"{product}: the broker dropped offsets of {stored.topic} before they were landed ({lost})",
+            next_step=f"mesh land {product} --accept trimmed",
+        )
+    ahead = {
+        number: offset.next_offset
+        for number, offset in stored.partitions.items()
+        if offset.next_offset > end.next_offset(number)
+    }
+    if ahead:
+        raise TopicRecreated(
+            f"{product}: the log is past the end of {stored.topic} ({_offsets(stored)}, the topic ends at "
+            f"{_offsets(end)}); the broker lost acknowledged events or was restored from an older copy",
+            next_step=f"mesh land {product} --accept recreated",
+        )
+
+
+def _offsets(position: Position) -> str:
+    return ", ".join(f"[{number}] {offset.next_offset}" for number, offset in sorted(position.partitions.items()))
+
+
+def drain(settings: Settings, start: Position, end: Position) -> Iterator[RawBatch]:
+    """Read every committed message from ``start`` to before ``end``; the last batch carries ``end``.
+
+    Raises:
+        OffsetsTrimmed: the broker no longer has an offset that was to be read.
+        BrokerUnreachable: it stopped answering; transient.
+    """
+    waiting = {
+        number: offset.next_offset
+        for number, offset in end.partitions.items()
+        if offset.next_offset > start.next_offset(number)
+    }
+    if not waiting:
+        yield RawBatch(SCHEMA.empty_table(), start.advance(end.partitions))
+        return
+    reasons = Reasons()
+    client = consumer(settings, reasons)
+    try:
+        client.assign([_start_at(start, number) for number in waiting])
+        yield from _read(settings, client, reasons, start, end, waiting)
+    finally:
+        client.close()
+
+
+def _start_at(start: Position, number: int) -> TopicPartition:
+    known = start.partitions.get(number)
+    epoch = known.leader_epoch if known and known.leader_epoch >= 0 else None
+    return TopicPartition(start.topic, number, start.next_offset(number), leader_epoch=epoch)
+
+
+def _read(
+    settings: Settings,
+    client: Consumer,
+    reasons: Reasons,
+    position: Position,
+    end: Position,
+    waiting: dict[int, int],
+) -> Iterator[RawBatch]:
+    heard = time.monotonic()
+    while waiting:
+        with _without_collector():
+            messages = client.consume(_BATCH, timeout=0.2)
+            batch, position = _take(settings, client, reasons, messages, position, waiting)
+        if messages:
+            heard = time.monotonic()
+        elif time.monotonic() - heard > settings.timeout_s:
+            _finish_quiet(client, position, waiting)
+            if waiting:
+                raise unreachable(settings, reasons.last())
+        if not waiting:
+            position = position.advance(end.partitions)
+        if batch.num_rows or not waiting:
+            yield RawBatch(batch, position)
+
+
+def _finish_quiet(client: Consumer, position: Position, waiting: dict[int, int]) -> None:
+    """Take partitions for done that the client has read past, though no event said so."""
+    for at in client.position([TopicPartition(position.topic, number) for number in waiting]):
+        if at.offset >= waiting[at.partition]:
+            del waiting[at.partition]
+
+
+def _take(
+    settings: Settings,
+    client: Consumer,
+    reasons: Reasons,
+    messages: list[Any],
+    position: Position,
+    waiting: dict[int, int],
+) -> tuple[pa.Table, Position]:
+    """The messages that lie before the end, as a table, and the position after them."""
+    events = [message for message in messages if message.error() is None]
+    if len(events) < len(messages):
+        for message in messages:
+            if message.error() is not None:
+                _handle(settings, reasons, message, position, waiting)
+    if not events:
+        return SCHEMA.empty_table(), position
+    partitions = [message.partition() for message in events]
+    offsets = [message.offset() for message in events]
+    reached: dict[int, int] = dict(zip(partitions, offsets, strict=True))
+    past = [number for number, offset in reached.items() if number not in waiting or offset >= waiting[number] - 1]
+    if past:
+        ends = {**dict.fromkeys(reached, 0), **waiting}
+        kept = [index for index, offset in enumerate(offsets) if offset < ends[partitions[index]]]
+        if len(kept) < len(events):
+            events = [events[index] for index in kept]
+            partitions, offsets = [partitions[index] for index in kept], [offsets[index] for index in kept]
+            reached = dict(zip(partitions, offsets, strict=True))
+        for number in past:
+            waiting.pop(number, None)
+        client.incremental_unassign([TopicPartition(position.topic, number) for number in past])
+    epochs = {message.partition(): message.leader_epoch() for message in events[-256:]}
+    position = position.advance(
+        {
+            number: PartitionOffset(offset + 1, epoch if (epoch := epochs.get(number)) is not None else -1)
+            for number, offset in reached.items()
+        }
+    )
+    timestamps = pa.array([message.timestamp()[1] for message in events], pa.timestamp("ms", tz="UTC"))
+    table = pa.table(
+        [
+            pa.array(partitions, pa.int32()),
+            pa.array(offsets, pa.int64()),
+            timestamps.cast(pa.timestamp("us", tz="UTC")),
+            pa.array([message.key() for message in events], pa.large_binary()),
+            pa.array([message.value() for message in events], pa.large_binary()),
+        ],
+        schema=SCHEMA,
+    )
+    return table, position
+
+
+def _handle(settings: Settings, reasons: Reasons, message: Any, position: Position, waiting: dict[int, int]) -> None:
+    error: KafkaError = message.error()
+    number = message.partition()
+    if error.code() == KafkaError._PARTITION_EOF:
+        if number in waiting and message.offset() >= waiting[number]:
+            del waiting[number]
+        return
+    if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+        raise OffsetsTrimmed(
+            f"{position.topic}: partition {number} no longer has offset {position.next_offset(number)}: {error.str()}",
+            next_step="mesh status, then mesh land PRODUCT --accept trimmed",
+        )
+    if is_unreachable(error):
+        reasons.note(error)
+        return
+    raise EnvironmentFault(f"{position.topic}: Kafka refused the read: {error.str()}", next_step="mesh status")
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """The cyclic collector off: messages hold no cycles, and scanning them costs about a microsecond each."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

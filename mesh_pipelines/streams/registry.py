@@ -1,0 +1,126 @@
+"""The schema registry, through its Confluent API: schemas by id for reading, subjects for applying a contract.
+
+An id that the registry does not know is a fact about an event; a registry that does not answer is not. The two are
+told apart here, because the first quarantines an event and the second must only be waited out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, TypeVar
+
+from mesh_pipelines.errors import EnvironmentFault, RegistryUnreachable
+from mesh_pipelines.settings import Settings
+
+T = TypeVar("T")
+
+
+class UnknownSchema(KeyError):
+    """The registry answers, and has no schema of this id."""
+
+
+class Registry:
+    """A schema registry. Every method raises RegistryUnreachable (transient) when it does not answer."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._schemas: dict[int, str] = {}
+
+    @cached_property
+    def _client(self) -> Any:
+        from confluent_kafka.schema_registry import SchemaRegistryClient
+
+        return SchemaRegistryClient(
+            {
+                "url": self._settings.registry_url,
+                "timeout": self._settings.timeout_s,
+                "max.retries": 1,
+                **self._settings.schema_registry_config,
+            }
+        )
+
+    def schema(self, schema_id: int) -> str:
+        """The schema's text, kept after the first time: an id never changes its meaning.
+
+        Raises:
+            UnknownSchema: the registry has no such id.
+        """
+        if schema_id not in self._schemas:
+            found = self._ask(lambda: self._client.get_schema(schema_id))
+            if found is None:
+                raise UnknownSchema(schema_id)
+            self._schemas[schema_id] = str(found.schema_str)
+        return self._schemas[schema_id]
+
+    def latest(self, subject: str) -> tuple[int, str] | None:
+        """Id and text of the subject's latest schema; None where there is no such subject."""
+        found = self._ask(lambda: self._client.get_latest_version(subject))
+        return (found.schema_id, str(found.schema.schema_str)) if found else None
+
+    def is_latest(self, subject: str, schema: str) -> bool:
+        """Whether the subject's latest schema says the same as this one, whatever the spacing."""
+        import json
+
+        latest = self.latest(subject)
+        return latest is not None and json.loads(latest[1]) == json.loads(schema)
+
+    def register(self, subject: str, schema: str) -> int:
+        """Register an Avro schema and give its id; one that is registered already keeps its id."""
+        from confluent_kafka.schema_registry import Schema
+
+        return self._require(lambda: self._client.register_schema(subject, Schema(schema, "AVRO")), subject)
+
+    def is_compatible(self, subject: str, schema: str) -> tuple[bool, list[str]]:
+        """Whether the subject's mode allows this schema next; second, the registry's reasons where it does not."""
+        from confluent_kafka.schema_registry import Schema
+
+        answer = self._require(
+            lambda: self._client.test_compatibility_all_versions(subject, Schema(schema, "AVRO")), subject
+        )
+        return bool(answer), []
+
+    def compatibility(self, subject: str) -> str | None:
+        """The mode set for the subject itself; None where it follows the registry's default."""
+        return self._ask(lambda: self._client.get_compatibility(subject))
+
+    def set_compatibility(self, subject: str, mode: str) -> None:
+        """Set the subject's mode."""
+        self._require(lambda: self._client.set_compatibility(subject, mode), subject)
+
+    def _require(self, call: Callable[[], T], subject: str) -> T:
+        answer = self._ask(call)
+        if answer is None:
+            raise EnvironmentFault(
+                f"the schema registry at {self._settings.registry_url} has no subject {subject}", next_step="mesh apply"
+            )
+        return answer
+
+    def _ask(self, call: Callable[[], T]) -> T | None:
+        """The answer, or None for "not found"."""
+        from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+        try:
+            return call()
+        except SchemaRegistryError as error:
+            if error.http_status_code == 404:
+                return None
+            if error.http_status_code in (408, 429) or error.http_status_code >= 500 or error.http_status_code < 0:
+                raise self._unreachable(str(error)) from error
+            raise EnvironmentFault(
+                f"the schema registry at {self._settings.registry_url} refused: {error.error_message}",
+                next_step="check MESH_SCHEMA_REGISTRY_CONFIG",
+            ) from error
+        except OSError as error:
+            raise self._unreachable(str(error) or type(error).__name__) from error
+        except Exception as error:
+            if type(error).__module__.split(".")[0] in ("httpx", "httpcore"):
+                raise self._unreachable(str(error) or type(error).__name__) from error
+            raise
+
+    def _unreachable(self, reason: str) -> RegistryUnreachable:
+        local = self._settings.uses_local_registry
+        step = "mesh up --services" if local else "check MESH_SCHEMA_REGISTRY_URL"
+        return RegistryUnreachable(
+            f"the schema registry at {self._settings.registry_url} does not answer: {reason}", next_step=step
+        )
