@@ -20,6 +20,10 @@ from mesh_pipelines.streams.client import Reasons, admin, is_unreachable, unreac
 
 T = TypeVar("T")
 
+# As asked for with a timestamp: the first offset kept, and the next one to be written.
+_EARLIEST: Any = OffsetSpec.earliest()
+_LATEST: Any = OffsetSpec.latest()
+
 
 @dataclass(frozen=True)
 class TopicDescription:
@@ -83,11 +87,11 @@ class StreamAdmin:
 
     def start_offsets(self, topics: Sequence[str]) -> dict[str, Position]:
         """The first offset of every partition of the topics that exist."""
-        return self._offsets(topics, OffsetSpec.earliest())
+        return self._offsets(topics, _EARLIEST)
 
     def end_offsets(self, topics: Sequence[str]) -> dict[str, Position]:
         """The next offset of every partition, as a reader of committed events sees it (the last stable offset)."""
-        return self._offsets(topics, OffsetSpec.latest())
+        return self._offsets(topics, _LATEST)
 
     def create(self, topic: TopicSettings) -> None:
         """Create a topic with the settings of its contract."""

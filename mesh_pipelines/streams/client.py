@@ -87,7 +87,8 @@ def producer(settings: Settings, **config: Any) -> Producer:
 
 def admin(settings: Settings, reasons: Reasons) -> AdminClient:
     """An admin client."""
-    return AdminClient({"error_cb": reasons.note, "log_level": 0, **settings.client_config()})
+    config: dict[str, Any] = {"error_cb": reasons.note, "log_level": 0, **settings.client_config()}
+    return AdminClient(config)
 
 
 def is_unreachable(error: KafkaError) -> bool:

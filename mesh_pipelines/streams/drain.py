@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -135,7 +135,7 @@ def _read(
     while waiting:
         with _without_collector():
             messages = client.consume(_BATCH, timeout=0.2)
-            batch, position = _take(settings, client, reasons, messages, position, waiting)
+            batch, position = _take(client, reasons, messages, position, waiting)
         if messages:
             heard = time.monotonic()
         elif time.monotonic() - heard > settings.timeout_s:
@@ -156,7 +156,6 @@ def _finish_quiet(client: Consumer, position: Position, waiting: dict[int, int])
 
 
 def _take(
-    settings: Settings,
     client: Consumer,
     reasons: Reasons,
     messages: list[Any],
@@ -168,7 +167,7 @@ def _take(
     if len(events) < len(messages):
         for message in messages:
             if message.error() is not None:
-                _handle(settings, reasons, message, position, waiting)
+                _handle(reasons, message, position, waiting)
     if not events:
         return SCHEMA.empty_table(), position
     partitions = [message.partition() for message in events]
@@ -182,9 +181,7 @@ def _take(
             events = [events[index] for index in kept]
             partitions, offsets = [partitions[index] for index in kept], [offsets[index] for index in kept]
             reached = dict(zip(partitions, offsets, strict=True))
-        for number in past:
-            waiting.pop(number, None)
-        client.incremental_unassign([TopicPartition(position.topic, number) for number in past])
+        client.pause([TopicPartition(position.topic, number) for number in past if waiting.pop(number, None)])
     epochs = {message.partition(): message.leader_epoch() for message in events[-256:]}
     position = position.advance(
         {
@@ -206,7 +203,7 @@ def _take(
     return table, position
 
 
-def _handle(settings: Settings, reasons: Reasons, message: Any, position: Position, waiting: dict[int, int]) -> None:
+def _handle(reasons: Reasons, message: Any, position: Position, waiting: dict[int, int]) -> None:
     error: KafkaError = message.error()
     number = message.partition()
     if error.code() == KafkaError._PARTITION_EOF:
@@ -225,7 +222,7 @@ def _handle(settings: Settings, reasons: Reasons, message: Any, position: Positi
 
 
 @contextmanager
-def _without_collector() -> Iterator[None]:
+def _without_collector() -> Generator[None]:
     """The cyclic collector off: messages hold no cycles, and scanning them costs about a microsecond each."""
     was_on = gc.isenabled()
     gc.disable()
