@@ -11,7 +11,7 @@ A consumer group was ruled out: its offsets are committed apart from the rows, s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -28,6 +28,7 @@ from mesh_pipelines.steps.platform import Platform
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
     from mesh_pipelines.streams.drain import RawBatch
 
 Progress = Callable[[int, int], None]
@@ -150,9 +151,10 @@ def resume(fqn: str, stored: Position | None, begin: Position, end: Position, ac
 
 def _chunks(
     platform: Platform, product: DataProduct, start: Position, end: Position
-) -> Iterator[tuple[pa.Table, Position]]:
+) -> Generator[tuple[pa.Table, Position]]:
     """Decoded tables of about ``chunk_rows`` events, each with the position after it; the last reaches ``end``."""
     import pyarrow as pa
+
     from mesh_pipelines.contract.types import log_schema
     from mesh_pipelines.quality.divert import divert
     from mesh_pipelines.streams.decode import Decoder
@@ -172,7 +174,7 @@ def _chunks(
     yield pa.concat_tables(gathered) if gathered else log_schema(product).empty_table(), position
 
 
-def _read_ahead(platform: Platform, start: Position, end: Position) -> Iterator[RawBatch]:
+def _read_ahead(platform: Platform, start: Position, end: Position) -> Generator[RawBatch]:
     """The drain, one batch ahead in a thread of its own; its error is raised here."""
     from mesh_pipelines.streams.drain import drain
 

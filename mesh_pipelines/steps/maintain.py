@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.lake.catalog import Kind
 from mesh_pipelines.errors import NothingPublished
 from mesh_pipelines.steps.engine import connect
 from mesh_pipelines.steps.platform import Platform
@@ -79,9 +80,8 @@ def rebuild(platform: Platform, product: DataProduct, *, number: int | None = No
     Raises:
         NothingPublished: there is nothing to rebuild.
     """
-    from mesh_pipelines.lake.versions import Versions
-
     from mesh_pipelines.lake import base, state
+    from mesh_pipelines.lake.versions import Versions
     from mesh_pipelines.steps import transform
     from mesh_pipelines.steps.snapshot import register_inputs
 
@@ -98,10 +98,10 @@ def rebuild(platform: Platform, product: DataProduct, *, number: int | None = No
         else:
             state.register(engine, platform.catalog, product, version, "recomputed", from_log=True)
         identical, rows = _compare(engine)
-        if product.event_type.folds_by_key and not product.is_derived:
+        if product.is_derived:
+            base.write_result(platform.catalog, product, engine.table("recomputed").to_arrow_reader())
+        elif version.position and product.event_type.folds_by_key:
             base.rewrite_base(engine, platform.catalog, product, version.position, from_log=True)
-        elif product.is_derived:
-            base.write_result(platform.catalog, product, engine.table("recomputed").to_arrow_reader(), version)
     _refresh_serving(platform)
     return Rebuilt(product.fqn, version.number, rows, identical, time.monotonic() - started)
 
@@ -117,7 +117,7 @@ def _compare(engine: duckdb.DuckDBPyConnection) -> tuple[bool, int]:
     return missing == added == 0, rows
 
 
-def _tables(product: DataProduct) -> tuple[str, ...]:
+def _tables(product: DataProduct) -> tuple[Kind, ...]:
     if product.is_derived:
         return ("base",)
     return ("log", "base") if product.event_type.folds_by_key else ("log",)

@@ -12,14 +12,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.load import load_products
-
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import ContractInvalid, UnknownProduct
 from mesh_pipelines.settings import Settings
 
 if TYPE_CHECKING:
-    from mesh_pipelines.streams.registry import Registry
     from pyiceberg.catalog import Catalog
+
+    from mesh_pipelines.streams.registry import Registry
 
 
 @dataclass

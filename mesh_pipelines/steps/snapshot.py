@@ -15,9 +15,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from mesh_pipelines.contract.sql import quote
-
 from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.sql import quote
 from mesh_pipelines.errors import NothingPublished
 from mesh_pipelines.positions import Version
 from mesh_pipelines.steps.engine import connect
@@ -25,8 +24,9 @@ from mesh_pipelines.steps.platform import Platform
 
 if TYPE_CHECKING:
     import duckdb
+
     from mesh_pipelines.lake.versions import Versions
-    from mesh_pipelines.quality.run import Audit
+    from mesh_pipelines.quality.results import Audit
 
 CANDIDATE = "candidate"
 
@@ -136,9 +136,9 @@ def _materialise(
         register_inputs(platform, engine, draft.input_versions)
         from mesh_pipelines.steps import transform
 
-        snapshot_id = base.write_result(platform.catalog, product, transform.run(engine, product), draft)
+        snapshot_id = base.write_result(platform.catalog, product, transform.run(engine, product))
         draft, rewrote = replace(draft, base_snapshot_id=snapshot_id), True
-    elif product.event_type.folds_by_key:
+    elif draft.position and product.event_type.folds_by_key:
         snapshot_id, rewrote = base.keep_up(engine, platform.catalog, product, draft.position)
         draft = replace(draft, base_snapshot_id=snapshot_id)
     state.register(engine, platform.catalog, product, draft, CANDIDATE)
@@ -147,9 +147,8 @@ def _materialise(
 
 def register_inputs(platform: Platform, engine: duckdb.DuckDBPyConnection, pinned: Mapping[str, int]) -> None:
     """The inputs at these versions as views ``domain.name``, and nothing else of the mesh."""
-    from mesh_pipelines.lake.versions import Versions
-
     from mesh_pipelines.lake import state
+    from mesh_pipelines.lake.versions import Versions
 
     for name, number in pinned.items():
         source = platform.product(name)
@@ -174,9 +173,8 @@ def _audit(
 
 
 def _quarantined(platform: Platform, product: DataProduct) -> int:
-    from mesh_pipelines.lake.log import Log
-
     from mesh_pipelines.contract.log import Fate
+    from mesh_pipelines.lake.log import Log
 
     if product.is_derived:
         return 0

@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mesh_pipelines.contract.types import arrow_schema, duckdb_type
-
 from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.types import arrow_schema, duckdb_type
 from mesh_pipelines.errors import TransformInvalid
 
 if TYPE_CHECKING:

@@ -110,7 +110,7 @@ class WriterSchema:
                 reasons.append("the bytes do not fit the writer's schema")
                 continue
             try:
-                value = fastavro.schemaless_reader(io.BytesIO(datum), self._fastavro, None)
+                value: Any = fastavro.schemaless_reader(io.BytesIO(datum), self._fastavro, None)
                 columns = {name: pa.array([item]) for name, item in value.items()}
                 pieces.append(project(columns, 1, self.fields))
             except Exception as error:  # fastavro raises a dozen kinds; each means the same of this one event

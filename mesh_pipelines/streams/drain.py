@@ -93,7 +93,7 @@ def _offsets(position: Position) -> str:
     return ", ".join(f"[{number}] {offset.next_offset}" for number, offset in sorted(position.partitions.items()))
 
 
-def drain(settings: Settings, start: Position, end: Position) -> Iterator[RawBatch]:
+def drain(settings: Settings, start: Position, end: Position) -> Generator[RawBatch]:
     """Read every committed message from ``start`` to before ``end``; the last batch carries ``end``.
 
     Raises:

@@ -1,0 +1,72 @@
+"""What an audit says: a result per rule, and the verdict that follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from mesh_pipelines.contract.model import DataProduct, OnFailure
+from mesh_pipelines.positions import Verdict
+
+
+class State(StrEnum):
+    """The outcome of one rule. VACUOUS: nothing to judge, on no rows; ERROR: it could not be computed."""
+
+    PASS = "pass"
+    WARN = "warn"
+    FAIL = "fail"
+    ERROR = "error"
+    VACUOUS = "vacuous"
+
+
+@dataclass(frozen=True)
+class RuleResult:
+    """One rule's outcome: how many of ``rows`` were ``bad`` (None where it counts none), what was measured against
+    which threshold, and, for a broken rule, a few of the values that broke it.
+    """
+
+    rule: str
+    check: str
+    dimension: str
+    on_failure: str
+    state: State
+    rows: int
+    bad: int | None
+    measured: float | None
+    threshold: str
+    milliseconds: float
+    message: str = ""
+    sample: tuple[str, ...] = ()
+
+    @property
+    def blocks(self) -> bool:
+        """Whether this outcome keeps the candidate from being published."""
+        return self.state is State.FAIL or (self.state is State.ERROR and self.on_failure != OnFailure.WARN)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """One audit of one candidate of ``rows`` rows."""
+
+    rows: int
+    results: tuple[RuleResult, ...]
+    verdict: Verdict
+
+
+def verdict(product: DataProduct, candidate_id: str, results: Sequence[RuleResult], at: str) -> Verdict:
+    """The verdict that these results come to."""
+    count = {state: sum(result.state is state for result in results) for state in State}
+    blocking = tuple(result.rule for result in results if result.blocks)
+    return Verdict(
+        candidate_id=candidate_id,
+        contract_hash=product.contract_hash,
+        passed=not blocking,
+        rules=len(results),
+        failed=count[State.FAIL],
+        warned=count[State.WARN],
+        errors=count[State.ERROR],
+        vacuous=count[State.VACUOUS],
+        at=at,
+        blocking=blocking,
+    )
