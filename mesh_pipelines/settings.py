@@ -23,6 +23,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="MESH_", frozen=True, extra="ignore")
 
     home: Path = Field(Path(".mesh"), description="Folder of all local state: services, tables, Dagster.")
+    cache: Path = Field(
+        Path("~/.cache/mesh-pipelines"), description="Folder of downloaded jars, shared by all home folders."
+    )
     assets: Path = Field(Path("assets"), description="Folder of the contracts: <domain>/<product>/contract.yaml.")
 
     bootstrap_servers: str | None = Field(
@@ -67,7 +70,7 @@ class Settings(BaseSettings):
     registry_port: Port = Field(18081, description="Port of the local schema registry.")
     dagster_port: Port = Field(3000, description="Port of Dagster's web UI.")
 
-    @field_validator("home", "assets")
+    @field_validator("home", "assets", "cache")
     @classmethod
     def _absolute(cls, path: Path) -> Path:
         return path.expanduser().absolute()
