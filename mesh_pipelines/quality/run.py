@@ -87,9 +87,7 @@ def _scan(
     """The number of rows, and the results of all row rules, from one scan."""
     started = time.perf_counter()
     counts = "".join(f", count_if({compiled.predicate})" for compiled in rules)
-    row = connection.execute(f"SELECT count(*){counts} FROM {quote(relation)}").fetchone()
-    assert row is not None
-    rows, *bad = row
+    [(rows, *bad)] = connection.execute(f"SELECT count(*){counts} FROM {quote(relation)}").fetchall()
     share = (time.perf_counter() - started) * 1000 / max(1, len(rules))
     results: list[RuleResult] = []
     for compiled, count in zip(rules, bad, strict=True):
@@ -125,8 +123,8 @@ def _in_unit(count: int, rows: int, unit: Unit) -> float:
 
 
 def _value(connection: duckdb.DuckDBPyConnection, query: str) -> Any:
-    row = connection.execute(query).fetchone()
-    return row[0] if row else None
+    [(value,)] = connection.execute(query).fetchall()
+    return value
 
 
 def _single(connection: duckdb.DuckDBPyConnection, query: str) -> bool | float:
@@ -135,7 +133,7 @@ def _single(connection: duckdb.DuckDBPyConnection, query: str) -> bool | float:
     Raises:
         ValueError: it gives another number of rows or columns, or something that is no number.
     """
-    rows = connection.execute(query).fetchmany(2)
+    rows = connection.execute(f"SELECT * FROM ({query}) LIMIT 2").fetchall()
     if len(rows) != 1 or len(rows[0]) != 1:
         raise ValueError("the query must give one row of one column")
     value = rows[0][0]

@@ -169,13 +169,13 @@ def _execute(platform: Platform, action: Action) -> None:
 def _plan_topics(platform: Platform, products: tuple[DataProduct, ...], refuse: Callable[[str], None]) -> list[Action]:
     from mesh_pipelines.streams.admin import StreamAdmin
 
-    streamed = {product: product.stream for product in products if product.stream}
+    streamed = [(product, product.stream) for product in products if product.stream]
     if not streamed:
         return []
     admin = StreamAdmin(platform.settings)
-    existing = admin.describe([topic.name for topic in streamed.values()])
+    existing = admin.describe([topic.name for _, topic in streamed])
     actions: list[Action] = []
-    for product, topic in streamed.items():
+    for product, topic in streamed:
         found = existing.get(topic.name)
         if found is None:
             actions.append(CreateTopic(product.fqn, topic))

@@ -108,12 +108,10 @@ def rebuild(platform: Platform, product: DataProduct, *, number: int | None = No
 
 def _compare(engine: duckdb.DuckDBPyConnection) -> tuple[bool, int]:
     """Whether ``before`` and ``recomputed`` hold the same rows, duplicates counted; second, how many."""
-    row = engine.execute(
+    [(missing, added, rows)] = engine.execute(
         "SELECT (SELECT count(*) FROM (FROM before EXCEPT ALL FROM recomputed)),"
         " (SELECT count(*) FROM (FROM recomputed EXCEPT ALL FROM before)), (SELECT count(*) FROM recomputed)"
-    ).fetchone()
-    assert row is not None
-    missing, added, rows = row
+    ).fetchall()
     return missing == added == 0, rows
 
 

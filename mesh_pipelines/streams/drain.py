@@ -106,7 +106,7 @@ def drain(settings: Settings, start: Position, end: Position) -> Generator[RawBa
         if offset.next_offset > start.next_offset(number)
     }
     if not waiting:
-        yield RawBatch(SCHEMA.empty_table(), start.advance(end.partitions))
+        yield RawBatch(SCHEMA.empty_table(), _at_end(start, end))
         return
     reasons = Reasons()
     client = consumer(settings, reasons)
@@ -119,8 +119,8 @@ def drain(settings: Settings, start: Position, end: Position) -> Generator[RawBa
 
 def _start_at(start: Position, number: int) -> TopicPartition:
     known = start.partitions.get(number)
-    epoch = known.leader_epoch if known and known.leader_epoch >= 0 else None
-    return TopicPartition(start.topic, number, start.next_offset(number), leader_epoch=epoch)
+    epoch = {"leader_epoch": known.leader_epoch} if known and known.leader_epoch >= 0 else {}
+    return TopicPartition(start.topic, number, start.next_offset(number), **epoch)
 
 
 def _read(
@@ -143,9 +143,21 @@ def _read(
             if waiting:
                 raise unreachable(settings, reasons.last())
         if not waiting:
-            position = position.advance(end.partitions)
+            position = _at_end(position, end)
         if batch.num_rows or not waiting:
             yield RawBatch(batch, position)
+
+
+def _at_end(position: Position, end: Position) -> Position:
+    """The end, with the leader epochs that messages were read under."""
+    return position.advance(
+        {
+            number: PartitionOffset(offset.next_offset, known.leader_epoch)
+            if (known := position.partitions.get(number))
+            else offset
+            for number, offset in end.partitions.items()
+        }
+    )
 
 
 def _finish_quiet(client: Consumer, position: Position, waiting: dict[int, int]) -> None:
