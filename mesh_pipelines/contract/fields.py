@@ -13,6 +13,7 @@ from mesh_pipelines.errors import Fault
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _DECIMAL = re.compile(r"(?:decimal|numeric)\((\d{1,2})(?:\s*,\s*(\d{1,2}))?\)", re.IGNORECASE)
 _MAX_DEPTH = 8
+_PROPERTY_SETTINGS = ("mesh.aliases", "mesh.default", "mesh.onFailure")
 
 _PHYSICAL: Mapping[tuple[str, str], Kind] = {
     ("integer", "int"): Kind.INT,
@@ -105,8 +106,8 @@ class FieldReader:
             if not name.startswith("mesh."):
                 continue
             at = (*where, "customProperties", index)
-            if name not in ("mesh.aliases", "mesh.default"):
-                self._fault(at, f"{name} is no setting of a property", "use mesh.aliases or mesh.default")
+            if name not in _PROPERTY_SETTINGS:
+                self._fault(at, f"{name} is no setting of a property", f"use {', '.join(_PROPERTY_SETTINGS)}")
             elif name == "mesh.aliases" and not _are_names(value):
                 self._fault(at, "mesh.aliases is no list of names", "write the former names as a list")
             else:

@@ -78,7 +78,7 @@ class RuleReader:
                 yield Rule(
                     f"{field.name}.unique", RuleKind.UNIQUE, "unique", (field.name,), dimension="uniqueness", line=line
                 )
-            yield from self._options(field, properties.get("logicalTypeOptions") or {}, (*at, "logicalTypeOptions"))
+            yield from self._options(field, properties, at)
             if values := properties.get("enum"):
                 allowed = [entry["value"] for entry in values]
                 yield Rule(
@@ -91,7 +91,10 @@ class RuleReader:
                     line=self.document.line((*at, "enum")),
                 )
 
-    def _options(self, field: Field, options: Mapping[str, Any], where: Where) -> Iterator[Rule]:
+    def _options(self, field: Field, properties: Mapping[str, Any], at: Where) -> Iterator[Rule]:
+        options: Mapping[str, Any] = properties.get("logicalTypeOptions") or {}
+        where = (*at, "logicalTypeOptions")
+        on_failure = self._on_failure(properties, at) or OnFailure.BLOCK
         for name, value in options.items():
             line = self.document.line((*where, name))
             rule = Rule(
@@ -100,6 +103,7 @@ class RuleReader:
                 name,
                 (field.name,),
                 {name: value},
+                on_failure=on_failure,
                 dimension="conformity",
                 line=line,
             )
@@ -123,9 +127,7 @@ class RuleReader:
                 yield rule
 
     def _entry(self, entry: Mapping[str, Any], where: Where, field: str | None) -> Rule | None:
-        kind = entry.get(
-            "type", "library" if "metric" in entry else "text" if "mustBe" not in str(entry) else "library"
-        )
+        kind = entry.get("type", "library")
         common = self._common(entry, where, field)
         if common is None:
             return None

@@ -175,7 +175,7 @@ def validate(
 
         context = gx.get_context(mode="ephemeral")
         context.variables.progress_bars = {"globally": False, "metric_calculations": False}  # pyright: ignore
-        source = context.data_sources.add_or_update_sql  # noqa: B018  loads the SQL datasources
+        source = context.data_sources.add_or_update_sql
         del source
         datasource = _datasource(context, connection)
         asset = datasource.add_query_asset(name="candidate", query=f"SELECT * FROM {quote(relation)}")
@@ -257,8 +257,8 @@ def _datasource_class() -> Any:
     from duckdb_sqlalchemy import ConnectionWrapper
     from great_expectations.datasource.fluent.sql_datasource import SQLDatasource
     from great_expectations.execution_engine import SqlAlchemyExecutionEngine
-    from great_expectations.expectations.metrics.map_metric_provider import column_condition_partial
     from great_expectations.expectations.metrics import ColumnValuesMatchRegex
+    from great_expectations.expectations.metrics.map_metric_provider import column_condition_partial
     from sqlalchemy.pool import StaticPool
 
     class DuckDBEngine(SqlAlchemyExecutionEngine):

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.lake.catalog import Kind
 from mesh_pipelines.errors import NothingPublished
+from mesh_pipelines.lake.catalog import Kind
 from mesh_pipelines.steps.engine import connect
 from mesh_pipelines.steps.platform import Platform
 
