@@ -154,14 +154,14 @@ def validate_suite(
 def check_expectation(rule: Rule) -> str | None:
     """What is wrong with a rule that is written as an expectation; None where it can be built."""
     with _quiet():
-        from great_expectations.core.expectation_suite import ExpectationConfiguration  # pyright: ignore
+        from great_expectations.compatibility.pydantic import ValidationError
         from great_expectations.exceptions import GreatExpectationsError
-        from pydantic.v1 import ValidationError
+        from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
         try:
             ExpectationConfiguration(type=rule.check, kwargs=dict(rule.arguments["kwargs"])).to_domain_obj()
         except (GreatExpectationsError, ValidationError, TypeError, ValueError) as error:
-            return str(error).strip().splitlines()[0]
+            return "; ".join(str(error).strip().splitlines()[:3])
     return None
 
 
@@ -170,25 +170,22 @@ def validate(
 ) -> dict[str, dict[str, Any]]:
     """Run expectations over a relation of this connection; the raw answer of each by the rule in its ``meta``."""
     with _quiet():
-        import great_expectations as gx
-        from great_expectations.core.expectation_suite import ExpectationConfiguration  # pyright: ignore
+        from great_expectations.core.batch import Batch
+        from great_expectations.execution_engine.sqlalchemy_batch_data import SqlAlchemyBatchData
+        from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+        from great_expectations.validator.validator import Validator
 
-        context = gx.get_context(mode="ephemeral")
-        context.variables.progress_bars = {"globally": False, "metric_calculations": False}  # pyright: ignore
-        source = context.data_sources.add_or_update_sql
-        del source
-        datasource = _datasource(context, connection)
-        asset = datasource.add_query_asset(name="candidate", query=f"SELECT * FROM {quote(relation)}")
-        definition = asset.add_batch_definition_whole_table("all")
-        made = gx.ExpectationSuite(name=name)
-        for item in items:
-            configuration = ExpectationConfiguration(
-                type=item["type"], kwargs=dict(item["kwargs"]), meta=dict(item["meta"])
-            )
-            made.add_expectation_configuration(configuration)
-        outcome = definition.get_batch().validate(made, result_format="BASIC")
+        engine = _engine(connection)
+        batch = Batch(data=SqlAlchemyBatchData(execution_engine=engine, table_name=relation))
+        validator = Validator(execution_engine=engine, batches=[batch])
+        outcomes = validator.graph_validate(
+            [
+                ExpectationConfiguration(type=item["type"], kwargs=dict(item["kwargs"]), meta=dict(item["meta"]))
+                for item in items
+            ]
+        )
     answers: dict[str, dict[str, Any]] = {}
-    for one in outcome.results:
+    for one in outcomes:
         details = one.to_json_dict()
         error = _exception(details.get("exception_info") or {})
         answers[details["expectation_config"]["meta"]["rule"]] = {
@@ -242,24 +239,15 @@ def _quiet() -> Generator[None]:
         yield
 
 
-def _datasource(context: Any, connection: duckdb.DuckDBPyConnection) -> Any:
-    datasource_class = _datasource_class()
-    datasource = datasource_class(name="duckdb", connection_string="duckdb:///:memory:")
-    datasource._data_context = context
-    datasource.use(connection)
-    return datasource
-
-
 @cache
-def _datasource_class() -> Any:
-    """A SQL datasource on a DuckDB connection that is already open."""
+def _engine_class() -> Any:
+    """GX's SQL engine, made to work on DuckDB."""
     import sqlalchemy as sa
-    from duckdb_sqlalchemy import ConnectionWrapper
-    from great_expectations.datasource.fluent.sql_datasource import SQLDatasource
     from great_expectations.execution_engine import SqlAlchemyExecutionEngine
-    from great_expectations.expectations.metrics import ColumnValuesMatchRegex
+    from great_expectations.expectations.metrics.column_map_metrics.column_values_match_regex import (
+        ColumnValuesMatchRegex,
+    )
     from great_expectations.expectations.metrics.map_metric_provider import column_condition_partial
-    from sqlalchemy.pool import StaticPool
 
     class DuckDBEngine(SqlAlchemyExecutionEngine):
         """Keeps one connection open, because a DuckDB result dies with its connection."""
@@ -267,37 +255,29 @@ def _datasource_class() -> Any:
         @contextmanager
         def get_connection(self) -> Generator[Any]:
             if self._connection is None:
-                self._connection = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+                self._connection = self.engine.connect()
             yield self._connection
 
     class DuckDBMatchRegex(ColumnValuesMatchRegex):
-        """Regular expressions by DuckDB's function for them."""
+        """Regular expressions by DuckDB's function for them; defining it is what registers it."""
 
         @column_condition_partial(engine=DuckDBEngine)
         def _sqlalchemy(cls, column: Any, regex: str, _dialect: Any, **_: Any) -> Any:  # noqa: N805
             return sa.func.regexp_matches(column, regex)
 
-    class DuckDBDatasource(SQLDatasource):
-        """A datasource whose engine is made over a given connection."""
+    return DuckDBEngine
 
-        def use(self, connection: duckdb.DuckDBPyConnection) -> None:
-            engine = sa.create_engine(
-                "duckdb:///:memory:", creator=lambda: ConnectionWrapper(connection.cursor()), poolclass=StaticPool
-            )
-            self._engine = engine
-            self._cached_connection_string = self.connection_string
-            self._execution_engine = DuckDBEngine(engine=engine)
-            self._cached_execution_engine_kwargs = self._get_exec_engine_kwargs() if False else {}
 
-        @property
-        def execution_engine_type(self) -> Any:
-            return DuckDBEngine
+def _engine(connection: duckdb.DuckDBPyConnection) -> Any:
+    """GX's engine over a cursor of this connection; a failed statement does not spoil the next (autocommit)."""
+    import sqlalchemy as sa
+    from duckdb_sqlalchemy import ConnectionWrapper
+    from sqlalchemy.pool import StaticPool
 
-        def get_engine(self) -> Any:
-            return self._engine
-
-        def get_execution_engine(self) -> Any:
-            return self._execution_engine
-
-    del DuckDBMatchRegex
-    return DuckDBDatasource
+    opened = sa.create_engine(
+        "duckdb:///:memory:",
+        creator=lambda: ConnectionWrapper(connection.cursor()),
+        poolclass=StaticPool,
+        isolation_level="AUTOCOMMIT",
+    )
+    return _engine_class()(engine=opened)
