@@ -112,7 +112,7 @@ def _unexpected(compiled: CompiledRule) -> str:
     rule = compiled.rule
     match rule.kind:
         case RuleKind.ROW:
-            measured = f"SELECT count_if({compiled.predicate}) AS bad, count(*) AS total FROM {_BATCH}"
+            measured = f"SELECT count(*) FILTER (WHERE {compiled.predicate}) AS bad, count(*) AS total FROM {_BATCH}"
         case RuleKind.UNIQUE:
             measured = (
                 f"SELECT ({duplicates_query(rule.fields, _BATCH)}) AS bad, (SELECT count(*) FROM {_BATCH}) AS total"
@@ -175,15 +175,19 @@ def validate(
         from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
         from great_expectations.validator.validator import Validator
 
-        engine = _engine(connection)
+        opened = _sql_engine(connection)
+        engine = _engine_class()(engine=opened)
         batch = Batch(data=SqlAlchemyBatchData(execution_engine=engine, table_name=relation))
         validator = Validator(execution_engine=engine, batches=[batch])
+        validator.metrics_calculator.show_progress_bars = False
         outcomes = validator.graph_validate(
             [
                 ExpectationConfiguration(type=item["type"], kwargs=dict(item["kwargs"]), meta=dict(item["meta"]))
                 for item in items
             ]
         )
+        engine.close()
+        opened.dispose()
     answers: dict[str, dict[str, Any]] = {}
     for one in outcomes:
         details = one.to_json_dict()
@@ -232,7 +236,7 @@ def _bound(text: str, inputs: Mapping[str, str]) -> str:
 
 @contextmanager
 def _quiet() -> Generator[None]:
-    """No analytics, and none of the library's own deprecation warnings about its dependencies."""
+    """No analytics, and none of the library's warnings about its own dependencies."""
     os.environ["GX_ANALYTICS_ENABLED"] = "False"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -268,16 +272,15 @@ def _engine_class() -> Any:
     return DuckDBEngine
 
 
-def _engine(connection: duckdb.DuckDBPyConnection) -> Any:
-    """GX's engine over a cursor of this connection; a failed statement does not spoil the next (autocommit)."""
+def _sql_engine(connection: duckdb.DuckDBPyConnection) -> Any:
+    """SQLAlchemy over a cursor of this connection; a failed statement does not spoil the next (autocommit)."""
     import sqlalchemy as sa
     from duckdb_sqlalchemy import ConnectionWrapper
     from sqlalchemy.pool import StaticPool
 
-    opened = sa.create_engine(
+    return sa.create_engine(
         "duckdb:///:memory:",
         creator=lambda: ConnectionWrapper(connection.cursor()),
         poolclass=StaticPool,
         isolation_level="AUTOCOMMIT",
     )
-    return _engine_class()(engine=opened)

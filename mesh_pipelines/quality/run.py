@@ -86,7 +86,7 @@ def _scan(
 ) -> tuple[int, list[RuleResult]]:
     """The number of rows, and the results of all row rules, from one scan."""
     started = time.perf_counter()
-    counts = "".join(f", count_if({compiled.predicate})" for compiled in rules)
+    counts = "".join(f", count(*) FILTER (WHERE {compiled.predicate})" for compiled in rules)
     [(rows, *bad)] = connection.execute(f"SELECT count(*){counts} FROM {quote(relation)}").fetchall()
     share = (time.perf_counter() - started) * 1000 / max(1, len(rules))
     results: list[RuleResult] = []

@@ -135,7 +135,7 @@ def _read(
     while waiting:
         with _without_collector():
             messages = client.consume(_BATCH, timeout=0.2)
-            batch, position = _take(client, reasons, messages, position, waiting)
+            batch, position = _take(client, reasons, messages, position, end, waiting)
         if messages:
             heard = time.monotonic()
         elif time.monotonic() - heard > settings.timeout_s:
@@ -172,6 +172,7 @@ def _take(
     reasons: Reasons,
     messages: list[Any],
     position: Position,
+    end: Position,
     waiting: dict[int, int],
 ) -> tuple[pa.Table, Position]:
     """The messages that lie before the end, as a table, and the position after them."""
@@ -185,15 +186,17 @@ def _take(
     partitions = [message.partition() for message in events]
     offsets = [message.offset() for message in events]
     reached: dict[int, int] = dict(zip(partitions, offsets, strict=True))
-    past = [number for number, offset in reached.items() if number not in waiting or offset >= waiting[number] - 1]
+    past = [number for number, offset in reached.items() if offset >= end.next_offset(number) - 1]
     if past:
-        ends = {**dict.fromkeys(reached, 0), **waiting}
+        ends = {number: end.next_offset(number) for number in reached}
         kept = [index for index, offset in enumerate(offsets) if offset < ends[partitions[index]]]
         if len(kept) < len(events):
             events = [events[index] for index in kept]
             partitions, offsets = [partitions[index] for index in kept], [offsets[index] for index in kept]
             reached = dict(zip(partitions, offsets, strict=True))
         client.pause([TopicPartition(position.topic, number) for number in past if waiting.pop(number, None)])
+    if not events:
+        return SCHEMA.empty_table(), position
     epochs = {message.partition(): message.leader_epoch() for message in events[-256:]}
     position = position.advance(
         {
