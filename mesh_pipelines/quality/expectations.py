@@ -131,11 +131,11 @@ def _kept(measured: str, rule: Rule) -> str:
 
 
 def run_expectations(
-    connection: duckdb.DuckDBPyConnection, relation: str, product: DataProduct, rules: Sequence[Rule], rows: int
+    connection: duckdb.DuckDBPyConnection, relation: str, rules: Sequence[Rule], rows: int
 ) -> list[RuleResult]:
     """Run rules that are written as expectations, by Great Expectations' own engine, over a relation."""
     items = [expectation(CompiledRule(rule)) for rule in rules]
-    answers = validate(connection, relation, product.fqn, items)
+    answers = validate(connection, relation, items)
     return [_as_result(rule, rows, answers[rule.id]) for rule in rules]
 
 
@@ -147,7 +147,7 @@ def validate_suite(
 ) -> dict[str, bool | str]:
     """Run a product's whole suite by Great Expectations: success by rule, or the error that kept it from running."""
     items = json.loads(_bound(json.dumps(suite(product)["expectations"]), inputs or {}))
-    answers = validate(connection, relation, product.fqn, items)
+    answers = validate(connection, relation, items)
     return {rule: answer.get("error") or bool(answer["success"]) for rule, answer in answers.items()}
 
 
@@ -166,7 +166,7 @@ def check_expectation(rule: Rule) -> str | None:
 
 
 def validate(
-    connection: duckdb.DuckDBPyConnection, relation: str, name: str, items: Sequence[Mapping[str, Any]]
+    connection: duckdb.DuckDBPyConnection, relation: str, items: Sequence[Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
     """Run expectations over a relation of this connection; the raw answer of each by the rule in its ``meta``."""
     with _quiet():
@@ -190,7 +190,7 @@ def validate(
         opened.dispose()
     answers: dict[str, dict[str, Any]] = {}
     for one in outcomes:
-        details = one.to_json_dict()
+        details: Any = one.to_json_dict()
         error = _exception(details.get("exception_info") or {})
         answers[details["expectation_config"]["meta"]["rule"]] = {
             "success": bool(details["success"]),
@@ -262,7 +262,7 @@ def _engine_class() -> Any:
                 self._connection = self.engine.connect()
             yield self._connection
 
-    class DuckDBMatchRegex(ColumnValuesMatchRegex):
+    class DuckDBMatchRegex(ColumnValuesMatchRegex):  # pyright: ignore[reportUnusedClass]
         """Regular expressions by DuckDB's function for them; defining it is what registers it."""
 
         @column_condition_partial(engine=DuckDBEngine)

@@ -65,7 +65,7 @@ def audit(
     if expectations:
         from mesh_pipelines.quality.expectations import run_expectations
 
-        for result in run_expectations(connection, relation, product, [one.rule for one in expectations], rows):
+        for result in run_expectations(connection, relation, [one.rule for one in expectations], rows):
             by_rule[result.rule] = result
     results = tuple(by_rule[compiled.rule.id] for compiled in rules.rules)
     at = datetime.now(UTC).isoformat(timespec="microseconds")

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.errors import NothingPublished
+from mesh_pipelines.errors import NothingPublished, UnknownVersion
 from mesh_pipelines.lake.catalog import Kind
+from mesh_pipelines.positions import Version
 from mesh_pipelines.steps.engine import connect
 from mesh_pipelines.steps.platform import Platform
 
@@ -27,23 +28,24 @@ KEPT_VERSIONS = 20
 
 @dataclass(frozen=True)
 class Upkeep:
-    """Files before and after, and snapshots dropped, over all tables of one product."""
+    """Data files before and after, snapshots dropped and files removed, over all tables of one product."""
 
     product: str
     files_before: int
     files_after: int
     snapshots_expired: int
+    files_removed: int
     seconds: float
 
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """A rebuilt version: its rows, and whether it equalled, row by row, what was there before."""
+    """A rebuilt version: its rows, and whether they equalled, row by row, what was there (None: it had expired)."""
 
     product: str
     version: int
     rows: int
-    identical: bool
+    identical: bool | None
     seconds: float
 
 
@@ -59,6 +61,7 @@ def compact(platform: Platform, product: DataProduct) -> Upkeep:
         sum(one.files_before for one in done),
         sum(one.files_after for one in done),
         0,
+        0,
         time.monotonic() - started,
     )
 
@@ -69,7 +72,7 @@ def expire(platform: Platform, product: DataProduct, keep: int = KEPT_VERSIONS) 
 
     started = time.monotonic()
     expired = maintain.expire(platform.catalog, product, keep)
-    return Upkeep(product.fqn, 0, 0, expired.snapshots, time.monotonic() - started)
+    return Upkeep(product.fqn, 0, 0, expired.snapshots, expired.files, time.monotonic() - started)
 
 
 def rebuild(platform: Platform, product: DataProduct, *, number: int | None = None) -> Rebuilt:
@@ -91,26 +94,35 @@ def rebuild(platform: Platform, product: DataProduct, *, number: int | None = No
     if version is None:
         raise NothingPublished(f"{product.fqn}: nothing is published yet", next_step=f"mesh run {product.fqn}")
     with closing(connect(platform.settings)) as engine:
-        state.register(engine, platform.catalog, product, version, "before")
         if product.is_derived:
             register_inputs(platform, engine, version.input_versions)
             engine.register("recomputed", transform.run(engine, product).read_all())
         else:
             state.register(engine, platform.catalog, product, version, "recomputed", from_log=True)
-        identical, rows = _compare(engine)
+        identical, rows = _compare(platform, product, engine, version)
         if product.is_derived:
-            base.write_result(platform.catalog, product, engine.table("recomputed").to_arrow_reader())
+            snapshot_id = base.write_result(platform.catalog, product, engine.table("recomputed").to_arrow_reader())
+            versions.restore(replace(version, base_snapshot_id=snapshot_id))
         elif version.position and product.event_type.folds_by_key:
             base.rewrite_base(engine, platform.catalog, product, version.position, from_log=True)
     _refresh_serving(platform)
     return Rebuilt(product.fqn, version.number, rows, identical, time.monotonic() - started)
 
 
-def _compare(engine: duckdb.DuckDBPyConnection) -> tuple[bool, int]:
-    """Whether ``before`` and ``recomputed`` hold the same rows, duplicates counted; second, how many."""
-    [(missing, added, rows)] = engine.execute(
+def _compare(
+    platform: Platform, product: DataProduct, engine: duckdb.DuckDBPyConnection, version: Version
+) -> tuple[bool | None, int]:
+    """Whether what is kept and what was recomputed are the same rows, duplicates counted; second, how many."""
+    from mesh_pipelines.lake import state
+
+    [(rows,)] = engine.execute("SELECT count(*) FROM recomputed").fetchall()
+    try:
+        state.register(engine, platform.catalog, product, version, "before")
+    except UnknownVersion:
+        return None, rows
+    [(missing, added)] = engine.execute(
         "SELECT (SELECT count(*) FROM (FROM before EXCEPT ALL FROM recomputed)),"
-        " (SELECT count(*) FROM (FROM recomputed EXCEPT ALL FROM before)), (SELECT count(*) FROM recomputed)"
+        " (SELECT count(*) FROM (FROM recomputed EXCEPT ALL FROM before))"
     ).fetchall()
     return missing == added == 0, rows
 

@@ -119,7 +119,7 @@ def drain(settings: Settings, start: Position, end: Position) -> Generator[RawBa
 
 def _start_at(start: Position, number: int) -> TopicPartition:
     known = start.partitions.get(number)
-    epoch = {"leader_epoch": known.leader_epoch} if known and known.leader_epoch >= 0 else {}
+    epoch: dict[str, Any] = {"leader_epoch": known.leader_epoch} if known and known.leader_epoch >= 0 else {}
     return TopicPartition(start.topic, number, start.next_offset(number), **epoch)
 
 

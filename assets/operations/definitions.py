@@ -1,0 +1,5 @@
+"""The code location of the domain ``operations``: its contracts are all there is to it."""
+
+from mesh_pipelines.orchestration.definitions import of_folder
+
+defs = of_folder(__file__)

@@ -1,0 +1,251 @@
+"""``mesh up`` and ``mesh demo``: the services, Dagster and the demo's story, kept running until Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack, contextmanager
+from datetime import date
+from typing import TYPE_CHECKING
+
+from mesh_pipelines.cli.main import STATUS_COLUMNS
+from mesh_pipelines.cli.output import Output, record
+from mesh_pipelines.errors import MeshError, ServiceFailed
+from mesh_pipelines.settings import Settings
+
+if TYPE_CHECKING:
+    from mesh_pipelines.local.services import Services
+    from mesh_pipelines.local.supervisor import Supervisor
+    from mesh_pipelines.positions import Version
+    from mesh_pipelines.steps.platform import Platform
+
+_JANUARY = date(2013, 2, 1)
+_WATCH_S = 1.0
+# `mesh demo --once` is promised to end within five minutes; past this it reports what is missing instead of waiting on.
+_PATIENCE_S = 270.0
+
+
+def run_up(settings: Settings, output: Output, *, services_only: bool) -> int:
+    """Start the services, and Dagster unless told otherwise; stay until Ctrl-C. Gives the exit code."""
+    with _stopping() as stop, ExitStack() as stack:
+        services = _start_services(stack, settings, output, stop)
+        dagster = None if services_only else _start_dagster(stack, settings, output)
+        _addresses(settings, output, dagster=not services_only)
+        output.say("everything runs; Ctrl-C stops it")
+        while not stop.wait(_WATCH_S):
+            _check(services, dagster)
+        output.say("stopping")
+    output.say("stopped; what was produced and published is kept")
+    return 0
+
+
+def run_demo(settings: Settings, output: Output, *, once: bool, speed: float | None) -> int:
+    """Run the demo mesh; with ``once`` bounded to January and ending by itself. Gives the exit code."""
+    with _stopping() as stop, ExitStack() as stack:
+        services = _start_services(stack, settings, output, stop)
+        platform = _apply(settings, output)
+        dagster = _start_dagster(stack, settings, output)
+        _addresses(settings, output, dagster=True)
+        watcher = _Watcher(platform, output)
+        _replay(platform, output, stop, watcher, until=_JANUARY if once else None, speed=speed)
+        if once:
+            done = _await_all(platform, stop, watcher, lambda: _check(services, dagster))
+            code = _report(platform, output, done)
+        else:
+            output.say("replayed; Dagster publishes what comes. Ctrl-C stops everything")
+            while not stop.wait(_WATCH_S):
+                _check(services, dagster)
+                watcher.look()
+            code = 0
+        output.say("stopping")
+    output.say("stopped; what was produced and published is kept, and the next mesh demo goes on from there")
+    return code
+
+
+@contextmanager
+def _stopping() -> Generator[threading.Event]:
+    """An event that Ctrl-C or a polite kill sets; what follows then is an orderly stop."""
+    stop = threading.Event()
+
+    def ask(*_: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _start_services(stack: ExitStack, settings: Settings, output: Output, stop: threading.Event) -> Services | None:
+    """The local broker and registry, unless the settings name others."""
+    if not settings.uses_local_broker and not settings.uses_local_registry:
+        output.say(f"using Kafka at {settings.brokers} and the schema registry at {settings.registry_url}")
+        return None
+    from mesh_pipelines.local.services import Services
+
+    services = Services(settings)
+    with output.progress() as bars:
+        task = bars.add_task("jars of Kafka and the schema registry", total=None)
+        services.start(
+            on_file=lambda there, total, name: bars.update(
+                task, completed=there, total=total, description=f"jar {name}"
+            ),
+            on_stage=lambda text: bars.update(task, description=text, total=None),
+        )
+    stack.callback(services.stop)
+    if stop.is_set():
+        raise KeyboardInterrupt
+    return services
+
+
+def _start_dagster(stack: ExitStack, settings: Settings, output: Output) -> Supervisor:
+    from mesh_pipelines.local.supervisor import Supervisor
+    from mesh_pipelines.orchestration.instance import children
+
+    supervisor = stack.enter_context(Supervisor())
+    with output.progress() as bars:
+        bars.add_task("starting Dagster", total=None)
+        supervisor.start(children(settings))
+    return supervisor
+
+
+def _apply(settings: Settings, output: Output) -> Platform:
+    from mesh_pipelines.steps import apply
+    from mesh_pipelines.steps.platform import Platform
+
+    platform = Platform.open(settings)
+    for error in platform.broken.values():
+        raise error
+    actions = apply.plan(platform, platform.in_order)
+    apply.execute(platform, actions)
+    output.say(f"{len(platform.products)} contracts applied, {len(actions)} changes")
+    return platform
+
+
+def _addresses(settings: Settings, output: Output, *, dagster: bool) -> None:
+    places = {"Kafka": settings.brokers, "schema registry": settings.registry_url}
+    if dagster:
+        places["Dagster"] = f"http://{settings.host}:{settings.dagster_port}"
+    for name, address in places.items():
+        output.say(f"  {name:<16} {address}")
+
+
+def _check(services: Services | None, dagster: Supervisor | None) -> None:
+    if services:
+        services.check()
+    if dagster:
+        dagster.check()
+
+
+def _replay(
+    platform: Platform,
+    output: Output,
+    stop: threading.Event,
+    watcher: _Watcher,
+    *,
+    until: date | None,
+    speed: float | None,
+) -> None:
+    from mesh_pipelines.demo.replay import replay
+
+    output.say(f"replaying New York's flights of 2013{f' before {until}' if until else ''}")
+    with output.progress() as bars:
+        task = bars.add_task("events produced", total=None)
+
+        def progress(done: int, total: int) -> None:
+            bars.update(task, completed=done, total=total)
+            watcher.look()
+
+        replayed = replay(platform, until=until, speed=speed, on_progress=progress, stop=stop.is_set)
+    produced = sum(replayed.produced.values())
+    output.say(f"{produced:,} events produced in {replayed.seconds:.1f} s, {sum(replayed.total.values()):,} in all")
+
+
+class _Watcher:
+    """Says a line for every version that appears."""
+
+    def __init__(self, platform: Platform, output: Output) -> None:
+        self._platform = platform
+        self._output = output
+        self._known: dict[str, int] = {}
+        self._looked = 0.0
+        self._first = True
+
+    def look(self) -> Mapping[str, Version]:
+        """Look for new versions, at most once a second; gives the published ones."""
+        from mesh_pipelines.lake.versions import Versions
+
+        if time.monotonic() - self._looked < _WATCH_S:
+            return {}
+        self._looked = time.monotonic()
+        found: dict[str, Version] = {}
+        for product in self._platform.in_order:
+            version = Versions(self._platform.catalog, product).published()
+            if version is None:
+                continue
+            found[product.fqn] = version
+            if self._known.get(product.fqn) != version.number:
+                self._known[product.fqn] = version.number
+                self._say(version)
+        self._first = False
+        return found
+
+    def _say(self, version: Version) -> None:
+        verdict = version.verdict
+        rules = f"{verdict.rules} rules, {verdict.warned} warned" if verdict else "no rules"
+        verb = "has" if self._first else "published"
+        self._output.say(f"  {verb} {version.product} version {version.number}: {version.rows:,} rows, {rules}")
+
+
+def _await_all(platform: Platform, stop: threading.Event, watcher: _Watcher, check: Callable[[], None]) -> bool:
+    """Wait until every product has published what was replayed; False where that did not come to be."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while not stop.wait(_WATCH_S) and time.monotonic() < deadline:
+        check()
+        watcher.look()
+        if _is_current(platform):
+            watcher.look()
+            return True
+    return False
+
+
+def _is_current(platform: Platform) -> bool:
+    """Whether every stream is published to its end, and every derived product from its inputs' newest versions."""
+    from mesh_pipelines.lake.versions import Versions
+    from mesh_pipelines.streams.admin import StreamAdmin
+
+    published = {name: Versions(platform.catalog, one).published() for name, one in platform.products.items()}
+    topics = [product.stream.name for product in platform.in_order if product.stream]
+    ends = StreamAdmin(platform.settings).end_offsets(topics)
+    for name, product in platform.products.items():
+        version = published[name]
+        if version is None:
+            return False
+        if product.stream and (version.position is None or version.position.lag_to(ends[product.stream.name])):
+            return False
+        newest = {source: one.number for source in product.inputs if (one := published.get(source))}
+        if dict(version.input_versions) != newest:
+            return False
+    return True
+
+
+def _report(platform: Platform, output: Output, done: bool) -> int:
+    from mesh_pipelines.steps.status import status
+
+    records = [record(one) for one in status(platform)]
+    output.records(records, STATUS_COLUMNS)
+    if not done:
+        error: MeshError = ServiceFailed(
+            "not every product has published what was replayed",
+            next_step=f"read the runs at Dagster's web UI, or the logs in {platform.settings.home / 'logs'}",
+        )
+        output.error(error)
+        return error.exit_code
+    output.say("every product has published what was replayed")
+    return 0

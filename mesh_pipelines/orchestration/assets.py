@@ -1,0 +1,383 @@
+"""One product as Dagster assets: stream -> log -> snapshot (audited) -> published.
+
+The assets call the same steps as the command line and add what Dagster shows. Checks are inline in the snapshot: they
+cannot be deselected, and a blocking one that fails ends the step before the published asset. That is for people to
+see; what keeps an unaudited version from being published is the step itself, which asks the table for the verdict.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+from dagster_duckdb import DuckDBResource
+
+from mesh_pipelines.contract.model import DataProduct, Field, OnFailure, RuleKind, ServiceLevel
+from mesh_pipelines.contract.types import duckdb_type
+from mesh_pipelines.errors import ContractInvalid, MeshError, TransformInvalid
+from mesh_pipelines.positions import Position
+from mesh_pipelines.quality.results import RuleResult, State
+from mesh_pipelines.steps import transform
+from mesh_pipelines.steps.land import land
+from mesh_pipelines.steps.platform import Platform
+from mesh_pipelines.steps.publish import publish
+from mesh_pipelines.steps.snapshot import Snapshot, snapshot
+
+_HOURS = {"h": 1.0, "hr": 1.0, "hour": 1.0, "hours": 1.0, "d": 24.0, "day": 24.0, "days": 24.0}
+_MINUTES = {"m": 1.0, "min": 1.0, "minute": 1.0, "minutes": 1.0}
+_TRANSIENT_RETRIES = 3
+
+
+def published_key(fqn: str) -> dg.AssetKey:
+    """The key of a product's published asset: ``domain/product``."""
+    return dg.AssetKey(fqn.split("."))
+
+
+def part_key(product: DataProduct, part: str) -> dg.AssetKey:
+    """The key of one of a product's other assets: ``domain/product/stream``, ``log`` or ``snapshot``."""
+    return dg.AssetKey([product.domain, product.name, part])
+
+
+def product_assets(platform: Platform, product: DataProduct) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    """All assets of one product, in the order data takes."""
+    published = _published(platform, product)
+    if product.is_derived:
+        return [_snapshot(platform, product), published]
+    return [_stream(product), _log(platform, product), _snapshot(platform, product), published]
+
+
+def broken_asset(name: str, error: ContractInvalid) -> dg.AssetsDefinition:
+    """A product whose contract has faults: an asset that says so, and fails with them when it is asked for."""
+    faults = "\n".join(f"- `{fault}`" for fault in error.faults)
+
+    @dg.asset(
+        key=published_key(name),
+        group_name=name.split(".")[0],
+        description=f"**The contract of {name} has faults; nothing of it runs until they are mended.**\n\n{faults}",
+        tags={"mesh/broken": "true"},
+    )
+    def broken() -> None:
+        raise dg.Failure(description=str(error), allow_retries=False)
+
+    return broken
+
+
+def _common(product: DataProduct, part: str) -> dict[str, Any]:
+    return {
+        "group_name": product.domain,
+        "owners": _owners(product),
+        "tags": {
+            "mesh/product": product.fqn,
+            "mesh/part": part,
+            "mesh/alignment": product.alignment,
+            **{_tag(tag): "" for tag in product.tags},
+        },
+    }
+
+
+def _stream(product: DataProduct) -> dg.AssetSpec:
+    assert product.stream is not None
+    topic = product.stream
+    return dg.AssetSpec(
+        key=part_key(product, "stream"),
+        kinds={"kafka", topic.wire_format},
+        description=f"The topic `{topic.name}`: {topic.wire_format}, {topic.partitions} partitions.",
+        metadata={"topic": topic.name, "partitions": topic.partitions, "cleanup policy": topic.cleanup_policy},
+        **_common(product, "stream"),
+    )
+
+
+def _log(platform: Platform, product: DataProduct) -> dg.AssetsDefinition:
+    spec = dg.AssetSpec(
+        key=part_key(product, "log"),
+        deps=[part_key(product, "stream")],
+        kinds={"iceberg"},
+        description="Every event of the stream, decoded, with its coordinates and fate; it outlives the topic.",
+        **_common(product, "log"),
+    )
+
+    @dg.multi_asset(
+        specs=[spec], name=f"{product.domain}__{product.name}__land", pool=_pool(product), retry_policy=_retry()
+    )
+    def land_asset(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        with _Faults(context):
+            landed = land(platform, product)
+        context.log.info(f"{landed.rows} events landed in {landed.commits} commits")
+        yield dg.AssetObservation(
+            asset_key=part_key(product, "stream"), metadata={"lag": landed.lag, **_offsets(landed.position)}
+        )
+        yield dg.MaterializeResult(
+            asset_key=spec.key,
+            metadata={
+                "events": landed.rows,
+                "quarantined": landed.quarantined,
+                "lag": landed.lag,
+                "commits": landed.commits,
+                "seconds": round(landed.seconds, 3),
+                **_offsets(landed.position),
+            },
+        )
+
+    return land_asset
+
+
+def _snapshot(platform: Platform, product: DataProduct) -> dg.AssetsDefinition:
+    key = part_key(product, "snapshot")
+    deps = [published_key(name) for name in product.inputs] or [part_key(product, "log")]
+    checks = [
+        dg.AssetCheckSpec(
+            name=check_name(rule.id),
+            asset=key,
+            blocking=rule.on_failure is not OnFailure.WARN,
+            description=rule.description or f"{rule.check} of {', '.join(rule.fields) or 'the product'}",
+            metadata={"rule": rule.id, "dimension": rule.dimension or "-", "on failure": str(rule.on_failure)},
+        )
+        for rule in product.rules
+        if rule.kind is not RuleKind.TEXT
+    ]
+    spec = dg.AssetSpec(
+        key=key,
+        deps=deps,
+        kinds={"duckdb", "iceberg"},
+        description=f"The next version of {product.fqn}, audited: {len(checks)} rules of its contract.",
+        automation_condition=_follow_inputs() if product.is_derived else None,
+        metadata={"dagster/column_schema": _column_schema(product), **_column_lineage(platform, product)},
+        **_common(product, "snapshot"),
+    )
+
+    @dg.multi_asset(
+        specs=[spec],
+        check_specs=checks,
+        name=f"{product.domain}__{product.name}__snapshot",
+        pool=_pool(product),
+        retry_policy=_retry(),
+    )
+    def snapshot_asset(context: dg.AssetExecutionContext, duckdb: DuckDBResource) -> Iterator[Any]:
+        with _Faults(context):
+            if product.is_derived:
+                with duckdb.get_connection() as connection:
+                    taken = snapshot(platform, product, connection=connection)
+            else:
+                taken = snapshot(platform, product)
+        yield dg.MaterializeResult(
+            asset_key=key, metadata=_snapshot_metadata(taken), check_results=list(_check_results(key, taken))
+        )
+
+    return snapshot_asset
+
+
+def _published(platform: Platform, product: DataProduct) -> dg.AssetsDefinition:
+    key = published_key(product.fqn)
+    spec = dg.AssetSpec(
+        key=key,
+        deps=[part_key(product, "snapshot")],
+        kinds={"iceberg", "duckdb"},
+        description=_markdown(product),
+        automation_condition=_follow_snapshot() if product.is_derived else None,
+        freshness_policy=_freshness(product.service_levels),
+        metadata={
+            "dagster/column_schema": _column_schema(product),
+            "dagster/column_lineage": _identity_lineage(product, part_key(product, "snapshot")),
+            "contract": dg.MetadataValue.text(f"{product.domain}/{product.name}/contract.yaml"),
+            "contract version": product.contract_version,
+            "status": product.status,
+        },
+        **_common(product, "published"),
+    )
+
+    @dg.multi_asset(
+        specs=[spec], name=f"{product.domain}__{product.name}__publish", pool=_pool(product), retry_policy=_retry()
+    )
+    def publish_asset(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+        with _Faults(context):
+            done = publish(platform, product)
+        version = done.version
+        context.log.info(
+            f"version {version.number} of {product.fqn} {'is' if done.changed else 'was already'} published"
+        )
+        yield dg.MaterializeResult(
+            asset_key=key,
+            metadata={
+                "dagster/row_count": version.rows,
+                "version": version.number,
+                "quarantined": version.quarantined,
+                "rules": version.verdict.rules if version.verdict else 0,
+                "rules that warned": version.verdict.warned if version.verdict else 0,
+                "candidate": version.candidate_id,
+                "contract hash": version.contract_hash[:12],
+                "input versions": dict(version.input_versions),
+                "seconds": round(done.seconds, 3),
+                **(_offsets(version.position) if version.position else {}),
+            },
+        )
+
+    return publish_asset
+
+
+def _check_results(key: dg.AssetKey, taken: Snapshot) -> Iterator[dg.AssetCheckResult]:
+    for result in taken.audit.results if taken.audit else ():
+        yield dg.AssetCheckResult(
+            asset_key=key,
+            check_name=check_name(result.rule),
+            passed=result.state in (State.PASS, State.VACUOUS),
+            severity=dg.AssetCheckSeverity.ERROR if result.blocks else dg.AssetCheckSeverity.WARN,
+            description=result.message or f"{result.state}: measured {result.measured}, promised {result.threshold}",
+            metadata=_check_metadata(result),
+        )
+
+
+def _check_metadata(result: RuleResult) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "state": str(result.state),
+        "rows": result.rows,
+        "promised": result.threshold,
+        "milliseconds": round(result.milliseconds, 3),
+    }
+    if result.bad is not None:
+        metadata["bad rows"] = result.bad
+    if result.measured is not None:
+        metadata["measured"] = float(result.measured)
+    if result.sample:
+        metadata["examples"] = dg.MetadataValue.md("\n".join(f"- `{one}`" for one in result.sample))
+    return metadata
+
+
+def _snapshot_metadata(taken: Snapshot) -> dict[str, Any]:
+    candidate = taken.candidate
+    if candidate is None:
+        return {}
+    verdict = candidate.verdict
+    return {
+        "dagster/row_count": candidate.rows,
+        "candidate": candidate.candidate_id,
+        "version": candidate.number,
+        "quarantined": candidate.quarantined,
+        "rules failed": verdict.failed + verdict.errors if verdict else 0,
+        "rules that warned": verdict.warned if verdict else 0,
+        "base rewritten": taken.rewrote_base,
+        "seconds": round(taken.seconds, 3),
+    }
+
+
+def check_name(rule: str) -> str:
+    """A rule's id as the name of a check."""
+    return "".join(letter if letter.isalnum() else "_" for letter in rule)
+
+
+def _follow_inputs() -> dg.AutomationCondition[Any]:
+    """As soon as an input has a new published version, and no sooner."""
+    return dg.AutomationCondition.eager() & dg.AutomationCondition.all_deps_blocking_checks_passed()
+
+
+def _follow_snapshot() -> dg.AutomationCondition[Any]:
+    return dg.AutomationCondition.eager() & dg.AutomationCondition.all_deps_blocking_checks_passed()
+
+
+def _freshness(levels: tuple[ServiceLevel, ...]) -> dg.FreshnessPolicy | None:
+    """The contract's freshness (or latency) promise as a policy that fails when it is broken."""
+    for level in levels:
+        unit = level.unit.lower()
+        if level.property in ("freshness", "latency", "ly") and unit in {**_HOURS, **_MINUTES}:
+            hours = float(level.value) * (_HOURS[unit] if unit in _HOURS else _MINUTES[unit] / 60)
+            return dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=max(hours, 1 / 60)))
+    return None
+
+
+def _column_schema(product: DataProduct) -> dg.TableSchema:
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                name=field.name,
+                type=duckdb_type(field.type),
+                description=field.description or None,
+                constraints=dg.TableColumnConstraints(
+                    nullable=not field.required,
+                    unique=field.unique or (bool(field.key_position) and len(product.key) == 1),
+                    other=["primary key"] if field.key_position else [],
+                ),
+                tags={"classification": field.classification} if field.classification != "public" else {},
+            )
+            for field in product.fields
+        ]
+    )
+
+
+def _column_lineage(platform: Platform, product: DataProduct) -> Mapping[str, Any]:
+    if not product.is_derived:
+        return {"dagster/column_lineage": _identity_lineage(product, part_key(product, "log"))}
+    inputs = {name: platform.products[name] for name in product.inputs if name in platform.products}
+    try:
+        traced = transform.lineage(product, inputs)
+    except TransformInvalid as error:
+        return {"transform": error.message}
+    deps = {
+        column: [dg.TableColumnDep(asset_key=published_key(one.product), column_name=one.column) for one in sources]
+        for column, sources in traced.items()
+    }
+    return {"dagster/column_lineage": dg.TableColumnLineage(deps)}
+
+
+def _identity_lineage(product: DataProduct, upstream: dg.AssetKey) -> dg.TableColumnLineage:
+    return dg.TableColumnLineage(
+        {field.name: [dg.TableColumnDep(asset_key=upstream, column_name=field.name)] for field in product.fields}
+    )
+
+
+def _markdown(product: DataProduct) -> str:
+    rows = "\n".join(
+        f"| `{field.name}`{' (key)' if field.key_position else ''} | {duckdb_type(field.type)} "
+        f"| {'yes' if field.required else 'no'} | {_cell(field)} |"
+        for field in product.fields
+    )
+    inputs = f"\n\nMade from {', '.join(f'`{name}`' for name in product.inputs)}." if product.inputs else ""
+    return (
+        f"{product.description}{inputs}\n\n"
+        f"{product.alignment}, {product.event_type} events, contract {product.contract_version}, "
+        f"owner {product.owner}.\n\n"
+        f"| field | type | required | description |\n|---|---|---|---|\n{rows}\n\n"
+        f'Read it: `mesh query "SELECT * FROM {product.fqn}"`'
+    )
+
+
+def _cell(field: Field) -> str:
+    return field.description.replace("|", "\\|").replace("\n", " ")
+
+
+def _offsets(position: Position) -> dict[str, Any]:
+    return {
+        f"offset of partition {number}": offset.next_offset for number, offset in sorted(position.partitions.items())
+    }
+
+
+def _owners(product: DataProduct) -> list[str]:
+    return [owner if "@" in owner else f"team:{_tag(owner)}" for owner in (product.owner,)]
+
+
+def _tag(text: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "_-." else "_" for letter in text)[:63]
+
+
+def _pool(product: DataProduct) -> str:
+    return f"{product.domain}__{product.name}"
+
+
+def _retry() -> dg.RetryPolicy:
+    return dg.RetryPolicy(max_retries=_TRANSIENT_RETRIES, delay=2, backoff=dg.Backoff.EXPONENTIAL)
+
+
+class _Faults:
+    """Shows an intended error as what it is: retried where it may pass by itself, else a plain failure."""
+
+    def __init__(self, context: dg.AssetExecutionContext) -> None:
+        self._context = context
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, MeshError):
+            raise dg.Failure(
+                description=f"{error.code} {error}",
+                metadata={"code": error.code, "next": error.next_step or "-"},
+                allow_retries=error.transient,
+            ) from None

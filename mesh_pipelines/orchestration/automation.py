@@ -1,0 +1,153 @@
+"""What makes a domain run by itself: one sensor over its streams, and the jobs and schedules of its upkeep.
+
+The sensor compares levels, not edges: the ends of all topics, asked for in one call, with the positions in the tables.
+Whatever is behind is due, so nothing is stranded by a failed run or a lost tick, and no run key is needed. One run
+covers all products that are due: starting it costs about six seconds, whatever it does then.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import dagster as dg
+
+from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.errors import MeshError
+from mesh_pipelines.orchestration.assets import part_key, published_key
+from mesh_pipelines.steps import maintain
+from mesh_pipelines.steps.platform import Platform
+from mesh_pipelines.steps.snapshot import snapshot
+
+_IN_FLIGHT = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+]
+_PRODUCT_TAG = "mesh/products"
+
+
+def stream_sensor(platform: Platform, domain: str, products: Sequence[DataProduct]) -> dg.SensorDefinition:
+    """The domain's sensor: asks for one run over the products whose published version is behind their stream."""
+    keys = [key for product in products for key in _chain(product)]
+
+    @dg.sensor(
+        name=f"{domain}_streams",
+        target=dg.AssetSelection.assets(*keys),
+        minimum_interval_seconds=5,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Starts a run when a stream of {domain} has events that are not published yet.",
+    )
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        busy = _in_flight(context.instance)
+        try:
+            behind = due(platform, [product for product in products if product.fqn not in busy])
+        except MeshError as error:
+            return dg.SkipReason(f"{error.code} {error.message}")
+        if not behind:
+            waiting = f"; running: {', '.join(sorted(busy))}" if busy else ""
+            return dg.SkipReason(f"every stream of {domain} is published as far as it goes{waiting}")
+        names = [product.fqn for product in behind]
+        return dg.SensorResult(
+            run_requests=[
+                dg.RunRequest(
+                    asset_selection=[key for product in behind for key in _chain(product)],
+                    tags={_PRODUCT_TAG: ",".join(names)},
+                )
+            ]
+        )
+
+    return sensor
+
+
+def due(platform: Platform, products: Sequence[DataProduct]) -> list[DataProduct]:
+    """The products whose newest candidate is behind the end of their stream, or was made under another contract.
+
+    A candidate that was blocked is not due again until its stream or its contract has changed.
+
+    Raises:
+        BrokerUnreachable: transient.
+    """
+    from mesh_pipelines.lake.tables import exists
+    from mesh_pipelines.lake.versions import Versions
+    from mesh_pipelines.streams.admin import StreamAdmin
+
+    topics = [product.stream.name for product in products if product.stream]
+    ends = StreamAdmin(platform.settings).end_offsets(topics)
+    behind: list[DataProduct] = []
+    for product in products:
+        if product.stream is None or product.stream.name not in ends or not exists(platform.catalog, product):
+            continue
+        end = ends[product.stream.name]
+        newest = Versions(platform.catalog, product).newest()
+        if newest is None or newest.position is None:
+            if any(offset.next_offset for offset in end.partitions.values()):
+                behind.append(product)
+            continue
+        publishable = newest.published_at is None and newest.verdict is not None and newest.verdict.passed
+        moved = newest.position.topic_id != end.topic_id or newest.position.lag_to(end) > 0
+        if moved or publishable or newest.contract_hash != product.contract_hash:
+            behind.append(product)
+    return behind
+
+
+def upkeep(platform: Platform, domain: str, products: Sequence[DataProduct]) -> tuple[list[Any], list[Any]]:
+    """The domain's upkeep jobs, and schedules that run compaction hourly and expiry nightly."""
+    works: dict[str, tuple[str, Callable[[DataProduct], Any]]] = {
+        "compact": ("Merge small log and base files.", lambda product: maintain.compact(platform, product)),
+        "snapshot": ("Compute and audit next versions.", lambda product: snapshot(platform, product)),
+        "expire": ("Drop old table snapshots and orphaned files.", lambda product: maintain.expire(platform, product)),
+        "rebuild": ("Recompute published versions and compare.", lambda product: maintain.rebuild(platform, product)),
+    }
+    jobs = {name: _job(f"{domain}_{name}", about, products, work) for name, (about, work) in works.items()}
+    schedules = [
+        dg.ScheduleDefinition(
+            name=f"{domain}_compact_hourly",
+            job=jobs["compact"],
+            cron_schedule="17 * * * *",
+            default_status=dg.DefaultScheduleStatus.RUNNING,
+        ),
+        dg.ScheduleDefinition(
+            name=f"{domain}_expire_nightly",
+            job=jobs["expire"],
+            cron_schedule="43 3 * * *",
+            default_status=dg.DefaultScheduleStatus.RUNNING,
+        ),
+        dg.ScheduleDefinition(name=f"{domain}_rebuild_weekly", job=jobs["rebuild"], cron_schedule="11 4 * * 0"),
+        dg.ScheduleDefinition(name=f"{domain}_snapshot_hourly", job=jobs["snapshot"], cron_schedule="7 * * * *"),
+    ]
+    return list(jobs.values()), schedules
+
+
+def _job(
+    name: str, about: str, products: Sequence[DataProduct], work: Callable[[DataProduct], Any]
+) -> dg.JobDefinition:
+    @dg.op(name=f"{name}_products", description=about)
+    def upkeep_op(context: dg.OpExecutionContext) -> None:
+        failed: list[str] = []
+        for product in products:
+            try:
+                context.log.info(f"{product.fqn}: {work(product)}")
+            except MeshError as error:
+                context.log.error(f"{product.fqn}: {error.code} {error}")
+                failed.append(product.fqn)
+        if failed:
+            raise dg.Failure(description=f"failed for {', '.join(failed)}; the log says why")
+
+    @dg.job(name=name, description=about, executor_def=dg.in_process_executor)
+    def upkeep_job() -> None:
+        upkeep_op()
+
+    return upkeep_job
+
+
+def _chain(product: DataProduct) -> list[dg.AssetKey]:
+    return [part_key(product, "log"), part_key(product, "snapshot"), published_key(product.fqn)]
+
+
+def _in_flight(instance: dg.DagsterInstance) -> set[str]:
+    """The products that a run which has not ended yet is about."""
+    busy: set[str] = set()
+    for run in instance.get_runs(dg.RunsFilter(statuses=_IN_FLIGHT)):
+        busy.update(name for name in run.tags.get(_PRODUCT_TAG, "").split(",") if name)
+        busy.update(".".join(key.path[:2]) for key in run.asset_selection or ())
+    return busy

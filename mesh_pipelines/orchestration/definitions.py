@@ -1,0 +1,65 @@
+"""One domain as a Dagster code location.
+
+A broken contract shows as one failed asset and leaves the rest of its domain as it is; a domain that fails to load
+leaves the other locations as they are.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+from dagster_duckdb import DuckDBResource
+
+from mesh_pipelines.orchestration.assets import broken_asset, product_assets
+from mesh_pipelines.orchestration.automation import stream_sensor, upkeep
+from mesh_pipelines.settings import Settings
+from mesh_pipelines.steps.platform import Platform
+
+
+def domain_definitions(domain: str, settings: Settings | None = None) -> dg.Definitions:
+    """The definitions of all products of one domain (default settings: this process's environment)."""
+    platform = Platform.open(settings)
+    products = [product for product in platform.in_order if product.domain == domain]
+    broken = {name: error for name, error in platform.broken.items() if name.split(".")[0] == domain}
+    assets = [asset for product in products for asset in product_assets(platform, product)]
+    streams = [product for product in products if not product.is_derived]
+    sensors: list[dg.SensorDefinition] = []
+    if streams:
+        sensors.append(stream_sensor(platform, domain, streams))
+    if len(streams) < len(products):
+        sensors.append(
+            dg.AutomationConditionSensorDefinition(
+                name=f"{domain}_derived",
+                target=dg.AssetSelection.groups(domain),
+                minimum_interval_seconds=10,
+                default_status=dg.DefaultSensorStatus.RUNNING,
+                description=f"Starts the derived products of {domain} when their inputs have new versions.",
+            )
+        )
+    jobs, schedules = upkeep(platform, domain, products) if products else ([], [])
+    spill = platform.settings.home / "spill"
+    spill.mkdir(parents=True, exist_ok=True)
+    return dg.Definitions(
+        assets=[*assets, *(broken_asset(name, error) for name, error in broken.items())],
+        sensors=sensors,
+        jobs=jobs,
+        schedules=schedules,
+        resources={
+            "duckdb": DuckDBResource(
+                database=":memory:",
+                connection_config={
+                    "memory_limit": platform.settings.memory_limit,
+                    "temp_directory": str(spill),
+                    "autoinstall_known_extensions": False,
+                    "autoload_known_extensions": False,
+                },
+            )
+        },
+        executor=dg.in_process_executor,
+    )
+
+
+def of_folder(file: str) -> dg.Definitions:
+    """The definitions of the domain whose folder holds this file: what ``assets/<domain>/definitions.py`` calls."""
+    return domain_definitions(Path(file).resolve().parent.name)

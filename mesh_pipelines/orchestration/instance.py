@@ -1,0 +1,101 @@
+"""Dagster's own processes for one home folder: where it keeps its state, which locations it loads, how it is started.
+
+Webserver and daemon are started directly. ``dagster dev`` is not used: it was seen to ignore a request to end.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+
+from mesh_pipelines.local.supervisor import Child, answers
+from mesh_pipelines.settings import Settings
+
+_CONFIG = "dagster.yaml"
+
+
+def domains(settings: Settings) -> list[str]:
+    """The domains of the assets folder: those with a contract."""
+    return sorted({file.parent.parent.name for file in settings.assets.glob("*/*/contract.yaml")})
+
+
+def prepare(settings: Settings) -> Path:
+    """Write the instance's configuration and workspace under the home folder; gives Dagster's home."""
+    home = settings.home / "dagster"
+    home.mkdir(parents=True, exist_ok=True)
+    config = resources.files("mesh_pipelines.orchestration").joinpath(_CONFIG).read_text(encoding="utf-8")
+    (home / _CONFIG).write_text(config, encoding="utf-8")
+    (home / "workspace.yaml").write_text(_workspace(settings), encoding="utf-8")
+    return home
+
+
+def children(settings: Settings) -> list[Child]:
+    """The webserver and the daemon, to be run by a supervisor."""
+    home = prepare(settings)
+    workspace = str(home / "workspace.yaml")
+    environment = environment_of(settings)
+    host, port = settings.host, settings.dagster_port
+    logs = settings.home / "logs"
+    heartbeat = home / "daemon.started"
+    heartbeat.unlink(missing_ok=True)
+    return [
+        Child(
+            name="Dagster's webserver",
+            argv=[
+                *(sys.executable, "-m", "dagster_webserver", "-h", host, "-p", str(port)),
+                *("-w", workspace, "--dagster-log-level", "warning"),
+            ],
+            log=logs / "webserver.log",
+            env=environment,
+            ready=lambda: answers(host, port),
+            ports={"MESH_DAGSTER_PORT": (host, port)},
+            ready_s=180.0,
+        ),
+        Child(
+            name="Dagster's daemon",
+            argv=[*(sys.executable, "-m", "dagster._daemon", "run", "-w", workspace), "--log-level", "warning"],
+            log=logs / "daemon.log",
+            env=environment,
+            ready=lambda: True,
+        ),
+    ]
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """These settings as variables, for processes that read them from their environment."""
+    return {
+        "DAGSTER_HOME": str(settings.home / "dagster"),
+        "DAGSTER_DISABLE_TELEMETRY": "yes",
+        "GX_ANALYTICS_ENABLED": "False",
+        "PYTHONWARNINGS": "ignore",
+        **{f"MESH_{name.upper()}": _variable(value) for name, value in settings if value is not None},
+    }
+
+
+def _variable(value: object) -> str:
+    return json.dumps(value) if isinstance(value, Mapping) else str(value)
+
+
+def _workspace(settings: Settings) -> str:
+    """A location per domain: its ``definitions.py`` where it has one, else its contracts alone."""
+    entries: list[dict[str, object]] = []
+    for domain in domains(settings):
+        file = settings.assets / domain / "definitions.py"
+        if file.exists():
+            entries.append({"python_file": {"relative_path": str(file), "location_name": domain}})
+        else:
+            loader = settings.home / "dagster" / f"{domain}_location.py"
+            loader.write_text(_LOADER.format(domain=domain), encoding="utf-8")
+            entries.append({"python_file": {"relative_path": str(loader), "location_name": domain}})
+    # JSON is YAML, and quotes what needs quoting.
+    return json.dumps({"load_from": entries}, indent=2) + "\n"
+
+
+_LOADER = """\
+from mesh_pipelines.orchestration.definitions import domain_definitions
+
+defs = domain_definitions("{domain}")
+"""
