@@ -106,12 +106,14 @@ def _start_services(stack: ExitStack, settings: Settings, output: Output, stop: 
 
 def _start_dagster(stack: ExitStack, settings: Settings, output: Output) -> Supervisor:
     from mesh_pipelines.local.supervisor import Supervisor
-    from mesh_pipelines.orchestration.instance import children
+    from mesh_pipelines.orchestration.instance import children, load_errors
 
     supervisor = stack.enter_context(Supervisor())
     with output.progress() as bars:
         bars.add_task("starting Dagster", total=None)
         supervisor.start(children(settings))
+    for location, reason in load_errors(settings).items():
+        output.say(f"the domain {location} did not load in Dagster: {reason}")
     return supervisor
 
 

@@ -69,7 +69,7 @@ def _common(product: DataProduct, part: str) -> dict[str, Any]:
         "tags": {
             "mesh/product": product.fqn,
             "mesh/part": part,
-            "mesh/alignment": product.alignment,
+            "mesh/alignment": str(product.alignment),
             **{_tag(tag): "" for tag in product.tags},
         },
     }
@@ -80,7 +80,7 @@ def _stream(product: DataProduct) -> dg.AssetSpec:
     topic = product.stream
     return dg.AssetSpec(
         key=part_key(product, "stream"),
-        kinds={"kafka", topic.wire_format},
+        kinds={"kafka", str(topic.wire_format)},
         description=f"The topic `{topic.name}`: {topic.wire_format}, {topic.partitions} partitions.",
         metadata={"topic": topic.name, "partitions": topic.partitions, "cleanup policy": topic.cleanup_policy},
         **_common(product, "stream"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import urllib.request
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -35,12 +36,11 @@ def prepare(settings: Settings) -> Path:
 def children(settings: Settings) -> list[Child]:
     """The webserver and the daemon, to be run by a supervisor."""
     home = prepare(settings)
+    _create_storage(home)
     workspace = str(home / "workspace.yaml")
     environment = environment_of(settings)
     host, port = settings.host, settings.dagster_port
     logs = settings.home / "logs"
-    heartbeat = home / "daemon.started"
-    heartbeat.unlink(missing_ok=True)
     return [
         Child(
             name="Dagster's webserver",
@@ -62,6 +62,34 @@ def children(settings: Settings) -> list[Child]:
             ready=lambda: True,
         ),
     ]
+
+
+def _create_storage(home: Path) -> None:
+    """Create Dagster's databases before any of its processes runs: several that do it at once spoil them."""
+    import dagster as dg
+
+    with dg.DagsterInstance.from_config(str(home)):
+        pass
+
+
+def load_errors(settings: Settings) -> dict[str, str]:
+    """The code locations that did not load, with the reason of each; asks the running webserver."""
+    query = (
+        "{ workspaceOrError { ... on Workspace { locationEntries { name "
+        "locationOrLoadError { ... on PythonError { message } } } } } }"
+    )
+    request = urllib.request.Request(
+        f"http://{settings.host}:{settings.dagster_port}/graphql",
+        data=json.dumps({"query": query}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        entries = json.load(answer)["data"]["workspaceOrError"]["locationEntries"]
+    return {
+        entry["name"]: entry["locationOrLoadError"]["message"].strip()
+        for entry in entries
+        if (entry["locationOrLoadError"] or {}).get("message")
+    }
 
 
 def environment_of(settings: Settings) -> dict[str, str]:

@@ -1,0 +1,46 @@
+# Everything a newcomer needs: `make demo`, `make test`. Needs Python 3.11 or newer, and make.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup demo test fast lint lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+setup: $(STAMP)  ## make .venv and install what requirements.lock names
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; name it: make setup PYTHON=python3.12" >&2; exit 3; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
+		|| { echo "venv is missing; on Debian: apt-get install python3-venv" >&2; exit 3; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+demo: setup  ## start Kafka, the registry and Dagster, and replay New York's flights of 2013; Ctrl-C stops it
+	@exec $(BIN)/mesh demo
+
+test: setup  ## all tests, real services included
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+fast: setup  ## the tests that need no service
+	$(BIN)/python -m pytest -n 2 -m "not services and not slow"
+
+lint: setup  ## ruff, types, layers, dependencies
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+
+lock: setup  ## resolve the dependencies anew
+	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --upgrade --quiet \
+		--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
+		--output-file requirements.lock
+
+clean:  ## remove the environment and all local state
+	rm -rf $(VENV) .mesh
