@@ -1,76 +1,229 @@
-"""Whether an Avro schema that was fixed elsewhere says the same as the contract."""
+"""Fields to an Avro schema and back, as the Avro 1.12 specification has it.
+
+A library's parser (fastavro's) resolves names too, but leaves the types as it found them and accepts recursion, which
+has no column type and, deep enough, ends a decoder's process. It is used beside this to check a schema's form.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mesh_pipelines.contract.model import Field, FieldType, Kind
-from mesh_pipelines.contract.types import from_avro
+from mesh_pipelines.contract.values import avro_default
 
-Problem = tuple[str, str, str]
+# How deep a field's type may nest; the record around the fields is one level more.
+MAX_DEPTH = 8
 
-# An Avro writer may use the narrower of two types; both read as the contract's.
-_WIDENS = {(Kind.INT, Kind.LONG), (Kind.FLOAT, Kind.DOUBLE), (Kind.STRING, Kind.UUID), (Kind.UUID, Kind.STRING)}
-
-
-def agreement(text: str, fields: tuple[Field, ...]) -> list[Problem]:
-    """Where a schema differs from the contract's fields: (field, problem, fix) each; empty when they agree."""
-    try:
-        schema = json.loads(text)
-    except ValueError as error:
-        return [("", f"is not JSON: {error}", "mend the syntax")]
-    except RecursionError:
-        return [("", "nests too deep", "flatten it")]
-    if not isinstance(schema, dict) or schema.get("type") != "record":
-        return [("", "is no record", "make the value a record")]
-    return _record(schema, fields, "")
-
-
-def _record(schema: dict[str, Any], fields: tuple[Field, ...], path: str) -> list[Problem]:
-    written = {str(field.get("name")): field for field in schema.get("fields", []) if isinstance(field, dict)}
-    problems: list[Problem] = []
-    for field in fields:
-        where = f"{path}{field.name}"
-        if field.name not in written:
-            problems.append(
-                (where, "is in the contract and not in the schema", "add it to one or drop it from the other")
-            )
-            continue
-        problems += _field(written[field.name].get("type"), field, where)
-    for name in sorted(written.keys() - {field.name for field in fields}):
-        problems.append((f"{path}{name}", "is in the schema and not in the contract", "declare it in the contract"))
-    return problems
-
-
-def _field(schema: Any, field: Field, where: str) -> list[Problem]:
-    try:
-        found = from_avro(schema)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        return [(where, f"cannot be a column: {error}", "use a type that Avro, Arrow and Iceberg share")]
-    problems: list[Problem] = []
-    if not _same(found, field.type):
-        problems.append((where, f"is {found.kind}, in the contract {field.type.kind}", "make them the same type"))
-    nullable = schema == "null" or (isinstance(schema, list) and "null" in schema)
-    if nullable and field.required:
-        problems.append((where, "may be null, in the contract it is required", "make both required or both optional"))
-    return problems
+_AVRO: Mapping[Kind, Any] = {
+    Kind.BOOLEAN: "boolean",
+    Kind.INT: "int",
+    Kind.LONG: "long",
+    Kind.FLOAT: "float",
+    Kind.DOUBLE: "double",
+    Kind.STRING: "string",
+    Kind.UUID: {"type": "string", "logicalType": "uuid"},
+    Kind.BYTES: "bytes",
+    Kind.DATE: {"type": "int", "logicalType": "date"},
+    Kind.TIME: {"type": "long", "logicalType": "time-micros"},
+    Kind.TIMESTAMP: {"type": "long", "logicalType": "timestamp-micros"},
+    Kind.TIMESTAMP_LOCAL: {"type": "long", "logicalType": "local-timestamp-micros"},
+}
+_PRIMITIVE: Mapping[str, Kind] = {
+    "boolean": Kind.BOOLEAN,
+    "int": Kind.INT,
+    "long": Kind.LONG,
+    "float": Kind.FLOAT,
+    "double": Kind.DOUBLE,
+    "string": Kind.STRING,
+    "bytes": Kind.BYTES,
+}
+_LOGICAL: Mapping[tuple[str, str], Kind] = {
+    ("string", "uuid"): Kind.UUID,
+    ("int", "date"): Kind.DATE,
+    ("int", "time-millis"): Kind.TIME,
+    ("long", "time-micros"): Kind.TIME,
+    ("long", "timestamp-millis"): Kind.TIMESTAMP,
+    ("long", "timestamp-micros"): Kind.TIMESTAMP,
+    ("long", "local-timestamp-millis"): Kind.TIMESTAMP_LOCAL,
+    ("long", "local-timestamp-micros"): Kind.TIMESTAMP_LOCAL,
+}
 
 
-def _same(found: FieldType, wanted: FieldType) -> bool:
-    if (found.kind, wanted.kind) in _WIDENS:
-        return True
-    if found.kind is not wanted.kind:
-        return False
-    match wanted.kind:
+def avro_schema(name: str, namespace: str, fields: Sequence[Field], doc: str = "") -> str:
+    """The Avro record schema of these fields as JSON text; an optional field is a union with null, null by default.
+
+    Records within are named after their path, in the namespace of the record around them, so no two share a name.
+    """
+    return json.dumps(_record(name, namespace, fields, doc), separators=(",", ":"), ensure_ascii=False)
+
+
+def from_avro(schema: Any) -> FieldType:
+    """The field type of an Avro schema (parsed JSON); a union with null is the type it may be null of.
+
+    A record becomes a struct whose fields are ``required`` where they are not such a union. An unknown logical type is
+    its plain type, as the specification says.
+
+    Raises:
+        ValueError: it is no Avro schema, or has no counterpart: unions of several types, recursion, depth.
+    """
+    return _AvroReader().read(schema, "", 0)
+
+
+def _record(name: str, namespace: str, fields: Sequence[Field], doc: str = "") -> dict[str, Any]:
+    record: dict[str, Any] = {"type": "record", "name": name, "namespace": namespace}
+    if doc:
+        record["doc"] = doc
+    record["fields"] = [_field(field, f"{namespace}.{name}") for field in fields]
+    return record
+
+
+def _field(field: Field, namespace: str) -> dict[str, Any]:
+    field_type = _type(field.type, field.name, namespace)
+    written: dict[str, Any] = {"name": field.name}
+    if field.required:
+        written["type"] = field_type
+    elif field.default is None:
+        written |= {"type": ["null", field_type], "default": None}
+    else:
+        # A default is of the union's first type (Avro 1.11 and before), so null comes second here.
+        written["type"] = [field_type, "null"]
+    if field.default is not None:
+        written["default"] = avro_default(field)
+    if field.aliases:
+        written["aliases"] = list(field.aliases)
+    if field.description:
+        written["doc"] = field.description
+    return written
+
+
+def _type(field_type: FieldType, name: str, namespace: str) -> Any:
+    match field_type.kind:
         case Kind.DECIMAL:
-            return (found.precision, found.scale) == (wanted.precision, wanted.scale)
-        case Kind.LIST | Kind.MAP:
-            return bool(found.items and wanted.items and _same(found.items, wanted.items))
+            digits = {"precision": field_type.precision, "scale": field_type.scale}
+            return {"type": "bytes", "logicalType": "decimal", **digits}
+        case Kind.LIST:
+            return {"type": "array", "items": ["null", _inner(field_type, "item", f"{namespace}.{name}")]}
+        case Kind.MAP:
+            return {"type": "map", "values": ["null", _inner(field_type, "value", f"{namespace}.{name}")]}
         case Kind.STRUCT:
-            inner = {field.name: field.type for field in found.fields}
-            return inner.keys() == {f.name for f in wanted.fields} and all(
-                _same(inner[f.name], f.type) for f in wanted.fields
-            )
-        case _:
-            return True
+            return _record(name, namespace, field_type.fields)
+        case kind:
+            return _AVRO[kind]
+
+
+def _inner(field_type: FieldType, name: str, namespace: str) -> Any:
+    assert field_type.items is not None, f"{field_type.kind} without an item type"
+    return _type(field_type.items, name, namespace)
+
+
+class _AvroReader:
+    """Reads one schema; remembers named types, by full name, for where they are referred to."""
+
+    def __init__(self) -> None:
+        self._named: dict[str, FieldType | None] = {}
+
+    def read(self, schema: Any, namespace: str, depth: int) -> FieldType:
+        if depth > MAX_DEPTH + 1:
+            raise ValueError(f"nests deeper than {MAX_DEPTH} levels")
+        match schema:
+            case list():
+                return self._union(schema, namespace, depth)
+            case str():
+                return self._name(schema, namespace)
+            case {"type": "record" | "enum" | "fixed" as kind}:
+                return self._definition(kind, schema, namespace, depth)
+            case {"type": "array", "items": items}:
+                return FieldType(Kind.LIST, items=self.read(items, namespace, depth + 1))
+            case {"type": "map", "values": values}:
+                return FieldType(Kind.MAP, items=self.read(values, namespace, depth + 1))
+            case {"type": str(plain)} if plain in _PRIMITIVE:
+                return _with_logical_type(plain, schema)
+            case {"type": str(name)}:
+                return self._name(name, namespace)
+            case {"type": dict() | list() as inner}:
+                return self.read(inner, namespace, depth + 1)
+            case _:
+                raise ValueError("has no Avro type")
+
+    def _union(self, branches: list[Any], namespace: str, depth: int) -> FieldType:
+        types = [branch for branch in branches if branch not in ("null", {"type": "null"})]
+        if len(types) != 1:
+            raise ValueError("is a union of several types" if types else "is null and nothing else")
+        return self.read(types[0], namespace, depth)
+
+    def _name(self, name: str, namespace: str) -> FieldType:
+        if name in _PRIMITIVE:
+            return FieldType(_PRIMITIVE[name])
+        full = _full_name(name, namespace)
+        if full not in self._named:
+            raise ValueError(f"has the unknown type {name[:80]!r}")
+        found = self._named[full]
+        if found is None:
+            raise ValueError(f"is recursive: {name[:80]} holds itself")
+        return found
+
+    def _definition(self, kind: str, schema: dict[str, Any], namespace: str, depth: int) -> FieldType:
+        name = schema.get("name")
+        if not isinstance(name, str):
+            raise ValueError(f"is a {kind} without a name")
+        given = schema.get("namespace")
+        full = _full_name(name, given if isinstance(given, str) else namespace)
+        if full in self._named:
+            raise ValueError(f"defines {full[:80]} twice")
+        self._named[full] = None
+        found = self._defined(kind, schema, full.rpartition(".")[0], depth)
+        self._named[full] = found
+        return found
+
+    def _defined(self, kind: str, schema: dict[str, Any], namespace: str, depth: int) -> FieldType:
+        if kind == "record":
+            return FieldType(Kind.STRUCT, fields=self._fields(schema.get("fields"), namespace, depth))
+        if kind == "enum":
+            return FieldType(Kind.STRING)
+        if schema.get("logicalType") == "uuid":
+            raise ValueError("is a UUID of 16 bytes; write UUIDs as strings")
+        return _with_logical_type("bytes", schema)
+
+    def _fields(self, fields: Any, namespace: str, depth: int) -> tuple[Field, ...]:
+        if not isinstance(fields, list):
+            raise ValueError("is a record without fields")
+        return tuple(self._record_field(field, namespace, depth) for field in fields)
+
+    def _record_field(self, field: Any, namespace: str, depth: int) -> Field:
+        if not isinstance(field, dict) or not isinstance(field.get("name"), str) or "type" not in field:
+            raise ValueError("has a field without name or type")
+        name, schema = field["name"], field["type"]
+        try:
+            field_type = self.read(schema, namespace, depth + 1)
+        except ValueError as error:
+            raise AvroFieldError(name, error) from None
+        nullable = isinstance(schema, list) and any(branch in ("null", {"type": "null"}) for branch in schema)
+        aliases = field.get("aliases")
+        former = tuple(str(alias) for alias in aliases) if isinstance(aliases, list) else ()
+        return Field(name, field_type, required=not nullable, aliases=former)
+
+
+class AvroFieldError(ValueError):
+    """A field, by its dotted ``path``, has no column type; ``problem`` says why."""
+
+    def __init__(self, name: str, cause: ValueError) -> None:
+        inner = cause if isinstance(cause, AvroFieldError) else None
+        self.path = f"{name}.{inner.path}" if inner else name
+        self.problem: str = inner.problem if inner else str(cause)
+        super().__init__(f"field {self.path} {self.problem}")
+
+
+def _full_name(name: str, namespace: str) -> str:
+    return name if "." in name or not namespace else f"{namespace}.{name}"
+
+
+def _with_logical_type(plain: str, schema: Mapping[str, Any]) -> FieldType:
+    logical = schema.get("logicalType")
+    if logical == "decimal" and plain == "bytes":
+        precision, scale = schema.get("precision"), schema.get("scale", 0)
+        if not isinstance(precision, int) or not isinstance(scale, int) or not 0 <= scale <= precision <= 38:
+            raise ValueError("is no decimal of up to 38 digits")
+        return FieldType(Kind.DECIMAL, precision, scale)
+    return FieldType(_LOGICAL.get((plain, str(logical)), _PRIMITIVE[plain]))

@@ -1,13 +1,17 @@
 """A YAML file as plain values with the line each came from, read under limits.
 
-YAML lets a few hundred bytes grow to gigabytes (aliases), keeps the last of two equal keys without a word, and can nest
-deeper than a parser's stack. A contract needs none of that, so each is a fault with its line. Dates stay the text they
-were written as: the standard's schema wants strings.
+YAML lets a few hundred bytes grow to gigabytes (aliases), keeps the last of two equal keys without a word, nests deeper
+than a parser's stack, and reads ``no`` as a truth value or as Norway depending on the reader. A contract needs none of
+that, so each is a fault with its line. Dates stay the text they were written as: the standard's schema wants strings.
+A reader that keeps comments and round-trips (ruamel) was ruled out: it is pure Python, and nothing here writes YAML.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+import re
+import stat
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +24,15 @@ from mesh_pipelines.errors import Fault
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 40
+# A contract of a thousand fields has about 15,000; checking 100,000 against the standard takes some seconds.
+MAX_VALUES = 100_000
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null")}
+_TAG = "tag:yaml.org,2002:"
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,39})")
+_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
+_NUMBER_TO_SOME = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+|0o[0-7]+")
+_TRUTH = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 Where = tuple[str | int, ...]
 
@@ -36,11 +47,22 @@ class FaultyDocument(Exception):
 
 @dataclass(frozen=True)
 class Document:
-    """Decoded values, and the line (from 1) of each path into them."""
+    """Decoded values, and the line (from 1) of each path into them.
+
+    ``origins`` leads from a path to the path in the file, where parts have been left out since it was read.
+    """
 
     file: Path
     values: Any
     lines: Mapping[Where, int] = field(default_factory=dict[Where, int])
+    origins: Mapping[Where, Where] = field(default_factory=dict[Where, Where])
+
+    def origin(self, where: Where) -> Where:
+        """The path in the file as it was read."""
+        for length in range(len(where), 0, -1):
+            if where[:length] in self.origins:
+                return (*self.origins[where[:length]], *where[length:])
+        return where
 
     def line(self, where: Where) -> int:
         """The line of a path, or of the nearest thing around it; 0 where nothing is known."""
@@ -51,15 +73,47 @@ class Document:
 
     def fault(self, where: Where, problem: str, fix: str) -> Fault:
         """A fault at a path of this document."""
-        return Fault(self.file, self.line(where), dotted(where), problem, fix)
+        return Fault(self.file, self.line(where), dotted(self.origin(where)), problem, fix)
+
+    def without(self, removed: Collection[Where]) -> Document:
+        """The same document with some paths left out; what is left keeps its lines and origins."""
+        lines: dict[Where, int] = {}
+        origins: dict[Where, Where] = {}
+
+        def copy(value: Any, old: Where, new: Where) -> Any:
+            origins[new] = self.origin(old)
+            if old in self.lines:
+                lines[new] = self.lines[old]
+            if isinstance(value, dict):
+                return {
+                    key: copy(item, (*old, key), (*new, key))
+                    for key, item in value.items()
+                    if (*old, key) not in removed
+                }
+            if isinstance(value, list):
+                kept = [index for index in range(len(value)) if (*old, index) not in removed]
+                return [copy(value[index], (*old, index), (*new, place)) for place, index in enumerate(kept)]
+            return value
+
+        values = copy(self.values, (), ())
+        return Document(self.file, values, lines, origins)
 
 
 def dotted(where: Where) -> str:
     """A path as a person writes it: ``schema[0].properties[2].name``."""
     text = ""
     for part in where:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += "." * bool(text) + printable(part)
     return text
+
+
+def printable(text: str, limit: int = 80) -> str:
+    """Text from a file as one short line that no terminal acts upon."""
+    text = text if text.isprintable() else repr(text)
+    return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 def read_document(file: Path) -> Document:
@@ -68,11 +122,19 @@ def read_document(file: Path) -> Document:
     Raises:
         FaultyDocument: it cannot be read, is over a limit, or is not YAML.
     """
-    text = read_text(file)
+    return parse_document(file, read_text(file))
+
+
+def parse_document(file: Path, text: str) -> Document:
+    """The document of a YAML text; ``file`` is where faults say it is.
+
+    Raises:
+        FaultyDocument: it is over a limit, or is not YAML.
+    """
     try:
         _check_events(file, text)
         node = yaml.compose(text, Loader=_LOADER)
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise FaultyDocument([_syntax_fault(file, error)]) from error
     reader = _Reader(file)
     values = reader.read(node, ()) if node is not None else None
@@ -85,12 +147,14 @@ def read_text(file: Path) -> str:
     """The text of a file under the size limit.
 
     Raises:
-        FaultyDocument: it is missing, too big, or not UTF-8.
+        FaultyDocument: it is missing, no plain file, too big, or not UTF-8.
     """
     try:
-        size = file.stat().st_size
-        if size > MAX_BYTES:
-            raise _refuse(file, 0, f"is {size:,} bytes long", f"keep it under {MAX_BYTES:,} bytes")
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise _refuse(file, 0, "is no plain file", "put a file there")
+        if status.st_size > MAX_BYTES:
+            raise _refuse(file, 0, f"is {status.st_size:,} bytes long", f"keep it under {MAX_BYTES:,} bytes")
         return file.read_bytes().decode("utf-8")
     except FileNotFoundError as error:
         raise _refuse(file, 0, "does not exist", "create it, for instance by mesh init") from error
@@ -101,13 +165,20 @@ def read_text(file: Path) -> str:
 
 
 def _check_events(file: Path, text: str) -> None:
-    depth = 0
+    """Look at the parser's events first: composing nodes recurses, and resolves aliases."""
+    depth = values = 0
     for event in yaml.parse(text, Loader=_LOADER):
         line = event.start_mark.line + 1
         if isinstance(event, AliasEvent):
-            raise _refuse(file, line, f"uses the alias *{event.anchor}", "write the value out; aliases are not read")
-        if isinstance(event, NodeEvent) and event.anchor:
-            raise _refuse(file, line, f"defines the anchor &{event.anchor}", "remove it; anchors are not read")
+            name = printable(str(event.anchor))
+            raise _refuse(file, line, f"uses the alias *{name}", "write the value out; aliases are not read")
+        if isinstance(event, NodeEvent):
+            values += 1
+            if event.anchor:
+                name = printable(str(event.anchor))
+                raise _refuse(file, line, f"defines the anchor &{name}", "remove it; anchors are not read")
+            if values > MAX_VALUES:
+                raise _refuse(file, line, f"holds more than {MAX_VALUES:,} values", "split the product")
         if isinstance(event, CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:
@@ -123,7 +194,6 @@ class _Reader:
         self.file = file
         self.lines: dict[Where, int] = {}
         self.faults: list[Fault] = []
-        self._scalars = yaml.constructor.SafeConstructor()
 
     def read(self, node: Node, where: Where) -> Any:
         self.lines.setdefault(where, node.start_mark.line + 1)
@@ -141,7 +211,7 @@ class _Reader:
         seen: set[str] = set()
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
-            if not isinstance(key_node, ScalarNode) or not isinstance(key_node.value, str):
+            if not isinstance(key_node, ScalarNode) or _UNPRINTABLE.search(key_node.value):
                 self._fault(line, where, "has a key that is not text", "use a plain word as key")
                 continue
             key: str = key_node.value
@@ -153,16 +223,36 @@ class _Reader:
             yield key, self.read(value_node, (*where, key))
 
     def _scalar(self, node: ScalarNode, where: Where) -> Any:
-        if node.tag == "tag:yaml.org,2002:timestamp":
-            return node.value
-        if node.tag not in _PLAIN_TAGS:
-            self._fault(node.start_mark.line + 1, where, f"has the tag {node.tag}", "write a plain value")
-            return None
-        try:
-            return self._scalars.construct_object(node)
-        except (yaml.YAMLError, ValueError, OverflowError):
-            self._fault(node.start_mark.line + 1, where, f"{node.value!r} is no value", "quote it if it is text")
-            return None
+        text: str = node.value
+        match node.tag.removeprefix(_TAG):
+            case "null":
+                return None
+            case "bool" if text in _TRUTH:
+                return _TRUTH[text]
+            case "int" if _INTEGER.fullmatch(text):
+                return int(text)
+            case "float" if _NUMBER.fullmatch(text) and math.isfinite(float(text)):
+                return float(text)
+            case "bool" | "int" | "float":
+                self._refuse_ambiguous(node, where)
+            case "str" | "timestamp" if _UNPRINTABLE.search(text):
+                self._fault(node.start_mark.line + 1, where, "holds control characters", "remove them")
+            case "str" | "timestamp":
+                if node.style is None and _NUMBER_TO_SOME.fullmatch(text):
+                    self._refuse_ambiguous(node, where)
+                return text
+            case tag:
+                problem = f"has the tag {printable(tag)}"
+                self._fault(node.start_mark.line + 1, where, problem, "write a plain value, or quote it if it is text")
+        return None
+
+    def _refuse_ambiguous(self, node: ScalarNode, where: Where) -> None:
+        self._fault(
+            node.start_mark.line + 1,
+            where,
+            f"{printable(node.value)} is a value of another kind to some YAML readers, or no finite one",
+            "quote it if it is text, else write true, false or a plain decimal number",
+        )
 
     def _fault(self, line: int, where: Where, problem: str, fix: str) -> None:
         self.faults.append(Fault(self.file, line, dotted(where), problem, fix))
@@ -170,8 +260,8 @@ class _Reader:
 
 def _syntax_fault(file: Path, error: Exception) -> Fault:
     mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-    return Fault(file, mark.line + 1 if mark else 0, "", f"is not YAML: {problem}", "mend the syntax")
+    problem = str(getattr(error, "problem", None) or error).partition("\n")[0]
+    return Fault(file, mark.line + 1 if mark else 0, "", f"is not YAML: {printable(problem, 160)}", "mend the syntax")
 
 
 def _refuse(file: Path, line: int, problem: str, fix: str) -> FaultyDocument:

@@ -189,14 +189,32 @@ class TopicSettings:
     config: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
+# Units of service levels, in seconds; a month is left out, since "m" is a minute and months differ.
+SECONDS: Mapping[str, int] = {
+    **dict.fromkeys(("s", "sec", "second", "seconds"), 1),
+    **dict.fromkeys(("m", "min", "minute", "minutes"), 60),
+    **dict.fromkeys(("h", "hr", "hour", "hours"), 3600),
+    **dict.fromkeys(("d", "day", "days"), 86_400),
+    **dict.fromkeys(("w", "week", "weeks"), 604_800),
+    **dict.fromkeys(("y", "yr", "year", "years"), 31_557_600),
+}
+
+
 @dataclass(frozen=True)
 class ServiceLevel:
-    """One SLA property of the contract: e.g. ``freshness`` of 60 with unit ``min`` on a field."""
+    """One SLA property of the contract: e.g. ``freshness`` of 60 with unit ``min`` on the field ``element``."""
 
     property: str
-    value: float | str
+    value: float | str | bool | None
     unit: str = ""
     element: str = ""
+
+    def seconds(self) -> float | None:
+        """The value as a duration; None for what is none, such as a date."""
+        unit = SECONDS.get(self.unit.lower())
+        if unit is None or not isinstance(self.value, int | float) or isinstance(self.value, bool):
+            return None
+        return self.value * unit
 
 
 @dataclass(frozen=True)

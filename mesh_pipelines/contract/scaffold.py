@@ -1,90 +1,162 @@
-"""A new product's folder, to begin from: it lints as it is written."""
+"""A product's folder to start from: small, sound, and showing where things go."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mesh_pipelines.contract.fields import NAME
-from mesh_pipelines.contract.load import CONTRACT, TRANSFORM
+from mesh_pipelines.contract.fields import NAME, NAME_RULE
+from mesh_pipelines.contract.load import CONTRACT
+from mesh_pipelines.contract.model import Alignment
+from mesh_pipelines.contract.product import TRANSFORM
+from mesh_pipelines.contract.sql import quote
 from mesh_pipelines.errors import UsageError
 
-_CONTRACT = """\
+_HEAD = """\
 apiVersion: v3.1.0
 kind: DataContract
 id: {domain}.{name}
-name: {name}
 domain: {domain}
+name: {name}
 version: "0.1.0"
 status: draft
 description:
-  purpose: Say in a sentence what a row of {name} is, and for whom.
+  purpose: What {name} holds, one row for what, and for whom.
+
 team:
   name: {domain}
   members:
-    - {{username: {owner}, role: owner}}
-customProperties:
-  - {{property: mesh.alignment, value: {alignment}}}
-  - {{property: mesh.eventType, value: state}}
-{settings}slaProperties:
-  - {{property: freshness, value: 1, unit: h}}
+    - username: {owner}
+      role: owner
+
 schema:
   - name: {name}
-    quality:
-      - {{metric: rowCount, mustBeGreaterThan: 0, dimension: completeness}}
+    logicalType: object
     properties:
-{properties}"""
-
-_STREAM_SETTINGS = """\
-  - {{property: mesh.topic, value: {domain}.{name}}}
-  - {{property: mesh.partitions, value: 1}}
-  - {{property: mesh.wireFormat, value: avro}}
-  - {{property: mesh.retention, value: forever}}
 """
-_STREAM_PROPERTIES = """\
-      - {name: id, logicalType: string, primaryKey: true, description: What the row is found by.}
-      - {name: changed_at, logicalType: timestamp, required: true, description: When it last changed.}
+_SOURCE = """\
+      - name: id
+        logicalType: string
+        primaryKey: true
+        description: What tells one {name} from another; also the message key.
+      - name: changed_at
+        logicalType: timestamp
+        required: true
+        description: When it came to be so, as an instant.
+    quality:
+      - name: not empty
+        metric: rowCount
+        mustBeGreaterThan: 0
+        dimension: coverage
+
+customProperties:
+  - property: mesh.alignment
+    value: {alignment}
+  - property: mesh.eventType
+    value: state
 """
-_DERIVED_PROPERTIES = """\
-      - {name: source, logicalType: string, primaryKey: true, description: The input that was counted.}
-      - {name: rows_counted, logicalType: integer, required: true, description: Its number of rows.}
+_DERIVED_FIELD = """\
+      - name: {column}
+        logicalType: integer
+        required: true
+        description: Rows of {fqn}.
+        logicalTypeOptions: {{minimum: 0}}
+"""
+_DERIVED = """\
+    quality:
+      - name: one row
+        metric: rowCount
+        mustBe: 1
+
+customProperties:
+  - property: mesh.alignment
+    value: {alignment}
+  - property: mesh.eventType
+    value: measurement
+  - property: mesh.inputs
+    value: [{inputs}]
 """
 
 
-def scaffold(assets: Path, fqn: str, *, inputs: Sequence[str] = (), owner: str = "owner@example.com") -> list[Path]:
-    """Write the folder of a new product, derived where ``inputs`` are given; gives the files written.
+def scaffold(
+    assets: Path,
+    fqn: str,
+    *,
+    alignment: Alignment | None = None,
+    inputs: Sequence[str] = (),
+    owner: str = "owner@example.com",
+) -> list[Path]:
+    """Write a product's folder whose contract lints; gives the files written.
+
+    ``fqn`` is ``domain.product`` or ``domain/product``. With ``inputs`` (named likewise) it is a derived product,
+    aggregate-aligned unless said otherwise, whose ``transform.sql`` counts their rows.
 
     Raises:
-        UsageError: the name is no ``domain.product``, or there is a contract already.
+        UsageError: the name is none, the inputs do not go with the alignment, or there is a product already.
     """
-    domain, _, name = fqn.replace("/", ".").partition(".")
-    if not NAME.fullmatch(domain) or not NAME.fullmatch(name):
-        raise UsageError(
-            f"{fqn!r} is no name of a product: use lower-case letters, digits and underscores",
-            next_step="mesh init DOMAIN/PRODUCT",
-        )
+    domain, name = _split(fqn)
+    columns = _columns([".".join(_split(one)) for one in dict.fromkeys(inputs)])
+    alignment = alignment or (Alignment.AGGREGATE if columns else Alignment.SOURCE)
+    _check_inputs(alignment, columns)
+    if not owner.strip() or not owner.isprintable():
+        raise UsageError(f"{owner!r} is no owner", next_step="name a user or an address")
+    head = _HEAD.format(domain=domain, name=name, owner=json.dumps(owner, ensure_ascii=False))
+    texts = {CONTRACT: head + _body(name, alignment, columns)}
+    if columns:
+        texts[TRANSFORM] = _transform(columns)
     folder = assets / domain / name
-    if (folder / CONTRACT).exists():
-        raise UsageError(f"{folder / CONTRACT} exists", next_step=f"mesh lint {domain}.{name}")
-    files = {CONTRACT: _contract(domain, name, inputs, owner)}
-    if inputs:
-        selects = "\nUNION ALL\n".join(
-            f"SELECT '{source}' AS source, count(*) AS rows_counted FROM {source}" for source in inputs
-        )
-        files[TRANSFORM] = f"{selects}\n"
+    _check_free(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for file, text in files.items():
-        (folder / file).write_text(text, encoding="utf-8")
-    return [folder / file for file in files]
+    for file, text in texts.items():
+        with (folder / file).open("x", encoding="utf-8") as out:
+            out.write(text)
+    return [folder / file for file in texts]
 
 
-def _contract(domain: str, name: str, inputs: Sequence[str], owner: str) -> str:
-    if inputs:
-        settings = f"  - {{property: mesh.inputs, value: [{', '.join(inputs)}]}}\n"
-        alignment, properties = "aggregate-aligned", _DERIVED_PROPERTIES
-    else:
-        settings = _STREAM_SETTINGS.format(domain=domain, name=name)
-        alignment, properties = "source-aligned", _STREAM_PROPERTIES
-    return _CONTRACT.format(
-        domain=domain, name=name, owner=owner, alignment=alignment, settings=settings, properties=properties
-    )
+def _split(fqn: str) -> tuple[str, str]:
+    parts = re.split(r"[./]", fqn)
+    if len(parts) != 2 or not all(NAME.fullmatch(part) for part in parts):
+        raise UsageError(f"{fqn!r} is no name of a product", next_step=f"write domain/product; {NAME_RULE}")
+    return parts[0], parts[1]
+
+
+def _check_inputs(alignment: Alignment, inputs: Mapping[str, str]) -> None:
+    if alignment is Alignment.SOURCE and inputs:
+        raise UsageError("a source-aligned product has no inputs", next_step="leave them out, or choose an alignment")
+    if alignment is not Alignment.SOURCE and not inputs:
+        raise UsageError(f"an {alignment} product has inputs", next_step="name them as domain.product")
+
+
+def _check_free(folder: Path) -> None:
+    if folder.is_symlink() or folder.parent.is_symlink():
+        raise UsageError(f"{folder} is behind a link", next_step="put the folder itself there")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is there already", next_step="edit it, or choose another name")
+
+
+def _columns(inputs: Sequence[str]) -> dict[str, str]:
+    """A column for each input, numbered where two would have one name."""
+    columns: dict[str, str] = {}
+    for fqn in inputs:
+        base = fqn.replace(".", "_")[:50]
+        number = sum(column.startswith(f"{base}_rows") for column in columns.values()) + 1
+        columns[fqn] = f"{base}_rows" if number == 1 else f"{base}_rows_{number}"
+    return columns
+
+
+def _body(name: str, alignment: Alignment, columns: Mapping[str, str]) -> str:
+    if not columns:
+        return _SOURCE.format(name=name, alignment=alignment)
+    fields = "".join(_DERIVED_FIELD.format(column=column, fqn=fqn) for fqn, column in columns.items())
+    return fields + _DERIVED.format(alignment=alignment, inputs=", ".join(columns))
+
+
+def _transform(columns: Mapping[str, str]) -> str:
+    """Names are quoted, since a domain or product may be named by a word of SQL."""
+    counts = [
+        f"    (SELECT count(*) FROM {'.'.join(map(quote, fqn.split('.')))}) AS {column}"
+        for fqn, column in columns.items()
+    ]
+    return "SELECT\n" + ",\n".join(counts) + "\n"

@@ -6,15 +6,16 @@ UUIDs as their text (Iceberg's and Avro's binary forms lose their type on the wa
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import pyarrow as pa
 
+from mesh_pipelines.contract.avro import avro_schema, from_avro
 from mesh_pipelines.contract.log import ENVELOPE
-from mesh_pipelines.contract.model import DataProduct, Field, FieldType, Kind
+from mesh_pipelines.contract.model import DataProduct, FieldType, Kind
 from mesh_pipelines.contract.sql import quote
+
+__all__ = ["arrow_schema", "arrow_type", "avro_schema", "duckdb_type", "from_avro", "log_schema"]
 
 _ARROW: Mapping[Kind, pa.DataType] = {
     Kind.BOOLEAN: pa.bool_(),
@@ -43,41 +44,6 @@ _DUCKDB: Mapping[Kind, str] = {
     Kind.TIME: "TIME",
     Kind.TIMESTAMP: "TIMESTAMPTZ",
     Kind.TIMESTAMP_LOCAL: "TIMESTAMP",
-}
-_AVRO: Mapping[Kind, Any] = {
-    Kind.BOOLEAN: "boolean",
-    Kind.INT: "int",
-    Kind.LONG: "long",
-    Kind.FLOAT: "float",
-    Kind.DOUBLE: "double",
-    Kind.STRING: "string",
-    Kind.UUID: {"type": "string", "logicalType": "uuid"},
-    Kind.BYTES: "bytes",
-    Kind.DATE: {"type": "int", "logicalType": "date"},
-    Kind.TIME: {"type": "long", "logicalType": "time-micros"},
-    Kind.TIMESTAMP: {"type": "long", "logicalType": "timestamp-micros"},
-    Kind.TIMESTAMP_LOCAL: {"type": "long", "logicalType": "local-timestamp-micros"},
-}
-_FROM_AVRO: Mapping[str, Kind] = {
-    "boolean": Kind.BOOLEAN,
-    "int": Kind.INT,
-    "long": Kind.LONG,
-    "float": Kind.FLOAT,
-    "double": Kind.DOUBLE,
-    "string": Kind.STRING,
-    "enum": Kind.STRING,
-    "bytes": Kind.BYTES,
-    "fixed": Kind.BYTES,
-}
-_FROM_LOGICAL: Mapping[str, Kind] = {
-    "uuid": Kind.UUID,
-    "date": Kind.DATE,
-    "time-millis": Kind.TIME,
-    "time-micros": Kind.TIME,
-    "timestamp-millis": Kind.TIMESTAMP,
-    "timestamp-micros": Kind.TIMESTAMP,
-    "local-timestamp-millis": Kind.TIMESTAMP_LOCAL,
-    "local-timestamp-micros": Kind.TIMESTAMP_LOCAL,
 }
 
 
@@ -119,104 +85,6 @@ def arrow_schema(product: DataProduct) -> pa.Schema:
 def log_schema(product: DataProduct) -> pa.Schema:
     """The log's columns: coordinates and fate, then the contract's columns."""
     return pa.schema([*ENVELOPE, *arrow_schema(product)])
-
-
-def avro_schema(name: str, namespace: str, fields: Sequence[Field], doc: str = "") -> str:
-    """The Avro record schema of these fields as JSON text; an optional field is a union with null, null by default."""
-    record = _avro_record(name, fields, doc)
-    return json.dumps({**record, "namespace": namespace}, separators=(",", ":"), ensure_ascii=False)
-
-
-def _avro_record(name: str, fields: Sequence[Field], doc: str = "") -> dict[str, Any]:
-    record: dict[str, Any] = {"type": "record", "name": name}
-    if doc:
-        record["doc"] = doc
-    record["fields"] = [_avro_field(field, name) for field in fields]
-    return record
-
-
-def _avro_field(field: Field, path: str) -> dict[str, Any]:
-    field_type = _avro_type(field.type, f"{path}_{field.name}")
-    written: dict[str, Any] = {"name": field.name}
-    if field.required:
-        written["type"] = field_type
-        if field.has_default and field.default is not None:
-            written["default"] = field.default
-    elif field.has_default and field.default is not None:
-        written |= {"type": [field_type, "null"], "default": field.default}
-    else:
-        written |= {"type": ["null", field_type], "default": None}
-    if field.aliases:
-        written["aliases"] = list(field.aliases)
-    if field.description:
-        written["doc"] = field.description
-    return written
-
-
-def _avro_type(field_type: FieldType, name: str) -> Any:
-    match field_type.kind:
-        case Kind.DECIMAL:
-            return {
-                "type": "bytes",
-                "logicalType": "decimal",
-                "precision": field_type.precision,
-                "scale": field_type.scale,
-            }
-        case Kind.LIST:
-            return {"type": "array", "items": ["null", _avro_type(_items(field_type), f"{name}_item")]}
-        case Kind.MAP:
-            return {"type": "map", "values": ["null", _avro_type(_items(field_type), f"{name}_value")]}
-        case Kind.STRUCT:
-            return _avro_record(name, field_type.fields)
-        case kind:
-            return _AVRO[kind]
-
-
-def from_avro(schema: Any, named: Mapping[str, Any] | None = None) -> FieldType:
-    """The field type of an Avro schema (parsed JSON); a union with null is the type it may be null of.
-
-    Raises:
-        ValueError: the schema has no counterpart: unions of several types, recursion, an unknown logical type.
-    """
-    named = named or {}
-    if isinstance(schema, list):
-        branches = [branch for branch in schema if branch != "null"]
-        if len(branches) != 1:
-            raise ValueError("a union of several types has no column type")
-        return from_avro(branches[0], named)
-    if isinstance(schema, str):
-        if schema in _FROM_AVRO:
-            return FieldType(_FROM_AVRO[schema])
-        raise ValueError(f"type {schema} is recursive or unknown")
-    return _from_complex(schema, named)
-
-
-def _from_complex(schema: Mapping[str, Any], named: Mapping[str, Any]) -> FieldType:
-    logical = str(schema.get("logicalType", ""))
-    if logical == "decimal":
-        return FieldType(Kind.DECIMAL, int(schema["precision"]), int(schema.get("scale", 0)))
-    if logical in _FROM_LOGICAL:
-        return FieldType(_FROM_LOGICAL[logical])
-    match schema["type"]:
-        case "array":
-            return FieldType(Kind.LIST, items=from_avro(schema["items"], named))
-        case "map":
-            return FieldType(Kind.MAP, items=from_avro(schema["values"], named))
-        case "record":
-            return FieldType(
-                Kind.STRUCT,
-                fields=tuple(
-                    Field(
-                        field["name"],
-                        from_avro(field["type"], named),
-                        required=not (isinstance(field["type"], list) and "null" in field["type"]),
-                        aliases=tuple(field.get("aliases", ())),
-                    )
-                    for field in schema["fields"]
-                ),
-            )
-        case inner:
-            return from_avro(inner, named)
 
 
 def _items(field_type: FieldType) -> FieldType:

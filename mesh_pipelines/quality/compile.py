@@ -1,73 +1,81 @@
 """A contract's rules to SQL, without touching an engine.
 
 Every rule becomes one thing that can be measured, compared and reported; one that cannot is a fault of the contract,
-found by ``mesh lint`` and not by a run. A row rule is a predicate that is true where the row breaks it, so that one
-scan counts all of them; null breaks no rule but those about null. Meanings the standard leaves open are decided in
-``docs/rules.md``.
+found by ``mesh lint`` and not by a run. A row rule is a predicate that is true where the row breaks it and false
+elsewhere, so that one scan counts all of them; null breaks no rule but those about null. Meanings that the standard
+leaves open are decided in ``docs/rules.md``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import re2
-import sqlglot
-from sqlglot import exp
-from sqlglot.errors import SqlglotError
+from dataclasses import field as dataclass_field
+from typing import Any, TypeAlias
 
 from mesh_pipelines.contract.load import CONTRACT
-from mesh_pipelines.contract.model import DataProduct, Field, Kind, OnFailure, Operator, Rule, RuleKind, Unit
+from mesh_pipelines.contract.model import DataProduct, Field, FieldType, Kind, OnFailure, Operator, Rule, RuleKind, Unit
 from mesh_pipelines.contract.sql import literal, quote
-from mesh_pipelines.contract.types import duckdb_type
 from mesh_pipelines.errors import ContractInvalid, Fault
+from mesh_pipelines.quality import literals, patterns
+from mesh_pipelines.quality.faults import Uncompilable
+from mesh_pipelines.quality.queries import Query, parse_query
 
-_FORMATS = {
-    "email": r"^[^@\s]+@[^@\s]+\.[^@\s]+$",
-    "uuid": r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$",
-    "uri": r"^[A-Za-z][A-Za-z0-9+.-]*:\S+$",
-    "hostname": r"^([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$",
-    "ipv4": r"^((25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(25[0-5]|2[0-4]\d|1?\d?\d)$",
-    "ipv6": r"^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]+$",
+_EQUALITY = (Operator.MUST_BE, Operator.MUST_NOT_BE)
+_SYMBOLS = {
+    Operator.MUST_BE: "=",
+    Operator.MUST_NOT_BE: "<>",
+    Operator.GREATER: ">",
+    Operator.GREATER_OR_EQUAL: ">=",
+    Operator.LESS: "<",
+    Operator.LESS_OR_EQUAL: "<=",
 }
-_COMPARISONS = {"minimum": "<", "maximum": ">", "exclusiveMinimum": "<=", "exclusiveMaximum": ">="}
-_PLACEHOLDERS = ("${table}", "${object}", "{table}", "{object}")
-_COLUMN_PLACEHOLDERS = ("${column}", "${property}", "{column}", "{property}")
-_OBJECT = "__object__"
-
-
-class Uncompilable(ValueError):
-    """The rule means nothing that could be measured; the message is the problem, ``fix`` what to do."""
-
-    def __init__(self, problem: str, fix: str) -> None:
-        super().__init__(problem)
-        self.fix = fix
+_MAX_HOSTNAME = 253
 
 
 @dataclass(frozen=True)
 class CompiledRule:
-    """A rule with its SQL: a ``predicate`` for row rules, a ``query`` (with the object's placeholder) for SQL rules."""
+    """A rule with its SQL: a ``predicate`` for a row rule, a ``query`` for one written as SQL."""
 
     rule: Rule
     predicate: str = ""
-    query: str = ""
+    query: Query = dataclass_field(default_factory=Query)
 
 
 @dataclass(frozen=True)
 class CompiledRules:
-    """All rules of a product but those that are documentation."""
+    """All rules of a product but those that are documentation, in the contract's order."""
 
     rules: tuple[CompiledRule, ...]
 
-    def of(self, kind: RuleKind) -> tuple[CompiledRule, ...]:
-        """The rules of one kind, in the contract's order."""
-        return tuple(compiled for compiled in self.rules if compiled.rule.kind is kind)
+    def of(self, *kinds: RuleKind) -> tuple[CompiledRule, ...]:
+        """The rules of these kinds."""
+        return tuple(compiled for compiled in self.rules if compiled.rule.kind in kinds)
 
     @property
-    def diverting(self) -> tuple[CompiledRule, ...]:
+    def row_rules(self) -> tuple[CompiledRule, ...]:
+        """The rules that judge each row by itself."""
+        return self.of(RuleKind.ROW)
+
+    @property
+    def divert_rules(self) -> tuple[CompiledRule, ...]:
         """The row rules that hold events back at landing."""
         return tuple(compiled for compiled in self.rules if compiled.rule.on_failure is OnFailure.DIVERT)
+
+    @property
+    def set_rules(self) -> tuple[CompiledRule, ...]:
+        """The rules about the rows as a whole: uniqueness and their number."""
+        return self.of(RuleKind.UNIQUE, RuleKind.ROW_COUNT)
+
+    @property
+    def sql_rules(self) -> tuple[CompiledRule, ...]:
+        """The rules written as a query."""
+        return self.of(RuleKind.SQL)
+
+    @property
+    def expectations(self) -> tuple[CompiledRule, ...]:
+        """The rules written as expectations."""
+        return self.of(RuleKind.EXPECTATION)
 
 
 def compile_product(product: DataProduct) -> CompiledRules:
@@ -76,18 +84,16 @@ def compile_product(product: DataProduct) -> CompiledRules:
     Raises:
         ContractInvalid: with a fault for each rule that compiles to nothing.
     """
-    compiled: list[CompiledRule] = []
-    faults: list[Fault] = []
-    for rule in product.rules:
-        if rule.kind is RuleKind.TEXT:
-            continue
-        try:
-            compiled.append(compile_rule(rule, product))
-        except Uncompilable as error:
-            faults.append(Fault(product.folder / CONTRACT, rule.line, f"rule {rule.id}", str(error), error.fix))
-    if faults:
-        raise ContractInvalid(product.fqn, tuple(faults))
-    return CompiledRules(tuple(compiled))
+    return _compile(product, [rule for rule in product.rules if rule.kind is not RuleKind.TEXT])
+
+
+def compile_divert_rules(product: DataProduct) -> tuple[CompiledRule, ...]:
+    """Compile only the rules that hold events back: landing asks for them with every batch.
+
+    Raises:
+        ContractInvalid: with a fault for each of them that compiles to nothing.
+    """
+    return _compile(product, [rule for rule in product.rules if rule.on_failure is OnFailure.DIVERT]).rules
 
 
 def compile_rule(rule: Rule, product: DataProduct) -> CompiledRule:
@@ -96,14 +102,21 @@ def compile_rule(rule: Rule, product: DataProduct) -> CompiledRule:
     Raises:
         Uncompilable: it means nothing that could be measured.
     """
+    _check_operator(rule)
+    unknown = [name for name in rule.fields if name not in {field.name for field in product.fields}]
+    if unknown:
+        raise Uncompilable(f"{unknown[0]} is no property", "name a property of the contract")
     if rule.on_failure is OnFailure.DIVERT:
         _check_diverting(rule, product)
     match rule.kind:
         case RuleKind.ROW:
-            predicate = _predicate(rule, _field(product, rule.fields[0]))
-            return CompiledRule(rule, predicate=f"coalesce({predicate}, FALSE)")
+            return CompiledRule(rule, predicate=f"coalesce({_predicate(rule, product)}, FALSE)")
         case RuleKind.SQL:
-            return CompiledRule(rule, query=_query(rule, product))
+            field = rule.fields[0] if rule.fields else None
+            return CompiledRule(rule, query=parse_query(str(rule.arguments["query"]), product, field))
+        case RuleKind.EXPECTATION:
+            _check_expectation(rule, product)
+            return CompiledRule(rule)
         case _:
             return CompiledRule(rule)
 
@@ -131,197 +144,230 @@ def holds(measured: float | bool, operator: Operator, threshold: Any) -> bool:
 
 def condition(measured: str, operator: Operator, threshold: Any) -> str:
     """``holds`` as SQL over an expression."""
-    symbols = {
-        Operator.MUST_BE: "=",
-        Operator.MUST_NOT_BE: "<>",
-        Operator.GREATER: ">",
-        Operator.GREATER_OR_EQUAL: ">=",
-        Operator.LESS: "<",
-        Operator.LESS_OR_EQUAL: "<=",
-    }
-    if operator in symbols:
-        return f"{measured} {symbols[operator]} {literal(threshold)}"
+    if operator in _SYMBOLS:
+        return f"{measured} {_SYMBOLS[operator]} {literal(threshold)}"
     inside = f"{measured} BETWEEN {literal(threshold[0])} AND {literal(threshold[1])}"
     return inside if operator is Operator.BETWEEN else f"NOT ({inside})"
 
 
 def threshold_text(rule: Rule) -> str:
     """The promise as a person reads it: ``mustBeLessThan 5 percent``."""
+    if rule.kind is RuleKind.EXPECTATION:
+        return "holds"
     value = f"{rule.threshold[0]} and {rule.threshold[1]}" if isinstance(rule.threshold, tuple) else str(rule.threshold)
     unit = " percent" if rule.unit is Unit.PERCENT else ""
     return f"{rule.operator} {value}{unit}"
 
 
 def duplicates_query(fields: tuple[str, ...], relation: str) -> str:
-    """The number of rows beyond the first of each group that shares values; rows with a null there do not count."""
+    """The number of rows beyond the first of each group that shares values; rows with a null there do not count.
+
+    ``relation`` is SQL and not quoted here.
+    """
+    groups = duplicate_groups(fields, relation)
+    return f"SELECT coalesce(sum(copies - 1), 0)::BIGINT FROM ({groups}) AS duplicates"
+
+
+def duplicate_groups(fields: tuple[str, ...], relation: str) -> str:
+    """The values that several rows share, and the number of their ``copies``."""
     columns = ", ".join(map(quote, fields))
     complete = " AND ".join(f"{quote(name)} IS NOT NULL" for name in fields)
     return (
-        f"SELECT coalesce(sum(copies - 1), 0)::BIGINT FROM "
-        f"(SELECT count(*) AS copies FROM {relation} WHERE {complete} GROUP BY {columns} HAVING count(*) > 1)"
+        f"SELECT {columns}, count(*) AS copies FROM {relation} WHERE {complete} GROUP BY {columns} HAVING count(*) > 1"
     )
 
 
-def bind(query: str, relation: str, inputs: Mapping[str, str]) -> str:
-    """A compiled SQL rule's query over these relations: the product's own, and its inputs' by ``domain.name``."""
-    tree = sqlglot.parse_one(query, dialect="duckdb")
-    for table in list(tree.find_all(exp.Table)):
-        name = f"{table.db}.{table.name}" if table.db else table.name
-        target = relation if name == _OBJECT else inputs.get(name)
-        if target:
-            bound = exp.to_table(quote(target), dialect="duckdb")
-            table.replace(exp.alias_(bound, table.alias or table.name, table=True))
-    return tree.sql(dialect="duckdb")
+def _compile(product: DataProduct, rules: list[Rule]) -> CompiledRules:
+    compiled: list[CompiledRule] = []
+    faults: list[Fault] = []
+    for rule in rules:
+        try:
+            compiled.append(compile_rule(rule, product))
+        except Uncompilable as error:
+            faults.append(fault(rule, product, str(error), error.fix))
+    if faults:
+        raise ContractInvalid(product.fqn, tuple(faults))
+    return CompiledRules(tuple(compiled))
 
 
-def _field(product: DataProduct, name: str) -> Field:
-    return next(field for field in product.fields if field.name == name)
+def fault(rule: Rule, product: DataProduct, problem: str, fix: str) -> Fault:
+    """A fault at the line of a rule."""
+    return Fault(product.folder / CONTRACT, rule.line, f"rule {rule.id}", problem, fix)
+
+
+def _check_operator(rule: Rule) -> None:
+    if rule.kind is RuleKind.EXPECTATION and (rule.operator, rule.threshold) != (Operator.MUST_BE, 0):
+        raise Uncompilable("an expectation decides by itself", "remove the operator; kwargs may have mostly")
+    if isinstance(rule.threshold, bool) and rule.operator not in _EQUALITY:
+        raise Uncompilable("a boolean is neither more nor less", "use mustBe or mustNotBe")
 
 
 def _check_diverting(rule: Rule, product: DataProduct) -> None:
     if rule.kind is not RuleKind.ROW:
-        raise Uncompilable("a rule over several rows cannot divert single events", "use block or warn")
+        raise Uncompilable("a rule about several rows cannot divert single events", "use block or warn")
     if product.is_derived:
         raise Uncompilable("a derived product has no events to divert", "use block or warn")
     if (rule.operator, rule.threshold) != (Operator.MUST_BE, 0):
         raise Uncompilable("a diverting rule judges each event by itself", "use mustBe: 0")
 
 
-def _predicate(rule: Rule, field: Field) -> str:
-    column = quote(field.name)
-    if rule.check in _COMPARISONS:
-        return f"{column} {_COMPARISONS[rule.check]} {_bound(rule.arguments[rule.check], field)}"
-    compiled = _PREDICATES.get(rule.check)
-    if compiled is None:
+def _check_expectation(rule: Rule, product: DataProduct) -> None:
+    """What can be known of an expectation without its library: that its columns exist and its queries only read."""
+    kwargs: Mapping[str, Any] = rule.arguments["kwargs"]
+    declared = {field.name for field in product.fields}
+    unknown = [name for name in _column_names(kwargs) if name not in declared]
+    if unknown:
+        raise Uncompilable(f"{unknown[0]!r} is no property", "name a property of the contract")
+    for name, value in kwargs.items():
+        if name == "unexpected_rows_query":
+            parse_query(str(value).replace("{batch}", "{object}"), product)
+        elif name.endswith("_query"):
+            raise Uncompilable(f"{name} cannot be checked for what it reads", "state the rule as type sql")
+
+
+def _column_names(kwargs: Mapping[str, Any]) -> Iterator[Any]:
+    for name in ("column", "column_A", "column_B"):
+        if name in kwargs:
+            yield kwargs[name]
+    for name in ("column_list", "column_set"):
+        yield from kwargs.get(name) or ()
+
+
+_Predicate: TypeAlias = Callable[[str, FieldType, Mapping[str, Any]], str]
+
+
+def _predicate(rule: Rule, product: DataProduct) -> str:
+    """The SQL that is true where a row breaks the rule, and false or null elsewhere."""
+    field = _field(product, rule.fields[0])
+    if rule.check not in _PREDICATES:
         raise Uncompilable(f"{rule.check} is no check of a row", "see docs/rules.md")
-    return compiled(column, field, rule.arguments)
+    kinds, compiled = _PREDICATES[rule.check]
+    if field.type.kind not in kinds:
+        raise Uncompilable(f"{rule.check} says nothing about a {field.type.kind}", "see docs/rules.md for its types")
+    return compiled(quote(field.name), field.type, rule.arguments)
 
 
-def _bound(value: Any, field: Field) -> str:
-    if field.type.kind in (Kind.DATE, Kind.TIME, Kind.TIMESTAMP, Kind.TIMESTAMP_LOCAL):
-        return f"CAST({literal(str(value))} AS {duckdb_type(field.type)})"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Uncompilable(f"{value!r} is no number", "give a number")
-    return literal(value)
+def _field(product: DataProduct, name: str) -> Field:
+    return next(field for field in product.fields if field.name == name)
 
 
-def _pattern(pattern: Any) -> str:
-    try:
-        re2.compile(str(pattern))
-    except re2.error as error:
-        message = error.args[0].decode() if isinstance(error.args[0], bytes) else str(error.args[0])
-        raise Uncompilable(
-            f"the pattern {pattern!r} is not RE2: {message}", "rewrite it without look-around and back-references"
-        ) from error
-    return literal(str(pattern))
+def _null(column: str, _: FieldType, __: Mapping[str, Any]) -> str:
+    return f"{column} IS NULL"
 
 
-def _text(column: str, field: Field) -> str:
-    return column if field.type.kind in (Kind.STRING, Kind.UUID) else f"CAST({column} AS VARCHAR)"
+def _missing(column: str, field_type: FieldType, arguments: Mapping[str, Any]) -> str:
+    values = _listed(arguments, "missingValues")
+    among = _among(column, field_type, values)
+    return f"({column} IS NULL OR {among})" if among else f"{column} IS NULL"
 
 
-def _matches(column: str, field: Field, pattern: Any) -> str:
-    return f"regexp_matches({_text(column, field)}, {_pattern(pattern)})"
-
-
-def _among(column: str, field: Field, values: Any) -> str:
-    """Whether a column is among listed values, compared in the column's own type."""
-    if not isinstance(values, list):
-        raise Uncompilable(f"{values!r} is no list", "list the values")
-    kind = duckdb_type(field.type)
-    listed = ", ".join(f"CAST({literal(value)} AS {kind})" for value in values if value is not None)
-    return f"{column} IN ({listed})" if listed else "FALSE"
-
-
-def _missing(column: str, _: Field, arguments: Mapping[str, Any]) -> str:
-    values = arguments["missingValues"]
-    if not isinstance(values, list):
-        raise Uncompilable("missingValues is no list", "list the values")
-    texts = ", ".join(literal(str(value)) for value in values if value is not None)
-    among = f"CAST({column} AS VARCHAR) IN ({texts})" if texts else "FALSE"
-    return f"({column} IS NULL OR {among})"
-
-
-def _invalid(column: str, field: Field, arguments: Mapping[str, Any]) -> str:
+def _invalid(column: str, field_type: FieldType, arguments: Mapping[str, Any]) -> str:
     parts: list[str] = []
     if "validValues" in arguments:
-        parts.append(f"NOT ({_among(column, field, arguments['validValues'])})")
+        among = _among(column, field_type, _listed(arguments, "validValues"))
+        if not among:
+            raise Uncompilable("no value is valid", "list the valid values; nullValues is the rule about null")
+        parts.append(f"NOT {among}")
     if "pattern" in arguments:
-        parts.append(f"NOT {_matches(column, field, arguments['pattern'])}")
-    return "(" + " OR ".join(parts) + ")"
+        parts.append(_unmatched(column, field_type, arguments))
+    if not parts:
+        raise Uncompilable("has neither validValues nor pattern", "add one of them under arguments")
+    return parts[0] if len(parts) == 1 else f"({' OR '.join(parts)})"
 
 
-def _format(column: str, field: Field, arguments: Mapping[str, Any]) -> str:
-    return f"NOT {_matches(column, field, _FORMATS[arguments['format']])}"
+def _listed(arguments: Mapping[str, Any], name: str) -> list[Any]:
+    values = arguments.get(name)
+    if not isinstance(values, list):
+        raise Uncompilable(f"{name} is no list", "list the values under arguments")
+    return values
 
 
-def _length(comparison: str, name: str) -> Callable[[str, Field, Mapping[str, Any]], str]:
-    def predicate(column: str, field: Field, arguments: Mapping[str, Any]) -> str:
-        function = "octet_length" if field.type.kind is Kind.BYTES else "length"
-        return f"{function}({column}) {comparison} {literal(arguments[name])}"
+def _among(column: str, field_type: FieldType, values: list[Any]) -> str:
+    """Whether a column is among the values but null, compared in its own type; "" for no values."""
+    if field_type.kind not in literals.LISTABLE:
+        raise Uncompilable(f"the values of a {field_type.kind} cannot be listed", "state it as a rule of type sql")
+    listed = ", ".join(literals.member(value, field_type) for value in values if value is not None)
+    return f"{column} IN ({listed})" if listed else ""
+
+
+def _unmatched(column: str, field_type: FieldType, arguments: Mapping[str, Any]) -> str:
+    if field_type.kind not in literals.TEXTS | literals.INTEGERS:
+        raise Uncompilable(f"a {field_type.kind} has no text of its own to match", "state it as a rule of type sql")
+    text = column if field_type.kind in literals.TEXTS else f"CAST({column} AS VARCHAR)"
+    return f"NOT regexp_matches({text}, {literal(patterns.checked(arguments['pattern']))})"
+
+
+def _format(column: str, _: FieldType, arguments: Mapping[str, Any]) -> str:
+    name = arguments["format"]
+    unmatched = f"NOT regexp_matches({column}, {literal(patterns.of_format(name))})"
+    return f"({unmatched} OR length({column}) > {_MAX_HOSTNAME})" if name == "hostname" else unmatched
+
+
+def _limit(name: str, broken: str) -> _Predicate:
+    """A comparison with the argument of this name; ``broken`` is the operator under which the row breaks it."""
+
+    def predicate(column: str, field_type: FieldType, arguments: Mapping[str, Any]) -> str:
+        return f"{column} {broken} {literals.bound(arguments[name], field_type)}"
 
     return predicate
 
 
-def _multiple(column: str, field: Field, arguments: Mapping[str, Any]) -> str:
-    step = arguments["multipleOf"]
-    if field.type.kind in (Kind.FLOAT, Kind.DOUBLE):
-        # Binary fractions are never exact multiples; a billionth of a step is the tolerance.
-        return f"abs({column} / {literal(step)} - round({column} / {literal(step)})) > 1e-9"
-    return f"{column} % CAST({literal(str(step))} AS DECIMAL(38, 10)) <> 0"
+def _size(name: str, broken: str) -> _Predicate:
+    """A comparison of a length: characters of a text, bytes of a binary, items of a list."""
+
+    def predicate(column: str, field_type: FieldType, arguments: Mapping[str, Any]) -> str:
+        size = arguments[name]
+        if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+            raise Uncompilable(f"{size!r} is no length", "give a whole number from 0")
+        function = "octet_length" if field_type.kind is Kind.BYTES else "length"
+        return f"{function}({column}) {broken} {size}"
+
+    return predicate
 
 
-_PREDICATES: Mapping[str, Callable[[str, Field, Mapping[str, Any]], str]] = {
-    "required": lambda column, _field, _arguments: f"{column} IS NULL",
-    "nullValues": lambda column, _field, _arguments: f"{column} IS NULL",
-    "missingValues": _missing,
-    "invalidValues": _invalid,
-    "pattern": lambda column, field, arguments: f"NOT {_matches(column, field, arguments['pattern'])}",
-    "format": _format,
-    "minLength": _length("<", "minLength"),
-    "maxLength": _length(">", "maxLength"),
-    "minItems": _length("<", "minItems"),
-    "maxItems": _length(">", "maxItems"),
-    "uniqueItems": lambda column, _field, arguments: (
-        f"len({column}) <> len(list_distinct({column}))" if arguments["uniqueItems"] else "FALSE"
-    ),
-    "multipleOf": _multiple,
-    "range": lambda column, _field, arguments: (
-        f"{column} NOT BETWEEN {literal(arguments['minimum'])} AND {literal(arguments['maximum'])}"
-    ),
+def _range(column: str, field_type: FieldType, arguments: Mapping[str, Any]) -> str:
+    low, high = (literals.bound(arguments[name], field_type) for name in ("minimum", "maximum"))
+    return f"{column} NOT BETWEEN {low} AND {high}"
+
+
+def _repeated(column: str, _: FieldType, arguments: Mapping[str, Any]) -> str:
+    if arguments["uniqueItems"] is not True:
+        raise Uncompilable("promises nothing", "set it to true or remove it")
+    return f"list_count({column}) <> list_unique({column})"
+
+
+def _multiple(column: str, field_type: FieldType, arguments: Mapping[str, Any]) -> str:
+    step = literals.bound(arguments["multipleOf"], field_type)
+    if not float(arguments["multipleOf"]) > 0:
+        raise Uncompilable("nothing is a multiple of that", "give a number above 0")
+    if field_type.kind not in literals.BINARY_FRACTIONS:
+        return f"{column} % {step} <> 0"
+    # A binary fraction is only ever near a multiple. What counts as near grows with the value, as its own precision
+    # does: a few units in the last place (1e-15 for 64 bits, 1e-6 for 32), and a billionth of the step.
+    precision = "1e-6" if field_type.kind is Kind.FLOAT else "1e-15"
+    distance = f"abs({column} - round({column} / {step}) * {step})"
+    return f"{distance} > {step} * 1e-9 + abs({column}) * {precision}"
+
+
+_LIMITED = literals.NUMBERS | literals.TEMPORALS
+_SIZED = literals.TEXTS | {Kind.BYTES}
+_LISTS = frozenset({Kind.LIST})
+_PREDICATES: Mapping[str, tuple[frozenset[Kind], _Predicate]] = {
+    "required": (frozenset(Kind), _null),
+    "nullValues": (frozenset(Kind), _null),
+    "missingValues": (literals.LISTABLE, _missing),
+    "invalidValues": (literals.LISTABLE, _invalid),
+    "pattern": (literals.TEXTS, _unmatched),
+    "format": (literals.TEXTS, _format),
+    "minimum": (_LIMITED, _limit("minimum", "<")),
+    "maximum": (_LIMITED, _limit("maximum", ">")),
+    "exclusiveMinimum": (_LIMITED, _limit("exclusiveMinimum", "<=")),
+    "exclusiveMaximum": (_LIMITED, _limit("exclusiveMaximum", ">=")),
+    "range": (literals.INTEGERS, _range),
+    "multipleOf": (literals.NUMBERS, _multiple),
+    "minLength": (_SIZED, _size("minLength", "<")),
+    "maxLength": (_SIZED, _size("maxLength", ">")),
+    "minItems": (_LISTS, _size("minItems", "<")),
+    "maxItems": (_LISTS, _size("maxItems", ">")),
+    "uniqueItems": (_LISTS, _repeated),
 }
-
-
-def _query(rule: Rule, product: DataProduct) -> str:
-    """One SELECT over the product and its inputs, the product's name replaced by a placeholder."""
-    text = str(rule.arguments["query"])
-    for placeholder in _PLACEHOLDERS:
-        text = text.replace(placeholder, _OBJECT)
-    for placeholder in _COLUMN_PLACEHOLDERS:
-        if placeholder in text:
-            if not rule.fields:
-                raise Uncompilable(f"{placeholder} stands for no property here", "put the rule under a property")
-            text = text.replace(placeholder, quote(rule.fields[0]))
-    try:
-        statements = [statement for statement in sqlglot.parse(text, dialect="duckdb") if statement]
-    except SqlglotError as error:
-        raise Uncompilable(f"the query does not parse: {str(error).splitlines()[0]}", "mend the SQL") from error
-    if len(statements) != 1 or not isinstance(statements[0], exp.Query):
-        raise Uncompilable("the query is not exactly one SELECT", "write one SELECT that gives one value")
-    _own_names(statements[0], product)
-    return statements[0].sql(dialect="duckdb")
-
-
-def _own_names(tree: exp.Query, product: DataProduct) -> None:
-    """Turn the product's own names into the placeholder, and refuse every other table but its inputs."""
-    own = {_OBJECT, product.name, product.fqn}
-    expressions = {cte.alias for cte in tree.find_all(exp.CTE)}
-    for table in list(tree.find_all(exp.Table)):
-        if not isinstance(table.this, exp.Identifier):
-            raise Uncompilable(f"the query reads {table.sql(dialect='duckdb')}", "read {object} or an input")
-        name = f"{table.db}.{table.name}" if table.db else table.name
-        if name in own:
-            bound = exp.to_table(_OBJECT)
-            table.replace(exp.alias_(bound, table.alias or product.name, table=True))
-        elif name not in product.inputs and name not in expressions:
-            raise Uncompilable(f"the query reads {name}", "read {object}, or declare the product among mesh.inputs")

@@ -1,13 +1,19 @@
-"""Hold back, at landing, the events that a diverting rule refuses: the only rules that judge before the fold."""
+"""Hold back, at landing, the events that a diverting rule refuses: the only rules that judge before the fold.
+
+A rule whose predicate is null for an event does not refuse it, as everywhere. A product without such rules costs
+nothing here; one with them costs one pass over the columns they speak of.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import pyarrow as pa
 
 from mesh_pipelines.contract.log import FATE, OP, RAW, REASON, RULE, Fate, Op
 from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.contract.sql import literal
-from mesh_pipelines.quality.compile import CompiledRule, compile_product, threshold_text
+from mesh_pipelines.contract.sql import literal, quote
+from mesh_pipelines.quality.compile import CompiledRule, compile_divert_rules, threshold_text
 
 VALUE = "__value"
 
@@ -17,41 +23,51 @@ def divert(batch: pa.Table, product: DataProduct) -> pa.Table:
 
     ``batch`` has the log's columns and the raw values as ``__value``. An event that breaks several such rules is
     diverted by the contract's first. Tombstones carry nothing to judge and pass.
+
+    Raises:
+        ContractInvalid: a diverting rule of the contract compiles to nothing.
     """
-    rules = compile_product(product).diverting
-    schema = batch.schema.remove(batch.schema.get_field_index(VALUE))
-    if not rules:
-        return batch.drop_columns([VALUE])
+    rules = compile_divert_rules(product)
+    kept = batch.drop_columns([VALUE])
+    if not rules or not batch.num_rows:
+        return kept
+    broken = _first_broken(batch, rules)
+    if broken.null_count == len(broken):
+        return kept
+    return _mark(kept, batch[VALUE], broken, rules)
+
+
+def _first_broken(batch: pa.Table, rules: Sequence[CompiledRule]) -> pa.Array:
+    """For each event the number of the first rule that it breaks, or null."""
     import duckdb
 
-    broken = " ".join(f"WHEN {compiled.predicate} THEN {number}" for number, compiled in enumerate(rules))
-    judged = f"{FATE} = {literal(str(Fate.OK))} AND {OP} <> {literal(str(Op.DELETE))}"
+    judged = {FATE, OP, *(name for one in rules for name in one.rule.fields)}
+    cases = " ".join(f"WHEN {one.predicate} THEN {number}" for number, one in enumerate(rules))
+    passes = f"{quote(FATE)} <> {literal(str(Fate.OK))} OR {quote(OP)} = {literal(str(Op.DELETE))}"
     with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.register("batch", batch)
-        numbers = connection.sql(
-            f"SELECT CASE WHEN NOT ({judged}) THEN NULL {broken} END::INTEGER AS number FROM batch"
-        ).to_arrow_table()["number"]
-    if numbers.null_count == len(numbers):
-        return batch.drop_columns([VALUE])
-    return _mark(batch, numbers.combine_chunks(), [one.rule.id for one in rules], _reasons(rules), schema)
+        connection.register("batch", batch.select([name for name in batch.column_names if name in judged]))
+        numbers = connection.sql(f"SELECT CASE WHEN {passes} THEN NULL {cases} END::INTEGER AS number FROM batch")
+        return numbers.to_arrow_table()["number"].combine_chunks()
 
 
-def _reasons(rules: tuple[CompiledRule, ...]) -> list[str]:
-    return [
-        one.rule.description or f"{one.rule.check} of {', '.join(one.rule.fields)}: {threshold_text(one.rule)}"
-        for one in rules
-    ]
-
-
-def _mark(batch: pa.Table, numbers: pa.Array, ids: list[str], reasons: list[str], schema: pa.Schema) -> pa.Table:
+def _mark(kept: pa.Table, values: pa.ChunkedArray, broken: pa.Array, rules: Sequence[CompiledRule]) -> pa.Table:
     import pyarrow.compute as pc
 
-    held = numbers.is_valid()
-    columns = {
-        FATE: pc.if_else(held, str(Fate.DIVERTED), batch[FATE]),
-        RULE: pc.coalesce(pa.array(ids).take(numbers), batch[RULE]),
-        REASON: pc.coalesce(pa.array(reasons).take(numbers), batch[REASON]),
-        RAW: pc.if_else(held, batch[VALUE], batch[RAW]),
+    held = broken.is_valid()
+    marked = {
+        FATE: pc.if_else(held, str(Fate.DIVERTED), kept[FATE]),
+        RULE: pc.coalesce(pa.array([one.rule.id for one in rules]).take(broken), kept[RULE]),
+        REASON: pc.coalesce(pa.array([_reason(one) for one in rules]).take(broken), kept[REASON]),
+        RAW: pc.if_else(held, values, kept[RAW]),
     }
-    return pa.table([columns.get(name, batch[name]) for name in schema.names], schema=schema)
+    return pa.table([marked.get(name, kept[name]) for name in kept.column_names], schema=kept.schema)
+
+
+def _reason(compiled: CompiledRule) -> str:
+    """Why a rule holds an event back: the contract's own words, or the promise."""
+    rule = compiled.rule
+    if rule.description:
+        return rule.description
+    limits = ", ".join(f"{name} {value}" for name, value in rule.arguments.items() if name != rule.check)
+    promise = str(rule.arguments.get(rule.check, limits)) or threshold_text(rule)
+    return f"{', '.join(rule.fields)} breaks {rule.check}: {promise}"

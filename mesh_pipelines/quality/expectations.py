@@ -1,46 +1,44 @@
-"""A contract's rules as a Great Expectations suite, and Great Expectations run on DuckDB.
+"""A contract's rules as a Great Expectations suite: reviewable JSON beside the contract, in which no rule is lost.
 
-The suite is the interchange form: reviewable JSON beside the contract, in which no rule is lost. Where a library
-expectation means exactly what the rule means it is used; everything else is a query for unexpected rows, which can say
-anything. Great Expectations decides only the rules that are written as expectations; for the rest its verdicts are
-there to agree with ours. Its pandas engine was ruled out (nine times the CPU).
-
-Great Expectations does not run on DuckDB as it comes: it closes a connection before it fetches from it, and knows no
-regular expressions there. ``_engine`` gives it one connection that stays open and the missing metric.
+Where a library expectation means exactly what the rule means it is used; everything else is a query for unexpected
+rows, which can say anything. "Exactly" leaves out all shares (``mostly`` divides by the rows without null, the standard
+by all) and all comparisons but "none". The text is stable: it changes when, and only when, what is promised changes.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
-from functools import cache
+import re
+import uuid
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
-from mesh_pipelines.contract.model import DataProduct, Operator, Rule, RuleKind, Unit
+from mesh_pipelines.contract.model import DataProduct, Field, Kind, OnFailure, Operator, Rule, RuleKind, Unit
 from mesh_pipelines.contract.sql import quote
-from mesh_pipelines.quality.compile import CompiledRule, bind, compile_product, condition, duplicates_query
-from mesh_pipelines.quality.results import RuleResult, State
-from mesh_pipelines.quality.run import outcome, threshold_text
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
-
-    import duckdb
+from mesh_pipelines.quality.compile import CompiledRule, compile_product, condition, duplicates_query
 
 SUITE = "expectations.json"
-_BATCH = "{batch}"
+BATCH = "{batch}"
+_UNEXPECTED_ROWS = "unexpected_rows_expectation"
+# Stands for the batch until the braces of the query are escaped; no SQL text can hold it.
+_MARK = "\0"
+_Expectation: TypeAlias = tuple[str, dict[str, Any]]
 
 
-def suite(product: DataProduct) -> dict[str, Any]:
-    """The suite of a product: one expectation per rule, in the contract's order, each naming its rule in ``meta``."""
+def suite(product: DataProduct, inputs: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The suite of a product: one expectation per rule, in the contract's order, each naming its rule in ``meta``.
+
+    ``inputs`` names the views of a derived product's inputs where they are not called ``domain.name``.
+
+    Raises:
+        ContractInvalid: a rule compiles to nothing.
+    """
     return {
         "name": product.fqn,
-        "meta": {"contract_version": product.contract_version, "contract_hash": product.contract_hash},
-        "expectations": [expectation(compiled) for compiled in compile_product(product).rules],
+        "id": _id(product.fqn),
+        "meta": {"contract_version": product.contract_version},
+        "expectations": [expectation(compiled, product, inputs) for compiled in compile_product(product).rules],
     }
 
 
@@ -54,51 +52,71 @@ def suite_file(product: DataProduct) -> Path:
     return product.folder / SUITE
 
 
-def expectation(compiled: CompiledRule) -> dict[str, Any]:
-    """One rule as an expectation: type, kwargs, and the rule in ``meta``."""
-    rule = compiled.rule
-    kind, kwargs = _exact(rule) or ("unexpected_rows_expectation", {"unexpected_rows_query": _unexpected(compiled)})
-    meta = {"rule": rule.id, "check": rule.check, "dimension": rule.dimension, "on_failure": str(rule.on_failure)}
-    return {"type": kind, "kwargs": kwargs, "meta": meta}
-
-
-def _exact(rule: Rule) -> tuple[str, dict[str, Any]] | None:
-    """The library expectation that means the same as the rule, if there is one."""
-    if rule.kind is RuleKind.EXPECTATION:
-        return str(rule.arguments["type"]), dict(rule.arguments["kwargs"])
-    if rule.kind is RuleKind.ROW_COUNT:
-        return _row_count(rule)
-    if (rule.operator, rule.threshold, rule.unit) != (Operator.MUST_BE, 0, Unit.ROWS):
+def write_suite(product: DataProduct) -> Path | None:
+    """Bring the product's suite file up to date; gives the file, or None where it was."""
+    text, file = suite_text(product), suite_file(product)
+    if file.exists() and file.read_text(encoding="utf-8") == text:
         return None
-    column = rule.fields[0] if rule.fields else ""
-    match rule.check:
-        case "required" | "nullValues":
-            return "expect_column_values_to_not_be_null", {"column": column}
-        case "unique" | "primaryKey" | "duplicateValues" if len(rule.fields) == 1:
-            return "expect_column_values_to_be_unique", {"column": column}
-        case "minLength":
-            return "expect_column_value_lengths_to_be_between", {
-                "column": column,
-                "min_value": rule.arguments["minLength"],
-            }
-        case "maxLength":
-            return "expect_column_value_lengths_to_be_between", {
-                "column": column,
-                "max_value": rule.arguments["maxLength"],
-            }
-        case "pattern":
-            return "expect_column_values_to_match_regex", {"column": column, "regex": rule.arguments["pattern"]}
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def expectation(
+    compiled: CompiledRule, product: DataProduct, inputs: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """One rule as an expectation: type, kwargs, severity, and the rule in ``meta``."""
+    rule = compiled.rule
+    kind, kwargs = _exact(rule, product) or (
+        _UNEXPECTED_ROWS,
+        {"unexpected_rows_query": _unexpected(compiled, inputs or {})},
+    )
+    meta = {"rule": rule.id, "check": rule.check, "dimension": rule.dimension, "on_failure": str(rule.on_failure)}
+    return {
+        "id": _id(f"{product.fqn}/{rule.id}"),
+        "type": kind,
+        "kwargs": kwargs,
+        "meta": meta,
+        "severity": "warning" if rule.on_failure is OnFailure.WARN else "critical",
+        **({"description": rule.description} if rule.description else {}),
+    }
+
+
+def _id(name: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"mesh:{name}"))
+
+
+def _exact(rule: Rule, product: DataProduct) -> _Expectation | None:
+    """The library expectation that means the same as the rule, if there is one."""
+    match rule.kind:
+        case RuleKind.EXPECTATION:
+            return str(rule.arguments["type"]), dict(rule.arguments["kwargs"])
+        case RuleKind.ROW_COUNT:
+            return _row_count(rule)
+        case RuleKind.UNIQUE if _means_none(rule):
+            return _unique(rule)
+        case RuleKind.ROW if _means_none(rule):
+            field = next(field for field in product.fields if field.name == rule.fields[0])
+            return _of_column(rule, field)
         case _:
             return None
 
 
-def _row_count(rule: Rule) -> tuple[str, dict[str, Any]] | None:
+def _means_none(rule: Rule) -> bool:
+    """Whether the rule allows no bad row at all, which is the same in every unit."""
+    return rule.operator in (Operator.MUST_BE, Operator.LESS_OR_EQUAL) and rule.threshold == 0
+
+
+def _row_count(rule: Rule) -> _Expectation | None:
     between = "expect_table_row_count_to_be_between"
     match rule.operator, rule.threshold:
-        case Operator.MUST_BE, int(count) if not isinstance(count, bool):
+        case Operator.MUST_BE, int(count):
             return "expect_table_row_count_to_equal", {"value": count}
+        case Operator.GREATER, int(count):
+            return between, {"min_value": count + 1}
         case Operator.GREATER_OR_EQUAL, int(count):
             return between, {"min_value": count}
+        case Operator.LESS, int(count):
+            return between, {"max_value": count - 1}
         case Operator.LESS_OR_EQUAL, int(count):
             return between, {"max_value": count}
         case Operator.BETWEEN, (int(low), int(high)):
@@ -107,180 +125,67 @@ def _row_count(rule: Rule) -> tuple[str, dict[str, Any]] | None:
             return None
 
 
-def _unexpected(compiled: CompiledRule) -> str:
-    """A query that gives rows exactly where the rule is broken."""
+def _unique(rule: Rule) -> _Expectation:
+    if len(rule.fields) == 1:
+        return "expect_column_values_to_be_unique", {"column": rule.fields[0]}
+    return "expect_compound_columns_to_be_unique", {
+        "column_list": list(rule.fields),
+        "ignore_row_if": "any_value_is_missing",
+    }
+
+
+def _of_column(rule: Rule, field: Field) -> _Expectation | None:
+    """The column's expectation; None for types whose values the library would pass or measure in another way."""
+    column, kind, arguments = {"column": field.name}, field.type.kind, rule.arguments
+    match rule.check:
+        case "required" | "nullValues":
+            return "expect_column_values_to_not_be_null", column
+        case "pattern" if kind is Kind.STRING:
+            return "expect_column_values_to_match_regex", {**column, "regex": arguments["pattern"]}
+        case "minLength" | "maxLength" if kind is Kind.STRING:
+            limit = "min_value" if rule.check == "minLength" else "max_value"
+            return "expect_column_value_lengths_to_be_between", {**column, limit: arguments[rule.check]}
+        case "minimum" | "maximum" if kind in (Kind.INT, Kind.LONG, Kind.DOUBLE):
+            limit = "min_value" if rule.check == "minimum" else "max_value"
+            return "expect_column_values_to_be_between", {**column, limit: arguments[rule.check]}
+        case "invalidValues" if kind in (Kind.STRING, Kind.INT, Kind.LONG) and "pattern" not in arguments:
+            values = [value for value in arguments["validValues"] if value is not None]
+            return "expect_column_values_to_be_in_set", {**column, "value_set": values}
+        case _:
+            return None
+
+
+def _unexpected(compiled: CompiledRule, inputs: Mapping[str, str]) -> str:
+    """A query that gives a row if, and only if, the rule is broken."""
     rule = compiled.rule
     match rule.kind:
         case RuleKind.ROW:
-            measured = f"SELECT count(*) FILTER (WHERE {compiled.predicate}) AS bad, count(*) AS total FROM {_BATCH}"
+            counted = f"SELECT count(*) FILTER (WHERE {compiled.predicate}) AS bad, count(*) AS total FROM {_MARK}"
         case RuleKind.UNIQUE:
-            measured = (
-                f"SELECT ({duplicates_query(rule.fields, _BATCH)}) AS bad, (SELECT count(*) FROM {_BATCH}) AS total"
-            )
+            duplicates = duplicates_query(rule.fields, _MARK)
+            counted = f"SELECT ({duplicates}) AS bad, (SELECT count(*) FROM {_MARK}) AS total"
         case RuleKind.ROW_COUNT:
-            measured = f"SELECT count(*) AS bad, 1 AS total FROM {_BATCH}"
+            counted = f"SELECT count(*) AS bad, 1 AS total FROM {_MARK}"
         case _:
-            query = bind(compiled.query, "__batch__", {}).replace('"__batch__"', _BATCH)
-            return f"SELECT measured FROM ({query}) AS rule(measured) WHERE NOT ({_kept('measured', rule)})"
-    value = "100.0 * bad / nullif(total, 0)" if rule.unit is Unit.PERCENT else "bad"
-    return f"SELECT bad, total FROM ({measured}) AS counted WHERE NOT ({_kept(f'coalesce({value}, 0)', rule)})"
+            return _escaped(_unexpected_value(compiled, inputs))
+    value = "coalesce(100.0 * bad / nullif(total, 0), 0)" if rule.unit is Unit.PERCENT else "bad"
+    kept = condition(value, rule.operator, rule.threshold)
+    return _escaped(f"SELECT bad, total FROM ({counted}) AS counted WHERE NOT ({kept})")
 
 
-def _kept(measured: str, rule: Rule) -> str:
-    return condition(measured, rule.operator, rule.threshold)
+def _unexpected_value(compiled: CompiledRule, inputs: Mapping[str, str]) -> str:
+    """A rule's own query compared: null keeps no promise, but breaks none of no rows."""
+    rule = compiled.rule
+    query = compiled.query.bound(_MARK, {name: quote(view) for name, view in inputs.items()})
+    value = "measured" if isinstance(rule.threshold, bool) else "CAST(measured AS DOUBLE)"
+    kept = condition(value, rule.operator, rule.threshold)
+    nothing = f"measured IS NULL AND NOT EXISTS (SELECT 1 FROM {_MARK})"
+    return f"SELECT measured FROM (\n{query}\n) AS measurement(measured) WHERE ({kept}) IS NOT TRUE AND NOT ({nothing})"
 
 
-def run_expectations(
-    connection: duckdb.DuckDBPyConnection, relation: str, rules: Sequence[Rule], rows: int
-) -> list[RuleResult]:
-    """Run rules that are written as expectations, by Great Expectations' own engine, over a relation."""
-    items = [expectation(CompiledRule(rule)) for rule in rules]
-    answers = validate(connection, relation, items)
-    return [_as_result(rule, rows, answers[rule.id]) for rule in rules]
-
-
-def validate_suite(
-    connection: duckdb.DuckDBPyConnection,
-    relation: str,
-    product: DataProduct,
-    inputs: Mapping[str, str] | None = None,
-) -> dict[str, bool | str]:
-    """Run a product's whole suite by Great Expectations: success by rule, or the error that kept it from running."""
-    items = json.loads(_bound(json.dumps(suite(product)["expectations"]), inputs or {}))
-    answers = validate(connection, relation, items)
-    return {rule: answer.get("error") or bool(answer["success"]) for rule, answer in answers.items()}
-
-
-def check_expectation(rule: Rule) -> str | None:
-    """What is wrong with a rule that is written as an expectation; None where it can be built."""
-    with _quiet():
-        from great_expectations.compatibility.pydantic import ValidationError
-        from great_expectations.exceptions import GreatExpectationsError
-        from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
-
-        try:
-            ExpectationConfiguration(type=rule.check, kwargs=dict(rule.arguments["kwargs"])).to_domain_obj()
-        except (GreatExpectationsError, ValidationError, TypeError, ValueError) as error:
-            return "; ".join(str(error).strip().splitlines()[:3])
-    return None
-
-
-def validate(
-    connection: duckdb.DuckDBPyConnection, relation: str, items: Sequence[Mapping[str, Any]]
-) -> dict[str, dict[str, Any]]:
-    """Run expectations over a relation of this connection; the raw answer of each by the rule in its ``meta``."""
-    with _quiet():
-        from great_expectations.core.batch import Batch
-        from great_expectations.execution_engine.sqlalchemy_batch_data import SqlAlchemyBatchData
-        from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
-        from great_expectations.validator.validator import Validator
-
-        opened = _sql_engine(connection)
-        engine = _engine_class()(engine=opened)
-        batch = Batch(data=SqlAlchemyBatchData(execution_engine=engine, table_name=relation))
-        validator = Validator(execution_engine=engine, batches=[batch])
-        validator.metrics_calculator.show_progress_bars = False
-        outcomes = validator.graph_validate(
-            [
-                ExpectationConfiguration(type=item["type"], kwargs=dict(item["kwargs"]), meta=dict(item["meta"]))
-                for item in items
-            ]
-        )
-        engine.close()
-        opened.dispose()
-    answers: dict[str, dict[str, Any]] = {}
-    for one in outcomes:
-        details: Any = one.to_json_dict()
-        error = _exception(details.get("exception_info") or {})
-        answers[details["expectation_config"]["meta"]["rule"]] = {
-            "success": bool(details["success"]),
-            "result": details.get("result") or {},
-            **({"error": error} if error else {}),
-        }
-    return answers
-
-
-def _as_result(rule: Rule, rows: int, answer: Mapping[str, Any]) -> RuleResult:
-    error = answer.get("error")
-    bad = answer["result"].get("unexpected_count")
-    observed = answer["result"].get("observed_value")
-    state = State.ERROR if error else outcome(rule, bool(answer["success"]), vacuous=False)
-    return RuleResult(
-        rule=rule.id,
-        check=rule.check,
-        dimension=rule.dimension,
-        on_failure=str(rule.on_failure),
-        state=state,
-        rows=rows,
-        bad=bad,
-        measured=float(observed) if isinstance(observed, int | float) else bad,
-        threshold=threshold_text(rule) if rule.operator is not Operator.MUST_BE else "holds",
-        milliseconds=0.0,
-        message=str(error or ""),
-    )
-
-
-def _exception(info: Mapping[str, Any]) -> str | None:
-    """The message of an exception report, which is flat or nested per metric."""
-    if info.get("raised_exception"):
-        return str(info.get("exception_message"))
-    nested = [value for value in info.values() if isinstance(value, dict)]
-    return next((message for value in nested if (message := _exception(value))), None)
-
-
-def _bound(text: str, inputs: Mapping[str, str]) -> str:
-    for name, view in inputs.items():
-        text = text.replace(name, json.dumps(quote(view))[1:-1])
-    return text
-
-
-@contextmanager
-def _quiet() -> Generator[None]:
-    """No analytics, and none of the library's warnings about its own dependencies."""
-    os.environ["GX_ANALYTICS_ENABLED"] = "False"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-@cache
-def _engine_class() -> Any:
-    """GX's SQL engine, made to work on DuckDB."""
-    import sqlalchemy as sa
-    from great_expectations.execution_engine import SqlAlchemyExecutionEngine
-    from great_expectations.expectations.metrics.column_map_metrics.column_values_match_regex import (
-        ColumnValuesMatchRegex,
-    )
-    from great_expectations.expectations.metrics.map_metric_provider import column_condition_partial
-
-    class DuckDBEngine(SqlAlchemyExecutionEngine):
-        """Keeps one connection open, because a DuckDB result dies with its connection."""
-
-        @contextmanager
-        def get_connection(self) -> Generator[Any]:
-            if self._connection is None:
-                self._connection = self.engine.connect()
-            yield self._connection
-
-    class DuckDBMatchRegex(ColumnValuesMatchRegex):  # pyright: ignore[reportUnusedClass]
-        """Regular expressions by DuckDB's function for them; defining it is what registers it."""
-
-        @column_condition_partial(engine=DuckDBEngine)
-        def _sqlalchemy(cls, column: Any, regex: str, _dialect: Any, **_: Any) -> Any:  # noqa: N805
-            return sa.func.regexp_matches(column, regex)
-
-    return DuckDBEngine
-
-
-def _sql_engine(connection: duckdb.DuckDBPyConnection) -> Any:
-    """SQLAlchemy over a cursor of this connection; a failed statement does not spoil the next (autocommit)."""
-    import sqlalchemy as sa
-    from duckdb_sqlalchemy import ConnectionWrapper
-    from sqlalchemy.pool import StaticPool
-
-    return sa.create_engine(
-        "duckdb:///:memory:",
-        creator=lambda: ConnectionWrapper(connection.cursor()),
-        poolclass=StaticPool,
-        isolation_level="AUTOCOMMIT",
-    )
+def _escaped(query: str) -> str:
+    """The query as the library wants it: it formats the text (braces) and then looks for parameters (colons)."""
+    formatted = query.replace("{", "{{").replace("}", "}}")
+    # SQLAlchemy takes ":name" for a parameter, and "\:" for a colon that is none.
+    colons = re.sub(r"(?<![:\w\\]):(?=\w+(?![:\w]))|(?<=\\):", r"\\:", formatted)
+    return colons.replace(_MARK, BATCH)

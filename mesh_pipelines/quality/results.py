@@ -11,19 +11,28 @@ from mesh_pipelines.positions import Verdict
 
 
 class State(StrEnum):
-    """The outcome of one rule. VACUOUS: nothing to judge, on no rows; ERROR: it could not be computed."""
+    """The outcome of one rule.
+
+    VACUOUS: there was nothing to judge, on no rows. ERROR: it could not be computed. NOT_EXECUTED: what it needs is not
+    installed.
+    """
 
     PASS = "pass"
     WARN = "warn"
     FAIL = "fail"
     ERROR = "error"
     VACUOUS = "vacuous"
+    NOT_EXECUTED = "not-executed"
+
+
+_UNKNOWN = (State.ERROR, State.NOT_EXECUTED)
 
 
 @dataclass(frozen=True)
 class RuleResult:
     """One rule's outcome: how many of ``rows`` were ``bad`` (None where it counts none), what was measured against
-    which threshold, and, for a broken rule, a few of the values that broke it.
+    which threshold, and, for a broken rule, a few of the rows that broke it (none where one of the fields they would
+    show is not public).
     """
 
     rule: str
@@ -41,8 +50,8 @@ class RuleResult:
 
     @property
     def blocks(self) -> bool:
-        """Whether this outcome keeps the candidate from being published."""
-        return self.state is State.FAIL or (self.state is State.ERROR and self.on_failure != OnFailure.WARN)
+        """Whether this outcome keeps the candidate from being published: what is not known to hold does not hold."""
+        return self.state is State.FAIL or (self.state in _UNKNOWN and self.on_failure != OnFailure.WARN)
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,7 @@ class Audit:
 
 
 def verdict(product: DataProduct, candidate_id: str, results: Sequence[RuleResult], at: str) -> Verdict:
-    """The verdict that these results come to."""
+    """The verdict that these results come to; ``errors`` counts the rules that were not executed, too."""
     count = {state: sum(result.state is state for result in results) for state in State}
     blocking = tuple(result.rule for result in results if result.blocks)
     return Verdict(
@@ -65,7 +74,7 @@ def verdict(product: DataProduct, candidate_id: str, results: Sequence[RuleResul
         rules=len(results),
         failed=count[State.FAIL],
         warned=count[State.WARN],
-        errors=count[State.ERROR],
+        errors=sum(count[state] for state in _UNKNOWN),
         vacuous=count[State.VACUOUS],
         at=at,
         blocking=blocking,

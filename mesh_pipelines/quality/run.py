@@ -1,23 +1,27 @@
 """One audit: every rule of a contract over one relation, in as few passes as the rules allow.
 
-All row rules are counted by a single scan, each uniqueness rule takes a grouping and each SQL rule its query. Great
-Expectations' own engine runs only for rules that are written as expectations: loading it alone costs more than
-checking a million rows here.
+All row rules are counted by a single scan, each uniqueness rule takes a grouping and each SQL rule its query; rows that
+broke a rule are looked up by one more scan, and only where some did. Great Expectations' own engine runs only for rules
+that are written as expectations: loading it alone costs more than checking a million rows here.
+
+A rule that cannot be computed is that rule's outcome and not the end of the audit.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from mesh_pipelines.contract.model import DataProduct, OnFailure, Rule, RuleKind, Unit
-from mesh_pipelines.contract.sql import quote
+from mesh_pipelines.contract.sql import literal, quote
 from mesh_pipelines.quality.compile import (
     CompiledRule,
-    bind,
     compile_product,
+    duplicate_groups,
     duplicates_query,
     holds,
     threshold_text,
@@ -44,32 +48,16 @@ def audit(
 
     Raises:
         ContractInvalid: a rule of the contract compiles to nothing.
+        duckdb.Error: the relation cannot be read at all.
     """
     rules = compile_product(product)
-    rows, row_results = _scan(connection, relation, product, rules.of(RuleKind.ROW))
-    by_rule = {result.rule: result for result in row_results}
-    for compiled in rules.rules:
-        rule = compiled.rule
-        match rule.kind:
-            case RuleKind.UNIQUE:
-                query = duplicates_query(rule.fields, quote(relation))
-                by_rule[rule.id] = _measured(rule, rows, lambda query=query: _value(connection, query), counts=True)
-            case RuleKind.ROW_COUNT:
-                by_rule[rule.id] = _measured(rule, rows, lambda: rows)
-            case RuleKind.SQL:
-                query = bind(compiled.query, relation, inputs or {})
-                by_rule[rule.id] = _measured(rule, rows, lambda query=query: _single(connection, query))
-            case _:
-                pass
-    expectations = rules.of(RuleKind.EXPECTATION)
-    if expectations:
-        from mesh_pipelines.quality.expectations import run_expectations
-
-        for result in run_expectations(connection, relation, [one.rule for one in expectations], rows):
-            by_rule[result.rule] = result
-    results = tuple(by_rule[compiled.rule.id] for compiled in rules.rules)
+    run = _Run(connection, relation, product, inputs or {})
+    row_results = dict(zip((one.rule.id for one in rules.row_rules), run.scan(rules.row_rules), strict=True))
+    expected = {result.rule: result for result in run.expectations(rules.expectations)}
+    results = [row_results.get(one.rule.id) or expected.get(one.rule.id) or run.measure_one(one) for one in rules.rules]
+    results = run.with_samples(rules.rules, results)
     at = datetime.now(UTC).isoformat(timespec="microseconds")
-    return Audit(rows, results, verdict(product, candidate_id, results, at))
+    return Audit(run.rows, results, verdict(product, candidate_id, results, at))
 
 
 def outcome(rule: Rule, kept: bool, *, vacuous: bool) -> State:
@@ -81,97 +69,17 @@ def outcome(rule: Rule, kept: bool, *, vacuous: bool) -> State:
     return State.WARN if rule.on_failure is OnFailure.WARN else State.FAIL
 
 
-def _scan(
-    connection: duckdb.DuckDBPyConnection, relation: str, product: DataProduct, rules: tuple[CompiledRule, ...]
-) -> tuple[int, list[RuleResult]]:
-    """The number of rows, and the results of all row rules, from one scan."""
-    started = time.perf_counter()
-    counts = "".join(f", count(*) FILTER (WHERE {compiled.predicate})" for compiled in rules)
-    [(rows, *bad)] = connection.execute(f"SELECT count(*){counts} FROM {quote(relation)}").fetchall()
-    share = (time.perf_counter() - started) * 1000 / max(1, len(rules))
-    results: list[RuleResult] = []
-    for compiled, count in zip(rules, bad, strict=True):
-        measured = _in_unit(count, rows, compiled.rule.unit)
-        kept = holds(measured, compiled.rule.operator, compiled.rule.threshold)
-        state = outcome(compiled.rule, kept, vacuous=rows == 0)
-        sample = () if state in (State.PASS, State.VACUOUS) else _sample(connection, relation, product, compiled)
-        results.append(_result(compiled.rule, state, rows, count, measured, share, sample=sample))
-    return rows, results
-
-
-def _measured(rule: Rule, rows: int, measure: Callable[[], Any], *, counts: bool = False) -> RuleResult:
-    """A rule with a measurement of its own; an error of its query is its outcome, not the audit's."""
-    import duckdb
-
-    started = time.perf_counter()
-    try:
-        value = measure()
-    except (duckdb.Error, ValueError) as error:
-        elapsed = (time.perf_counter() - started) * 1000
-        return _result(rule, State.ERROR, rows, None, None, elapsed, message=str(error).strip().splitlines()[0])
-    elapsed = (time.perf_counter() - started) * 1000
-    measured = _in_unit(value, rows, rule.unit) if not isinstance(value, bool) and counts else value
-    kept = holds(measured, rule.operator, rule.threshold)
-    state = outcome(rule, kept, vacuous=counts and rows == 0)
-    return _result(rule, state, rows, value if counts else None, float(measured), elapsed)
-
-
-def _in_unit(count: int, rows: int, unit: Unit) -> float:
-    if unit is Unit.ROWS:
-        return count
-    return 100.0 * count / rows if rows else 0.0
-
-
-def _value(connection: duckdb.DuckDBPyConnection, query: str) -> Any:
-    [(value,)] = connection.execute(query).fetchall()
-    return value
-
-
-def _single(connection: duckdb.DuckDBPyConnection, query: str) -> bool | float:
-    """The one value of a query.
-
-    Raises:
-        ValueError: it gives another number of rows or columns, or something that is no number.
-    """
-    rows = connection.execute(f"SELECT * FROM ({query}) LIMIT 2").fetchall()
-    if len(rows) != 1 or len(rows[0]) != 1:
-        raise ValueError("the query must give one row of one column")
-    value = rows[0][0]
-    if isinstance(value, bool):
-        return value
-    if value is None:
-        raise ValueError("the query gave null")
-    return float(value)
-
-
-def _sample(
-    connection: duckdb.DuckDBPyConnection, relation: str, product: DataProduct, compiled: CompiledRule
-) -> tuple[str, ...]:
-    """A few keys (or values) of rows that break a rule; none where one of them is not public."""
-    judged = [field for field in product.fields if field.name in compiled.rule.fields]
-    shown = [*product.key, *(field for field in judged if field not in product.key)]
-    if any(field.classification != "public" for field in shown):
-        return ()
-    columns = ", ".join(quote(field.name) for field in shown)
-    query = f"SELECT {columns} FROM {quote(relation)} WHERE {compiled.predicate} LIMIT {_SAMPLES}"
-    names = [field.name for field in shown]
-    return tuple(
-        ", ".join(f"{name}={value}" for name, value in zip(names, row, strict=True))
-        for row in connection.execute(query).fetchall()
-    )
-
-
-def _result(
+def result(
     rule: Rule,
     state: State,
     rows: int,
-    bad: int | None,
-    measured: float | None,
-    milliseconds: float,
     *,
+    bad: int | None = None,
+    measured: float | None = None,
+    milliseconds: float = 0.0,
     message: str = "",
-    sample: tuple[str, ...] = (),
 ) -> RuleResult:
+    """A rule's result: what is known of the rule, and what was found."""
     return RuleResult(
         rule=rule.id,
         check=rule.check,
@@ -184,5 +92,203 @@ def _result(
         threshold=threshold_text(rule),
         milliseconds=milliseconds,
         message=message,
-        sample=sample,
     )
+
+
+class _NothingMeasured(Exception):
+    """A query gave no value, as an average of no rows does."""
+
+
+@dataclass
+class _Run:
+    """The audit of one relation; ``rows`` is known after ``scan``."""
+
+    connection: duckdb.DuckDBPyConnection
+    relation: str
+    product: DataProduct
+    inputs: Mapping[str, str]
+    rows: int = 0
+
+    def scan(self, rules: Sequence[CompiledRule]) -> list[RuleResult]:
+        """Count the rows, and for each rule those that break it, in one scan."""
+        import duckdb
+
+        started = time.perf_counter()
+        try:
+            self.rows, *bad = self._counts(rules)
+        except duckdb.Error:
+            # One predicate that cannot be computed spoils the scan for all: find out which, one by one.
+            [self.rows] = self._counts([])
+            return [self._counted_alone(compiled) for compiled in rules]
+        share = _since(started) / max(1, len(rules))
+        return [self._counted(compiled.rule, count, share) for compiled, count in zip(rules, bad, strict=True)]
+
+    def measure_one(self, compiled: CompiledRule) -> RuleResult:
+        """The result of a rule that is no row rule and no expectation."""
+        rule = compiled.rule
+        match rule.kind:
+            case RuleKind.UNIQUE:
+                return self._unique(rule)
+            case RuleKind.ROW_COUNT:
+                kept = holds(self.rows, rule.operator, rule.threshold)
+                return result(rule, outcome(rule, kept, vacuous=False), self.rows, measured=float(self.rows))
+            case _:
+                return self._sql(compiled)
+
+    def expectations(self, rules: Sequence[CompiledRule]) -> list[RuleResult]:
+        """The results of the rules that are written as expectations."""
+        if not rules:
+            return []
+        try:
+            from mesh_pipelines.quality.validate import validate_rules
+        except ModuleNotFoundError as error:
+            message = f"{error.name} is not installed"
+            return [result(one.rule, State.NOT_EXECUTED, self.rows, message=message) for one in rules]
+        return list(validate_rules(self.connection, self.relation, self.product, rules, self.inputs, rows=self.rows))
+
+    def with_samples(self, rules: Sequence[CompiledRule], results: Sequence[RuleResult]) -> tuple[RuleResult, ...]:
+        """The results, with a few of the rows that broke each broken rule: the smallest, so that they are stable."""
+        wanted = {
+            compiled.rule.id: self._sample_query(compiled)
+            for compiled, found in zip(rules, results, strict=True)
+            if found.state in (State.FAIL, State.WARN) and self._is_public(compiled.rule)
+        }
+        queries = {rule: query for rule, query in wanted.items() if query}
+        samples = self._samples(queries) if queries else {}
+        return tuple(replace(found, sample=samples.get(found.rule, ())) for found in results)
+
+    def _counts(self, rules: Sequence[CompiledRule]) -> tuple[int, ...]:
+        counts = "".join(f", count(*) FILTER (WHERE {compiled.predicate})" for compiled in rules)
+        [row] = self.connection.execute(f"SELECT count(*){counts} FROM {quote(self.relation)}").fetchall()
+        return row
+
+    def _counted(self, rule: Rule, bad: int, milliseconds: float) -> RuleResult:
+        measured = _in_unit(bad, self.rows, rule.unit)
+        state = outcome(rule, holds(measured, rule.operator, rule.threshold), vacuous=self.rows == 0)
+        return result(rule, state, self.rows, bad=bad, measured=measured, milliseconds=milliseconds)
+
+    def _counted_alone(self, compiled: CompiledRule) -> RuleResult:
+        import duckdb
+
+        started = time.perf_counter()
+        try:
+            _, bad = self._counts([compiled])
+        except duckdb.Error as error:
+            return self._error(compiled.rule, error, started)
+        return self._counted(compiled.rule, bad, _since(started))
+
+    def _unique(self, rule: Rule) -> RuleResult:
+        import duckdb
+
+        started = time.perf_counter()
+        try:
+            [(bad,)] = self.connection.execute(duplicates_query(rule.fields, quote(self.relation))).fetchall()
+        except duckdb.Error as error:
+            return self._error(rule, error, started)
+        return self._counted(rule, bad, _since(started))
+
+    def _sql(self, compiled: CompiledRule) -> RuleResult:
+        import duckdb
+
+        rule = compiled.rule
+        started = time.perf_counter()
+        try:
+            value = self._value(compiled)
+            kept = holds(_comparable(value, rule.threshold), rule.operator, rule.threshold)
+        except _NothingMeasured as error:
+            if self.rows == 0:
+                return result(rule, State.VACUOUS, self.rows, milliseconds=_since(started))
+            return self._error(rule, error, started)
+        except (duckdb.Error, ValueError) as error:
+            return self._error(rule, error, started)
+        state = outcome(rule, kept, vacuous=False)
+        return result(rule, state, self.rows, measured=float(value), milliseconds=_since(started))
+
+    def _value(self, compiled: CompiledRule) -> Any:
+        """The one value of a rule's query.
+
+        Raises:
+            ValueError: it gives another number of rows or columns.
+        """
+        inputs = {name: quote(view) for name, view in self.inputs.items()}
+        query = compiled.query.bound(quote(self.relation), inputs)
+        # A line of its own for the bracket: the query may end in a comment.
+        rows = self.connection.execute(f"SELECT * FROM (\n{query}\n) LIMIT 2").fetchall()
+        if len(rows) != 1 or len(rows[0]) != 1:
+            raise ValueError("the query must give one row of one column")
+        return rows[0][0]
+
+    def _error(self, rule: Rule, error: Exception, started: float) -> RuleResult:
+        """An error as the rule's outcome; the engine's words may quote values, so they are kept only where all may."""
+        import duckdb
+
+        quotes_values = isinstance(error, duckdb.Error) and not self._is_public(None)
+        message = type(error).__name__ if quotes_values else str(error).strip().splitlines()[0]
+        return result(rule, State.ERROR, self.rows, milliseconds=_since(started), message=message)
+
+    def _is_public(self, rule: Rule | None) -> bool:
+        """Whether the key and the rule's fields (all fields for None) may be shown."""
+        shown = {*(field.name for field in self.product.key), *(rule.fields if rule else ())}
+        fields = [field for field in self.product.fields if rule is None or field.name in shown]
+        return all(field.classification == "public" for field in fields)
+
+    def _sample_query(self, compiled: CompiledRule) -> str:
+        """A query for the smallest rows that break a rule, as one list of structs; "" for rules without such rows."""
+        rule = compiled.rule
+        if rule.kind is RuleKind.ROW:
+            key = [field.name for field in self.product.key]
+            shown = _struct([*key, *(name for name in rule.fields if name not in key)])
+            return f"min({shown}, {_SAMPLES}) FILTER (WHERE {compiled.predicate})"
+        if rule.kind is RuleKind.UNIQUE:
+            groups = duplicate_groups(rule.fields, quote(self.relation))
+            return f"(SELECT min({_struct(rule.fields)}, {_SAMPLES}) FROM ({groups}) AS duplicates)"
+        return ""
+
+    def _samples(self, queries: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+        """A few rows per rule. They only illustrate a result, so failing to find them does not change it."""
+        import duckdb
+
+        with suppress(duckdb.Error):
+            select = ", ".join(queries.values())
+            # The count makes it one row, even where every sample is a query of its own.
+            [(_, *samples)] = self.connection.execute(
+                f"SELECT count(*), {select} FROM {quote(self.relation)}"
+            ).fetchall()
+            return {rule: _sample(found) for rule, found in zip(queries, samples, strict=True)}
+        return {}
+
+
+def _in_unit(count: int, rows: int, unit: Unit) -> float:
+    if unit is Unit.ROWS:
+        return float(count)
+    return 100.0 * count / rows if rows else 0.0
+
+
+def _comparable(value: Any, threshold: Any) -> float | bool:
+    """A query's value as what its threshold is compared with; true counts 1 beside a number.
+
+    Raises:
+        ValueError: it is no number, or a number where the threshold is a boolean.
+    """
+    if value is None:
+        raise _NothingMeasured("the query gave null")
+    if isinstance(threshold, bool) and not isinstance(value, bool):
+        raise ValueError("the query gave no boolean, and the threshold is one")
+    if isinstance(value, str | bytes | list | dict | tuple):
+        raise ValueError(f"the query gave a {type(value).__name__} and no number")
+    try:
+        return value if isinstance(threshold, bool) else float(value)
+    except TypeError as error:
+        raise ValueError(f"the query gave a {type(value).__name__} and no number") from error
+
+
+def _since(started: float) -> float:
+    return (time.perf_counter() - started) * 1000
+
+
+def _struct(names: Sequence[str]) -> str:
+    return "{" + ", ".join(f"{literal(name)}: {quote(name)}" for name in names) + "}"
+
+
+def _sample(rows: Sequence[Mapping[str, Any]] | None) -> tuple[str, ...]:
+    return tuple(", ".join(f"{name}={value}" for name, value in row.items()) for row in rows or ())

@@ -64,7 +64,7 @@ def _expectations(product: DataProduct) -> list[Fault]:
     written = [rule for rule in product.rules if rule.kind is RuleKind.EXPECTATION]
     if not written:
         return []
-    from mesh_pipelines.quality.expectations import check_expectation
+    from mesh_pipelines.quality.validate import check_expectation
 
     return [
         Fault(product.folder / CONTRACT, rule.line, f"rule {rule.id}", problem, "mend its type or kwargs")

@@ -1,0 +1,120 @@
+"""Products from fragments of contracts, and tables from rows written in YAML."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+import yaml
+
+from mesh_pipelines.contract.load import load_product
+from mesh_pipelines.contract.model import DataProduct, FieldType, Kind
+from mesh_pipelines.contract.types import arrow_schema
+
+CASES = Path(__file__).parent / "cases"
+MakeProduct = Callable[[Mapping[str, Any]], DataProduct]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A product, its rows, and what each rule must come to: ``(state, bad or measured)``."""
+
+    product: DataProduct
+    rows: pa.Table
+    expected: Mapping[str, tuple[str, float | None]]
+
+
+def contract(fragment: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A whole contract around ``properties``, schema-level ``quality`` and ``inputs`` of a fragment."""
+    inputs = fragment.get("inputs")
+    settings = {
+        "mesh.alignment": "consumer-aligned" if inputs else "source-aligned",
+        "mesh.eventType": fragment.get("eventType", "measurement"),
+        **({"mesh.inputs": inputs} if inputs else {}),
+    }
+    return {
+        "apiVersion": "v3.1.0",
+        "kind": "DataContract",
+        "id": f"test.{name}",
+        "name": name,
+        "domain": "test",
+        "version": "1.0.0",
+        "status": "active",
+        "team": {"members": [{"username": "owner@example.com", "role": "owner"}]},
+        "customProperties": [{"property": key, "value": value} for key, value in settings.items()],
+        "schema": [{"name": name, "properties": fragment["properties"], "quality": fragment.get("quality", [])}],
+    }
+
+
+@pytest.fixture
+def make_product(tmp_path: Path) -> MakeProduct:
+    """A product of a fragment, loaded as any product is."""
+    made = 0
+
+    def make(fragment: Mapping[str, Any]) -> DataProduct:
+        nonlocal made
+        made += 1
+        name = f"things{made}" if made > 1 else "things"
+        folder = tmp_path / "test" / name
+        folder.mkdir(parents=True)
+        text = yaml.safe_dump(contract(fragment, name), sort_keys=False)
+        (folder / "contract.yaml").write_text(text, encoding="utf-8")
+        if "inputs" in fragment:
+            (folder / "transform.sql").write_text(f"SELECT * FROM {fragment['inputs'][0]}", encoding="utf-8")
+        return load_product(folder)
+
+    return make
+
+
+@pytest.fixture
+def connection() -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect() as opened:
+        yield opened
+
+
+@pytest.fixture(params=sorted(path.stem for path in CASES.glob("*.yaml")))
+def case(request: pytest.FixtureRequest, make_product: MakeProduct) -> Case:
+    """Each file of ``cases``."""
+    loaded = yaml.safe_load((CASES / f"{request.param}.yaml").read_text(encoding="utf-8"))
+    product = make_product(loaded)
+    expected = {
+        rule: (outcome, None) if isinstance(outcome, str) else (outcome[0], outcome[1])
+        for rule, outcome in loaded["expected"].items()
+    }
+    return Case(product, typed_rows(product, loaded["rows"]), expected)
+
+
+@pytest.fixture
+def table() -> Callable[[DataProduct, list[Mapping[str, Any]]], pa.Table]:
+    return typed_rows
+
+
+def typed_rows(product: DataProduct, rows: list[Mapping[str, Any]]) -> pa.Table:
+    """Rows as written in YAML or JSON, in the contract's columns and types; what a row leaves out is null."""
+    typed = [{field.name: _typed(row.get(field.name), field.type) for field in product.fields} for row in rows]
+    return pa.Table.from_pylist(typed, schema=arrow_schema(product))
+
+
+def _typed(value: Any, field_type: FieldType) -> Any:
+    if value is None:
+        return None
+    match field_type.kind:
+        case Kind.DATE:
+            return dt.date.fromisoformat(str(value))
+        case Kind.TIME:
+            return dt.time.fromisoformat(value)
+        case Kind.TIMESTAMP | Kind.TIMESTAMP_LOCAL:
+            return dt.datetime.fromisoformat(value)
+        case Kind.DECIMAL:
+            return Decimal(str(value))
+        case Kind.BYTES:
+            return value.encode()
+        case _:
+            return value
