@@ -7,7 +7,7 @@ guard at all, so each commit here adds a snapshot, whose branch assertion is the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -38,7 +38,7 @@ ROWS_PER_FILE = 500_000
 
 
 @contextmanager
-def transaction(table: Table, what: str) -> Iterator[Transaction]:
+def transaction(table: Table, what: str) -> Generator[Transaction]:
     """A transaction that is committed at the end of the block, on exactly the state ``table`` was loaded with.
 
     Raises:

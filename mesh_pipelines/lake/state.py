@@ -97,7 +97,7 @@ def bases_of(table: Table) -> list[Base]:
     """The base table's snapshots with a position, newest first."""
     snapshots = sorted(table.metadata.snapshots, key=lambda snapshot: snapshot.sequence_number or 0, reverse=True)
     return [
-        Base(snapshot.snapshot_id, Position.from_json(snapshot.summary[POSITION]))
+        Base(snapshot.snapshot_id, Position.from_json(str(snapshot.summary[POSITION])))
         for snapshot in snapshots
         if snapshot.summary and POSITION in snapshot.summary.additional_properties
     ]

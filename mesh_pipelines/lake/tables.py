@@ -71,7 +71,7 @@ def missing_tables(catalog: Catalog, product: DataProduct) -> list[str]:
 
 def create_tables(catalog: Catalog, product: DataProduct) -> list[str]:
     """Create what is missing; gives the names of what was created."""
-    missing = [kind for kind in kinds(product) if not catalog.table_exists(table_name(product, kind))]
+    missing: list[Kind] = [kind for kind in kinds(product) if not catalog.table_exists(table_name(product, kind))]
     if missing:
         catalog.create_namespace_if_not_exists((product.domain,))
         catalog.create_namespace_if_not_exists((product.domain, product.name))

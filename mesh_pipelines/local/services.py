@@ -142,6 +142,9 @@ class Services:
             env={
                 "QUARKUS_HTTP_HOST": settings.host,
                 "QUARKUS_HTTP_PORT": str(settings.registry_port),
+                # Its management interface would take port 9000 on all addresses; any free one on loopback will do.
+                "QUARKUS_MANAGEMENT_HOST": settings.host,
+                "QUARKUS_MANAGEMENT_PORT": "0",
                 "APICURIO_STORAGE_KIND": "sql",
                 "APICURIO_STORAGE_SQL_KIND": "h2",
                 "APICURIO_DATASOURCE_URL": f"jdbc:h2:file:{folder / 'schemas'};DB_CLOSE_ON_EXIT=FALSE",

@@ -188,7 +188,7 @@ def _published(platform: Platform, product: DataProduct) -> dg.AssetsDefinition:
     @dg.multi_asset(
         specs=[spec], name=f"{product.domain}__{product.name}__publish", pool=_pool(product), retry_policy=_retry()
     )
-    def publish_asset(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+    def publish_asset(context: dg.AssetExecutionContext) -> Iterator[Any]:
         with _Faults(context):
             done = publish(platform, product)
         version = done.version
@@ -278,7 +278,7 @@ def _freshness(levels: tuple[ServiceLevel, ...]) -> dg.FreshnessPolicy | None:
     for level in levels:
         unit = level.unit.lower()
         if level.property in ("freshness", "latency", "ly") and unit in {**_HOURS, **_MINUTES}:
-            hours = float(level.value) * (_HOURS[unit] if unit in _HOURS else _MINUTES[unit] / 60)
+            hours = float(level.value or 0) * (_HOURS[unit] if unit in _HOURS else _MINUTES[unit] / 60)
             return dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=max(hours, 1 / 60)))
     return None
 

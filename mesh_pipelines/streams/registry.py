@@ -55,6 +55,7 @@ class Registry:
 
     def latest(self, subject: str) -> tuple[int, str] | None:
         """Id and text of the subject's latest schema; None where there is no such subject."""
+        self._client.clear_latest_caches()
         found = self._ask(lambda: self._client.get_latest_version(subject))
         return (found.schema_id, str(found.schema.schema_str)) if found else None
 
@@ -114,7 +115,7 @@ class Registry:
         except OSError as error:
             raise self._unreachable(str(error) or type(error).__name__) from error
         except Exception as error:
-            if type(error).__module__.split(".")[0] in ("httpx", "httpcore"):
+            if type(error).__module__.startswith(("httpx", "httpcore")):
                 raise self._unreachable(str(error) or type(error).__name__) from error
             raise
 

@@ -1,0 +1,132 @@
+"""The command line as a user meets it: exit codes, errors, help, and the same records in every format."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mesh_pipelines.cli.main import app, invoke
+
+MESH = [sys.executable, "-c", "from mesh_pipelines.cli.main import main; main()"]
+HEAVY = [
+    "dagster",
+    "pandas",
+    "great_expectations",
+    "pyiceberg",
+    "duckdb",
+    "polars",
+    "confluent_kafka",
+    "pyarrow",
+    "sqlalchemy",
+]
+
+
+def mesh(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    variables = {**os.environ, "NO_COLOR": "1", **environment}
+    return subprocess.run([*MESH, *arguments], capture_output=True, text=True, env=variables, timeout=120, check=False)
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom mesh_pipelines.cli.main import invoke\n"
+        "assert invoke(['--help']) == 0\n"
+        f"print(sorted(set(sys.modules) & set({HEAVY!r})), file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr.strip() == "[]"
+    assert "quarantine" in done.stdout
+
+
+@pytest.mark.parametrize("command", sorted(info.callback.__name__ for info in app.registered_commands if info.callback))
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke([command, "--help"]) == 0
+    assert len(capsys.readouterr().out) > 100
+
+
+def test_a_new_product_lints_and_is_not_overwritten(tmp_path: Path) -> None:
+    assets = {"MESH_ASSETS": str(tmp_path / "assets"), "MESH_HOME": str(tmp_path / "home")}
+    assert mesh("init", "operations/flights", **assets).returncode == 0
+    assert mesh("init", "insights/busiest_routes", "--input", "operations.flights", **assets).returncode == 0
+    linted = mesh("lint", **assets)
+    assert linted.returncode == 0, linted.stdout + linted.stderr
+    assert "2 contracts" in linted.stdout
+    again = mesh("init", "operations/flights", **assets)
+    assert (again.returncode, again.stderr.split()[0]) == (2, "M200")
+
+
+def test_lint_names_every_fault_and_exits_1(tmp_path: Path) -> None:
+    assets = {"MESH_ASSETS": str(tmp_path / "assets"), "MESH_HOME": str(tmp_path / "home")}
+    mesh("init", "shop/orders", **assets)
+    file = tmp_path / "assets/shop/orders/contract.yaml"
+    file.write_text(file.read_text().replace("role: owner", "role: guest").replace("primaryKey: true", "unique: true"))
+    done = mesh("lint", **assets)
+    assert done.returncode == 1
+    assert "owner" in done.stdout
+    assert "key" in done.stdout
+    records: list[dict[str, Any]] = json.loads(mesh("lint", "--output", "json", **assets).stdout)
+    assert [len(record["faults"]) for record in records] == [2]
+
+
+def test_errors_are_a_code_a_message_and_a_next_step(tmp_path: Path) -> None:
+    assets = {"MESH_ASSETS": str(tmp_path / "none"), "MESH_HOME": str(tmp_path / "home")}
+    nothing = mesh("status", **assets)
+    assert nothing.returncode == 2
+    assert nothing.stderr.startswith("M200 ")
+    assert "next: mesh init" in nothing.stderr
+    assert "Traceback" not in nothing.stderr
+    wrong = mesh("status", MESH_KAFKA_PORT="many")
+    assert wrong.returncode == 2
+    assert "M205" in wrong.stderr
+    assert "MESH_KAFKA_PORT" in wrong.stderr
+    assert mesh("nonsense").returncode == 2
+
+
+def test_a_silent_broker_is_an_environment_fault(tmp_path: Path) -> None:
+    assets = {"MESH_ASSETS": str(tmp_path / "assets"), "MESH_HOME": str(tmp_path / "home"), "MESH_TIMEOUT_S": "2"}
+    mesh("init", "shop/orders", **assets)
+    done = mesh("apply", MESH_BOOTSTRAP_SERVERS="127.0.0.1:9", MESH_SCHEMA_REGISTRY_URL="http://127.0.0.1:9", **assets)
+    assert done.returncode == 3
+    assert done.stderr.startswith("M401 ")
+
+
+@pytest.mark.services
+@pytest.mark.xdist_group("services")
+def test_json_has_the_records_of_the_table(settings: Any, contract: Any) -> None:
+    from confluent_kafka import Producer
+
+    name = contract(
+        "clicks",
+        "- {name: page, logicalType: string, required: true}\n- {name: ms, logicalType: integer}",
+        kind="measurement",
+        more="- {property: mesh.wireFormat, value: json}",
+    )
+    environment = {
+        "MESH_ASSETS": str(settings.assets),
+        "MESH_HOME": str(settings.home),
+        "MESH_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
+        "MESH_SCHEMA_REGISTRY_URL": settings.schema_registry_url,
+    }
+    assert mesh("apply", **environment).returncode == 0
+    assert "nothing to do" in mesh("apply", **environment).stdout
+    producer = Producer({"bootstrap.servers": settings.brokers})
+    for number in range(10):
+        producer.produce(name, value=json.dumps({"page": f"/{number}", "ms": number}))
+    producer.flush()
+    assert mesh("run", **environment).returncode == 0
+    [record] = json.loads(mesh("status", "--output", "json", **environment).stdout)
+    assert (record["product"], record["version"], record["rows"], record["lag"]) == (name, 1, 10, 0)
+    table = mesh("status", **environment).stdout
+    assert name in table
+    sql = f"SELECT page, ms FROM {name} WHERE ms < 2 ORDER BY ms"
+    rows = json.loads(mesh("query", sql, "--output", "json", **environment).stdout)
+    assert rows == [{"page": "/0", "ms": 0}, {"page": "/1", "ms": 1}]
+    assert mesh("query", sql, "--output", "csv", **environment).stdout == "page,ms\n/0,0\n/1,1\n"
+    assert mesh("query", "SELECT 1; SELECT 2", **environment).returncode == 2
+    assert mesh("versions", name, **environment).returncode == 0
+    assert "nothing is in quarantine" in mesh("quarantine", name, **environment).stdout

@@ -1,0 +1,187 @@
+"""The services every test of a real pipeline shares: one Kafka and one registry for all workers, started once."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mesh_pipelines.settings import Settings
+
+_START_S = 240
+
+_RUN_SERVICES = """
+import signal, sys, threading
+from mesh_pipelines.local.services import Services
+from mesh_pipelines.settings import Settings
+
+stop = threading.Event()
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, lambda *_: stop.set())
+with Services(Settings()):
+    print("ready", flush=True)
+    stop.wait()
+"""
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports nobody listens on now, below those that the system gives to clients."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        found.append(port)
+    return found
+
+
+@pytest.fixture
+def ports() -> list[int]:
+    """Four free ports."""
+    return free_ports(4)
+
+
+@pytest.fixture(scope="session")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """Settings of a running Kafka and registry; the last worker to leave stops them."""
+    shared = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        shared = shared.parent
+    folder = shared / "services"
+    folder.mkdir(exist_ok=True)
+    settings = _join(folder)
+    yield settings
+    _leave(folder)
+
+
+def _join(folder: Path) -> Settings:
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        users = folder / "users"
+        if not users.exists():
+            _start(folder)
+        users.write_text(str(int(users.read_text() or 0) + 1 if users.exists() else 1))
+        kafka, registry = (folder / "ports").read_text().split()
+    return Settings(
+        home=folder / "home",
+        bootstrap_servers=f"127.0.0.1:{kafka}",
+        schema_registry_url=f"http://127.0.0.1:{registry}/apis/ccompat/v7",
+    )
+
+
+def _start(folder: Path) -> None:
+    kafka, controller, registry = free_ports(3)
+    environment = {
+        **os.environ,
+        "MESH_HOME": str(folder / "home"),
+        "MESH_KAFKA_PORT": str(kafka),
+        "MESH_CONTROLLER_PORT": str(controller),
+        "MESH_REGISTRY_PORT": str(registry),
+    }
+    with (folder / "output").open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _RUN_SERVICES], env=environment, stdout=output, stderr=output, close_fds=True
+        )
+    deadline = time.monotonic() + _START_S
+    while "ready" not in (folder / "output").read_text():
+        assert process.poll() is None, (folder / "output").read_text()
+        assert time.monotonic() < deadline, "the services did not start in time"
+        time.sleep(0.1)
+    (folder / "pid").write_text(str(process.pid))
+    # Whichever worker leaves last stops it; this handle has nothing more to say of it.
+    process.returncode = 0
+    (folder / "ports").write_text(f"{kafka} {registry}")
+
+
+def _leave(folder: Path) -> None:
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        users = folder / "users"
+        left = int(users.read_text()) - 1
+        users.write_text(str(left))
+        if left:
+            return
+        users.unlink()
+        process = psutil.Process(int((folder / "pid").read_text()))
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=30)
+
+
+@pytest.fixture
+def settings(services: Settings, tmp_path: Path) -> Settings:
+    """The shared broker and registry, with tables, home and assets of the test's own."""
+    return services.model_copy(update={"home": tmp_path / "home", "assets": tmp_path / "assets"})
+
+
+@pytest.fixture
+def local_settings(tmp_path: Path) -> Settings:
+    """Settings that need no service: tables, home and assets of the test's own."""
+    return Settings(home=tmp_path / "home", assets=tmp_path / "assets")
+
+
+Contract = Callable[..., str]
+
+
+@pytest.fixture
+def contract(tmp_path: Path) -> Contract:
+    """Writes a contract under the test's assets and gives the product's name, unique in every test."""
+    mark = uuid.uuid4().hex[:8]
+
+    def write(
+        name: str,
+        properties: str,
+        *,
+        domain: str = "shop",
+        kind: str = "state",
+        alignment: str = "source-aligned",
+        more: str = "",
+        quality: str = "[]",
+        transform: str = "",
+        version: str = "1.0.0",
+    ) -> str:
+        domain = f"{domain}_{mark}"
+        folder = tmp_path / "assets" / domain / name
+        folder.mkdir(parents=True, exist_ok=True)
+        text = f"""\
+apiVersion: v3.1.0
+kind: DataContract
+id: {domain}.{name}
+name: {name}
+domain: {domain}
+version: "{version}"
+status: active
+description: {{purpose: A product of a test.}}
+team:
+  members:
+    - {{username: ann@example.com, role: owner}}
+customProperties:
+  - {{property: mesh.alignment, value: {alignment}}}
+  - {{property: mesh.eventType, value: {kind}}}
+{textwrap.indent(textwrap.dedent(more).strip(), "  ")}
+schema:
+  - name: {name}
+    quality: {quality}
+    properties:
+{textwrap.indent(textwrap.dedent(properties).strip(), "      ")}
+"""
+        (folder / "contract.yaml").write_text(text)
+        if transform:
+            (folder / "transform.sql").write_text(transform)
+        return f"{domain}.{name}"
+
+    return write
