@@ -102,6 +102,7 @@ class Supervisor:
                 with suppress(psutil.NoSuchProcess):
                     member.kill()
             process.wait()
+        psutil.wait_procs([member for members in family.values() for member in members], timeout=_QUIET_S)
 
     def _await(self, children: Sequence[Child]) -> None:
         waiting = {child.name: (child, time.monotonic() + child.ready_s) for child in children}
