@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -37,6 +38,8 @@ _KINDS = {
 _ARGUMENTS = ("pattern", "validValues", "missingValues", "properties")
 # Each round takes away what the one before found; faults within faults end after two or three.
 _ROUNDS = 6
+_RECURSIVE = ("#/$defs/SchemaProperty", "#/$defs/SchemaItemProperty")
+_visited: ContextVar[set[tuple[str, int]]] = ContextVar("properties validated in this run, by identity")
 
 
 @dataclass(frozen=True)
@@ -160,12 +163,26 @@ def _applies(validator: Any, condition: Any, instance: Any) -> bool:
     return not (untyped and "logicalType" in str(condition)) and validator.evolve(schema=condition).is_valid(instance)
 
 
+def _once(validator: Any, reference: str, instance: Any, schema: Any) -> Iterator[ValidationError]:
+    """Validate a property once, though two parts of the schema around it lead to it: each level would double the work.
+
+    Neither reference stands in a condition or an alternative, so what is found the first time is reported.
+    """
+    if reference in _RECURSIVE and isinstance(instance, dict):
+        visit = (reference, id(instance))
+        if visit in _visited.get():
+            return
+        _visited.get().add(visit)
+    yield from Draft201909Validator.VALIDATORS["$ref"](validator, reference, instance, schema)
+
+
 # The standard's schema gives both keywords about further keys the value false and no other.
 _Validator = extend(
     Draft201909Validator,
     {
         "uniqueItems": _unique_items,
         "if": _conditionally,
+        "$ref": _once,
         "additionalProperties": _only_own_keys,
         "unevaluatedProperties": _only_known_keys,
     },
@@ -220,6 +237,7 @@ def _definition(reference: str) -> Any:
 
 
 def _errors(document: Document) -> list[ValidationError]:
+    _visited.set(set())
     errors: Iterable[ValidationError] = _validator().iter_errors(document.values)
     return list(_without_echoes([leaf for error in errors for leaf in _leaves(error)]))
 
