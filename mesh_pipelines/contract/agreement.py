@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from mesh_pipelines.contract.avro import AvroFieldError, from_avro
+from mesh_pipelines.contract.document import printable
 from mesh_pipelines.contract.faults import did_you_mean
 from mesh_pipelines.contract.model import Field, FieldType, Kind
 from mesh_pipelines.errors import Fault
 
 _NARROWER = {(Kind.INT, Kind.LONG), (Kind.FLOAT, Kind.DOUBLE), (Kind.STRING, Kind.UUID), (Kind.UUID, Kind.STRING)}
+_AVRO_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _Difference = tuple[str, str, str]
 
 
@@ -47,12 +49,30 @@ def _malformed(file: Path, schema: dict[str, Any]) -> list[Fault]:
     import fastavro
     from fastavro.schema import SchemaParseException
 
+    problems = list(_bad_names(schema))
     try:
         fastavro.parse_schema(schema)
     except (SchemaParseException, TypeError, ValueError, KeyError, AttributeError) as error:
-        problem = str(error).partition("\n")[0][:160]
-        return [Fault(file, 0, "", f"is no Avro schema: {problem}", "mend it by the Avro specification")]
-    return []
+        problems.append(str(error).partition("\n")[0])
+    fix = "mend it by the Avro specification"
+    return [Fault(file, 0, "", f"is no Avro schema: {printable(problem, 160)}", fix) for problem in problems]
+
+
+def _bad_names(schema: Any) -> Iterator[str]:
+    """What the library lets pass: names of other characters, and a default that is not of its union's first type."""
+    if isinstance(schema, list):
+        for branch in schema:
+            yield from _bad_names(branch)
+    if not isinstance(schema, dict):
+        return
+    for key in ("name", "namespace"):
+        if not _AVRO_NAME.fullmatch(str(schema.get(key, "x"))):
+            yield f"{schema[key]!r} is no name"
+    union = schema.get("type")
+    if isinstance(union, list) and union[0] == "null" and schema.get("default") is not None:
+        yield f"the default of {schema['name']} is not of the first type of its union"
+    for key in ("type", "fields", "items", "values"):
+        yield from _bad_names(schema.get(key))
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -54,9 +54,14 @@ _LOGICAL: Mapping[tuple[str, str], Kind] = {
 def avro_schema(name: str, namespace: str, fields: Sequence[Field], doc: str = "") -> str:
     """The Avro record schema of these fields as JSON text; an optional field is a union with null, null by default.
 
-    Records within are named after their path, in the namespace of the record around them, so no two share a name.
+    Records within are named after their path, each step beginning with a capital (``ordersAddressPoint``): names of
+    products and fields have none, so no two paths give one name. A namespace for each record was ruled out, since it
+    would be named like the record around it, which Java's generated classes cannot be.
     """
-    return json.dumps(_record(name, namespace, fields, doc), separators=(",", ":"), ensure_ascii=False)
+    record = _record(name, fields)
+    described = {"doc": doc} if doc else {}
+    schema = {"type": "record", "name": name, "namespace": namespace, **described, "fields": record["fields"]}
+    return json.dumps(schema, separators=(",", ":"), ensure_ascii=False)
 
 
 def from_avro(schema: Any) -> FieldType:
@@ -71,16 +76,12 @@ def from_avro(schema: Any) -> FieldType:
     return _AvroReader().read(schema, "", 0)
 
 
-def _record(name: str, namespace: str, fields: Sequence[Field], doc: str = "") -> dict[str, Any]:
-    record: dict[str, Any] = {"type": "record", "name": name, "namespace": namespace}
-    if doc:
-        record["doc"] = doc
-    record["fields"] = [_field(field, f"{namespace}.{name}") for field in fields]
-    return record
+def _record(name: str, fields: Sequence[Field]) -> dict[str, Any]:
+    return {"type": "record", "name": name, "fields": [_field(field, name) for field in fields]}
 
 
-def _field(field: Field, namespace: str) -> dict[str, Any]:
-    field_type = _type(field.type, field.name, namespace)
+def _field(field: Field, around: str) -> dict[str, Any]:
+    field_type = _type(field.type, around + field.name[0].upper() + field.name[1:])
     written: dict[str, Any] = {"name": field.name}
     if field.required:
         written["type"] = field_type
@@ -98,24 +99,24 @@ def _field(field: Field, namespace: str) -> dict[str, Any]:
     return written
 
 
-def _type(field_type: FieldType, name: str, namespace: str) -> Any:
+def _type(field_type: FieldType, name: str) -> Any:
     match field_type.kind:
         case Kind.DECIMAL:
             digits = {"precision": field_type.precision, "scale": field_type.scale}
             return {"type": "bytes", "logicalType": "decimal", **digits}
         case Kind.LIST:
-            return {"type": "array", "items": ["null", _inner(field_type, "item", f"{namespace}.{name}")]}
+            return {"type": "array", "items": ["null", _inner(field_type, f"{name}Item")]}
         case Kind.MAP:
-            return {"type": "map", "values": ["null", _inner(field_type, "value", f"{namespace}.{name}")]}
+            return {"type": "map", "values": ["null", _inner(field_type, f"{name}Value")]}
         case Kind.STRUCT:
-            return _record(name, namespace, field_type.fields)
+            return _record(name, field_type.fields)
         case kind:
             return _AVRO[kind]
 
 
-def _inner(field_type: FieldType, name: str, namespace: str) -> Any:
+def _inner(field_type: FieldType, name: str) -> Any:
     assert field_type.items is not None, f"{field_type.kind} without an item type"
-    return _type(field_type.items, name, namespace)
+    return _type(field_type.items, name)
 
 
 class _AvroReader:

@@ -23,14 +23,15 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from mesh_pipelines.errors import Fault
 
 MAX_BYTES = 1024 * 1024
-MAX_DEPTH = 40
+# Types nested to the limit take 26 levels; some parts of the standard's schema look at each level twice.
+MAX_DEPTH = 32
 # A contract of a thousand fields has about 15,000; checking 100,000 against the standard takes some seconds.
 MAX_VALUES = 100_000
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,39})")
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
-_NUMBER_TO_SOME = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+|0o[0-7]+")
+_NUMBER_TO_SOME = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+|0o[0-7]+")
 _TRUTH = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -197,6 +198,8 @@ class _Reader:
 
     def read(self, node: Node, where: Where) -> Any:
         self.lines.setdefault(where, node.start_mark.line + 1)
+        if isinstance(node, MappingNode | SequenceNode) and node.tag not in (f"{_TAG}map", f"{_TAG}seq"):
+            self._refuse_tag(node, where)
         match node:
             case MappingNode():
                 return dict(self._entries(node, where))
@@ -238,13 +241,16 @@ class _Reader:
             case "str" | "timestamp" if _UNPRINTABLE.search(text):
                 self._fault(node.start_mark.line + 1, where, "holds control characters", "remove them")
             case "str" | "timestamp":
-                if node.style is None and _NUMBER_TO_SOME.fullmatch(text):
+                if not node.style and _NUMBER_TO_SOME.fullmatch(text):
                     self._refuse_ambiguous(node, where)
                 return text
-            case tag:
-                problem = f"has the tag {printable(tag)}"
-                self._fault(node.start_mark.line + 1, where, problem, "write a plain value, or quote it if it is text")
+            case _:
+                self._refuse_tag(node, where)
         return None
+
+    def _refuse_tag(self, node: Node, where: Where) -> None:
+        problem = f"has the tag {printable(node.tag.removeprefix(_TAG))}"
+        self._fault(node.start_mark.line + 1, where, problem, "write a plain value, or quote it if it is text")
 
     def _refuse_ambiguous(self, node: ScalarNode, where: Where) -> None:
         self._fault(

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from mesh_pipelines.contract.document import Document, Where
 from mesh_pipelines.errors import Fault
 
+_PREFIX = "mesh."
+
 
 class Faults:
     """The faults found in one document so far, with the path of each in the file."""
@@ -34,9 +36,9 @@ class Faults:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that was probably meant; case and the long tail of a name do not matter."""
-    folded = {one.casefold(): one for one in known}
-    near = difflib.get_close_matches(name.casefold()[:64], folded, n=1, cutoff=0.6)
+    """The known name that was probably meant, whatever its case; the prefix of settings counts for nothing."""
+    folded = {one.casefold().removeprefix(_PREFIX): one for one in known}
+    near = difflib.get_close_matches(name.casefold().removeprefix(_PREFIX)[:64], folded, n=1, cutoff=0.6)
     return folded[near[0]] if near else None
 
 

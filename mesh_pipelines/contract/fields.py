@@ -69,9 +69,10 @@ class FieldReader:
     def read(self, properties: list[Mapping[str, Any]], where: Where) -> tuple[Field, ...]:
         """The fields of the contract's schema object, in order, with the positions of the key's."""
         fields = self._fields(properties, where, 0)
-        places = {str(raw.get("name")): (*where, index) for index, raw in enumerate(properties)}
+        first = {str(raw.get("name")): index for index, raw in reversed(list(enumerate(properties)))}
+        places: dict[str, Where] = {name: (*where, index) for name, index in first.items()}
         self._check_aliases(fields, places)
-        return self._with_key(fields, properties, places)
+        return self._with_key(fields, {name: properties[index] for name, index in first.items()}, places)
 
     def _fields(self, properties: list[Mapping[str, Any]], where: Where, depth: int) -> tuple[Field, ...]:
         if not properties:
@@ -105,8 +106,7 @@ class FieldReader:
             classification=str(raw.get("classification", "public")),
             tags=tuple(raw.get("tags", ())),
         )
-        self._check_default(field, where)
-        return field
+        return field if self._default_fits(field, where) else replace(field, default=None, has_default=False)
 
     def _check_name(self, raw: Mapping[str, Any], where: Where) -> None:
         name = raw.get("name")
@@ -143,20 +143,20 @@ class FieldReader:
                 found[name] = value
         return found
 
-    def _check_default(self, field: Field, where: Where) -> None:
-        if not field.has_default or field.default is None:
-            return
-        if field.type.kind is Kind.LIST and field.default == []:
-            return
+    def _default_fits(self, field: Field, where: Where) -> bool:
+        if field.default is None or (field.type.kind is Kind.LIST and field.default == []):
+            return True
         at = self._setting(where, "mesh.default")
         if field.type.kind is Kind.LIST:
             self._faults.add(at, "a list with items cannot be a default", "use [] or null")
-            return
+            return False
         try:
             parse(field.default, field.type)
         except ValueError as error:
             problem = f"the default of {field.name} does not fit its type, {field.type.kind}"
             self._faults.add(at, problem, f"write {error}")
+            return False
+        return True
 
     def _setting(self, where: Where, name: str) -> Where:
         """The path of a setting's value under a property."""
@@ -172,14 +172,13 @@ class FieldReader:
             for alias in field.aliases:
                 owner = taken.setdefault(alias, field.name)
                 if owner != field.name or alias == field.name:
-                    problem = f"{alias} is the name of {owner} too" if owner != field.name else f"{alias} is its name"
+                    problem = f"{alias} is also a name of the field {owner}"
                     self._faults.add(self._setting(places[field.name], "mesh.aliases"), problem, "remove that alias")
 
     def _with_key(
-        self, fields: tuple[Field, ...], properties: list[Mapping[str, Any]], places: Mapping[str, Where]
+        self, fields: tuple[Field, ...], raws: Mapping[str, Mapping[str, Any]], places: Mapping[str, Where]
     ) -> tuple[Field, ...]:
         """The fields with their key positions: those that are given, or else the order of the key's fields."""
-        raws = {str(raw.get("name")): raw for raw in properties}
         key = [field.name for field in fields if raws[field.name].get("primaryKey")]
         given = [raws[name].get("primaryKeyPosition", -1) for name in key]
         for field in fields:
@@ -193,7 +192,8 @@ class FieldReader:
         if any(position > 0 for position in given):
             if sorted(given) != list(range(1, len(key) + 1)):
                 fix = f"number the {len(key)} key fields from 1, each once, or none of them"
-                self._faults.add(places[key[0]], f"the key has the positions {given}", fix)
+                positions_text = ", ".join(str(position) if position > 0 else "none" for position in given)
+                self._faults.add(places[key[0]], f"the key has the positions {positions_text}", fix)
             positions = dict(zip(key, given, strict=True))
         return tuple(replace(field, key_position=positions.get(field.name, 0)) for field in fields)
 

@@ -155,8 +155,6 @@ def _body(name: str, alignment: Alignment, columns: Mapping[str, str]) -> str:
 
 def _transform(columns: Mapping[str, str]) -> str:
     """Names are quoted, since a domain or product may be named by a word of SQL."""
-    counts = [
-        f"    (SELECT count(*) FROM {'.'.join(map(quote, fqn.split('.')))}) AS {column}"
-        for fqn, column in columns.items()
-    ]
+    tables = {fqn: ".".join(map(quote, fqn.split("."))) for fqn in columns}
+    counts = [f"    (SELECT count(*) FROM {tables[fqn]}) AS {column}" for fqn, column in columns.items()]
     return "SELECT\n" + ",\n".join(counts) + "\n"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -20,13 +21,25 @@ from jsonschema.validators import extend
 
 from mesh_pipelines.contract.document import Document, FaultyDocument, Where, printable
 from mesh_pipelines.contract.faults import did_you_mean, nearest
+from mesh_pipelines.contract.model import Operator
 from mesh_pipelines.errors import Fault
 
 SUPPORTED = ("v3.1.0", "v3.2.0")
 _SINCE_3_2 = ("context", "enum", "map", "semanticType", "synonyms", "deprecated")
 _TYPES_SINCE_3_2 = ("map", "vector")
+_KINDS = {
+    "string": "text",
+    "object": "a mapping",
+    "array": "a list",
+    "number": "a number",
+    "integer": "a whole number",
+    "boolean": "true or false",
+}
+_ARGUMENTS = ("pattern", "validValues", "missingValues", "properties")
 # Each round takes away what the one before found; faults within faults end after two or three.
 _ROUNDS = 6
+_RECURSIVE = ("#/$defs/SchemaProperty", "#/$defs/SchemaItemProperty")
+_visited: ContextVar[set[tuple[str, int]]] = ContextVar("properties validated in this run, by identity")
 
 
 @dataclass(frozen=True)
@@ -50,7 +63,7 @@ def check(document: Document) -> Checked:
     _check_version(document)
     faults, removed = _beyond(document)
     errors = _errors(document)
-    faults += [fault for error in errors for fault in _describe(document, error)]
+    faults += [_describe(document, error) for error in errors]
     for _ in range(_ROUNDS):
         removed |= {document.origin(where) for error in errors for where in _concerned(error)}
         removable = {where for error in errors for where in _removable(error)}
@@ -63,7 +76,8 @@ def check(document: Document) -> Checked:
 
 def _check_version(document: Document) -> None:
     if not isinstance(document.values, dict):
-        raise FaultyDocument([document.fault((), "is not a mapping", "start from mesh init DOMAIN/PRODUCT")])
+        problem = "is empty" if document.values is None else "is not a mapping"
+        raise FaultyDocument([document.fault((), problem, "start from mesh init DOMAIN/PRODUCT")])
     version = document.values.get("apiVersion")
     if version in SUPPORTED:
         return
@@ -107,17 +121,72 @@ def _unique_items(_: Any, unique: bool, instance: Any, __: Any) -> Iterator[Vali
             yield ValidationError("has the same item twice")
 
 
-def _unevaluated(validator: Any, allowed: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
-    """The library's check, where it can find anything: it evaluates the whole schema again for every object.
+def _only_own_keys(_: Any, __: bool, instance: Any, schema: Mapping[str, Any]) -> Iterator[ValidationError]:
+    if isinstance(instance, dict):
+        yield from (ValidationError(key) for key in instance if key not in schema.get("properties", {}))
 
-    Keys that the schema knows under no condition need none of it. Four fifths of the time went there.
+
+def _only_known_keys(validator: Any, _: bool, instance: Any, schema: Mapping[str, Any]) -> Iterator[ValidationError]:
+    """Refuse keys that no part of the schema allows here.
+
+    The library validates the whole value again to find out, at each level twice: the time doubles and doubles again
+    with every level that properties are nested. Which parts apply depends on a few keys of the value itself.
     """
-    if isinstance(instance, dict) and instance.keys() <= _names(id(schema), conditional=False):
-        return
-    yield from Draft201909Validator.VALIDATORS["unevaluatedProperties"](validator, allowed, instance, schema)
+    if isinstance(instance, dict) and not instance.keys() <= _names(id(schema), conditional=False):
+        known = _allowed(validator, schema, instance)
+        yield from (ValidationError(key) for key in instance if key not in known)
 
 
-_Validator = extend(Draft201909Validator, {"uniqueItems": _unique_items, "unevaluatedProperties": _unevaluated})
+def _allowed(validator: Any, schema: Mapping[str, Any], instance: Mapping[str, Any]) -> set[str]:
+    names = set(schema.get("properties", {}))
+    parts = list(schema.get("allOf", []))
+    if "$ref" in schema:
+        parts.append(_definition(schema["$ref"]))
+    if "if" in schema and _applies(validator, schema["if"], instance):
+        parts.append(schema["then"])
+    parts += [part for part in schema.get("oneOf", []) if validator.evolve(schema=part).is_valid(instance)]
+    return names.union(*(_allowed(validator, part, instance) for part in parts))
+
+
+def _conditionally(validator: Any, condition: Any, instance: Any, schema: Mapping[str, Any]) -> Iterator[Any]:
+    if _applies(validator, condition, instance):
+        yield from validator.descend(instance, schema["then"], schema_path="then")
+
+
+def _applies(validator: Any, condition: Any, instance: Any) -> bool:
+    """Whether a part of the schema is about a value.
+
+    The schema's parts for the logical types are about a property without one as well, all of them at once, which
+    gives a fault for each; that the type is missing is said by the reader of fields.
+    """
+    untyped = isinstance(instance, dict) and "logicalType" not in instance
+    return not (untyped and "logicalType" in str(condition)) and validator.evolve(schema=condition).is_valid(instance)
+
+
+def _once(validator: Any, reference: str, instance: Any, schema: Any) -> Iterator[ValidationError]:
+    """Validate a property once, though two parts of the schema around it lead to it: each level would double the work.
+
+    Neither reference stands in a condition or an alternative, so what is found the first time is reported.
+    """
+    if reference in _RECURSIVE and isinstance(instance, dict):
+        visit = (reference, id(instance))
+        if visit in _visited.get():
+            return
+        _visited.get().add(visit)
+    yield from Draft201909Validator.VALIDATORS["$ref"](validator, reference, instance, schema)
+
+
+# The standard's schema gives both keywords about further keys the value false and no other.
+_Validator = extend(
+    Draft201909Validator,
+    {
+        "uniqueItems": _unique_items,
+        "if": _conditionally,
+        "$ref": _once,
+        "additionalProperties": _only_own_keys,
+        "unevaluatedProperties": _only_known_keys,
+    },
+)
 
 
 @cache
@@ -152,22 +221,23 @@ def _names(schema_id: int, *, conditional: bool) -> frozenset[str]:
         names.update(schema.get("properties", {}))
         pending += schema.get("allOf", [])
         if conditional:
-            pending += [*schema.get("oneOf", []), schema.get("then", {})]
-        reference = schema.get("$ref", "").removeprefix("#/$defs/")
+            pending += [*schema.get("oneOf", []), *([schema["then"]] if "then" in schema else [])]
+        reference = schema.get("$ref", "")
         if reference not in visited:
             visited.add(reference)
             pending.append(_definition(reference))
     return frozenset(names)
 
 
-def _definition(path: str) -> Any:
-    found = _validator().schema["$defs"]
-    for part in path.split("/"):
+def _definition(reference: str) -> Any:
+    found = _validator().schema
+    for part in reference.removeprefix("#/").split("/"):
         found = found[part]
     return found
 
 
 def _errors(document: Document) -> list[ValidationError]:
+    _visited.set(set())
     errors: Iterable[ValidationError] = _validator().iter_errors(document.values)
     return list(_without_echoes([leaf for error in errors for leaf in _leaves(error)]))
 
@@ -185,13 +255,19 @@ def _leaves(error: ValidationError) -> Iterator[ValidationError]:
 
 
 def _without_echoes(errors: list[ValidationError]) -> Iterator[ValidationError]:
-    """Leave out what only follows: keys "unevaluated" because something else in the same value is wrong."""
-    causes = [tuple(error.absolute_path) for error in errors if error.validator != "unevaluatedProperties"]
+    """Leave out what only follows.
+
+    That is a known key that is not allowed because something else in the value is wrong, and an operator that is
+    missing because it is misspelt.
+    """
+    causes = [tuple(error.absolute_path) for error in errors if _refused_key(error) is None]
+    misspelt = {tuple(error.absolute_path) for error in errors if _meant(error).startswith("must")}
     seen: set[tuple[Where, str]] = set()
     for error in errors:
         where = tuple(error.absolute_path)
-        echo = error.validator == "unevaluatedProperties" and any(cause[: len(where)] == where for cause in causes)
-        if not (echo and not _unknown_keys(error)) and (where, error.message) not in seen:
+        follows = _refused_key(error) in _known_names(error) and any(cause[: len(where)] == where for cause in causes)
+        follows = follows or (error.validator == "oneOf" and where in misspelt)
+        if not follows and (where, error.message) not in seen:
             seen.add((where, error.message))
             yield error
 
@@ -200,79 +276,75 @@ def _concerned(error: ValidationError) -> Iterator[Where]:
     """The paths an error is about: also those of keys that are missing, or that a misspelt key was meant to be."""
     where: Where = tuple(error.absolute_path)
     if error.validator == "required":
-        yield from ((*where, name) for name in _missing(error))
-    for key in _refused_keys(error):
-        near = nearest(key, _known_names(error))
-        if near and near not in _keys(error.instance):
-            yield (*where, near)
+        yield (*where, _missing(error))
+    elif meant := _meant(error):
+        yield (*where, meant)
     yield from _removable(error)
 
 
 def _removable(error: ValidationError) -> Iterator[Where]:
     """What to leave out so that an error goes; nothing where the document or its one schema object lacks a key."""
     where: Where = tuple(error.absolute_path)
-    if keys := _refused_keys(error):
-        yield from ((*where, key) for key in keys)
+    if key := _refused_key(error):
+        yield (*where, key)
     elif error.validator != "required" or where not in ((), ("schema", 0)):
         yield where
 
 
-def _describe(document: Document, error: ValidationError) -> Iterator[Fault]:
+def _describe(document: Document, error: ValidationError) -> Fault:
     where: Where = tuple(error.absolute_path)
-    for key in _refused_keys(error):
-        yield document.fault((*where, key), "is no key of the standard here", _fix_for_key(key, error))
-    if _refused_keys(error):
-        return
     match error.validator:
+        case "additionalProperties" | "unevaluatedProperties":
+            at = (*where, error.message)
+            return document.fault(at, "is no key of the standard here", _fix_for_key(error.message, error))
         case "required":
-            for name in _missing(error):
-                yield document.fault((*where, name), "is missing", "add it")
+            return document.fault((*where, _missing(error)), "is missing", "add it")
         case "oneOf" if "mustBe" in str(error.validator_value):
-            given = [key for key in _keys(error.instance) if key.startswith("must")]
+            given = [key for key in _keys(error) if key in list(Operator)]
             problem = f"has {len(given)} operators; a rule has exactly one"
-            yield document.fault(where, problem, "keep one mustBe... or mustNotBe... operator")
+            return document.fault(where, problem, "keep one mustBe... or mustNotBe... operator")
         case "enum":
             choices = _listed(error.validator_value)
             problem = f"{_short(repr(error.instance))} is not possible here"
             fix = did_you_mean(str(error.instance), choices, f"use one of {', '.join(choices)}")
-            yield document.fault(where, problem, fix)
+            return document.fault(where, problem, fix)
         case "type":
-            wanted = " or ".join(_listed(error.validator_value))
-            quote = "; quote it" if "string" in wanted and isinstance(error.instance, bool | int | float) else ""
-            yield document.fault(where, f"{_short(repr(error.instance))} is no {wanted}", f"make it {wanted}{quote}")
+            wanted = " or ".join(_KINDS.get(kind, kind) for kind in _listed(error.validator_value))
+            quote = "; quote it" if "text" in wanted and isinstance(error.instance, bool | int | float) else ""
+            return document.fault(where, f"{_short(repr(error.instance))} is not {wanted}", f"make it {wanted}{quote}")
+        case "oneOf":
+            problem = f"{_short(repr(error.instance))} has none of the forms that are possible here"
+            return document.fault(where, problem, "see the standard's reference for this key")
         case _:
-            yield document.fault(where, _short(error.message), "see the standard's reference for this key")
+            return document.fault(where, _short(error.message), "see the standard's reference for this key")
 
 
 def _fix_for_key(key: str, error: ValidationError) -> str:
     near = nearest(key, _known_names(error))
     if near and near != key:
         return f"did you mean {near}?"
-    if key in ("pattern", "validValues", "missingValues", "properties") and "metric" in _keys(error.instance):
+    if key in _ARGUMENTS and "metric" in _keys(error):
         return "move it under arguments"
     if near:
         return "remove it, or give the rule or the property the type it belongs to"
     return "remove it, or move it under customProperties"
 
 
-def _refused_keys(error: ValidationError) -> list[str]:
-    """The keys that an error is about, where it is about keys that should not be there."""
-    if error.validator not in ("unevaluatedProperties", "additionalProperties"):
-        return []
-    unknown = _unknown_keys(error)
-    return unknown or [key for key in _keys(error.instance) if repr(key) in error.message]
+def _refused_key(error: ValidationError) -> str | None:
+    """The key that should not be there, where an error is about one."""
+    return error.message if error.validator in ("unevaluatedProperties", "additionalProperties") else None
 
 
-def _missing(error: ValidationError) -> list[str]:
-    """The one missing key that a "required" error is about."""
-    return [name for name in _listed(error.validator_value) if error.message.startswith(repr(name))]
+def _meant(error: ValidationError) -> str:
+    """The known key, not there itself, that a refused one was probably meant to be; empty when there is none."""
+    key = _refused_key(error)
+    near = nearest(key, _known_names(error)) if key else None
+    return near if near and near not in _keys(error) else ""
 
 
-def _unknown_keys(error: ValidationError) -> list[str]:
-    if error.validator not in ("unevaluatedProperties", "additionalProperties"):
-        return []
-    known = _known_names(error)
-    return [key for key in _keys(error.instance) if key not in known]
+def _missing(error: ValidationError) -> str:
+    """The key that a "required" error is about; the library tells it only in its message."""
+    return next(name for name in _listed(error.validator_value) if error.message.startswith(repr(name)))
 
 
 def _known_names(error: ValidationError) -> frozenset[str]:
@@ -280,8 +352,8 @@ def _known_names(error: ValidationError) -> frozenset[str]:
     return _names(id(error.schema), conditional=True)
 
 
-def _keys(instance: Any) -> list[str]:
-    return list(instance) if isinstance(instance, dict) else []
+def _keys(error: ValidationError) -> list[str]:
+    return list(error.instance) if isinstance(error.instance, dict) else []
 
 
 def _listed(value: Any) -> list[str]:

@@ -67,7 +67,9 @@ class SettingsReader:
             fix = "remove them, or declare it aggregate-aligned or consumer-aligned"
             self._fault(name, "a source-aligned product has inputs", fix)
         if alignment in (Alignment.AGGREGATE, Alignment.CONSUMER) and not inputs:
-            self._fault(name, f"an {alignment} product has no inputs", "list them in mesh.inputs as domain.product")
+            self._fault(
+                name, f"a product that is {alignment} has no inputs", "list them in mesh.inputs as domain.product"
+            )
         return tuple(dict.fromkeys(inputs))
 
     def refuse_stream(self) -> None:

@@ -1,0 +1,86 @@
+"""Contract in, compiled product or faults out: every folder under ``cases`` is a case, its path the id.
+
+A sound case has an ``expected.json``, a faulty one a ``faults.txt``. ``MESH_WRITE_CASES=1`` writes what is found, to be
+read and committed.
+"""
+
+import json
+import os
+from dataclasses import fields
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mesh_pipelines.contract.load import load_product
+from mesh_pipelines.contract.model import DataProduct, Field, Rule
+from mesh_pipelines.contract.types import arrow_schema, duckdb_type
+from mesh_pipelines.errors import ContractInvalid
+
+CASES = Path(__file__).parent / "cases"
+FOLDERS = sorted(file.parent for file in CASES.glob("*/*/contract.yaml"))
+SOUND = [folder for folder in FOLDERS if not folder.parent.name.startswith("faults_")]
+FAULTY = [folder for folder in FOLDERS if folder.parent.name.startswith("faults_")]
+
+
+def case_id(folder: Path) -> str:
+    return f"{folder.parent.name}/{folder.name}"
+
+
+def hold_against(file: Path, found: str) -> None:
+    if os.environ.get("MESH_WRITE_CASES"):
+        file.write_text(found, encoding="utf-8")
+    assert found == file.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("folder", SOUND, ids=case_id)
+def test_sound_contract_compiles(folder: Path) -> None:
+    product = load_product(folder)
+    hold_against(folder / "expected.json", json.dumps(described(product), indent=1, ensure_ascii=False) + "\n")
+
+
+@pytest.mark.parametrize("folder", FAULTY, ids=case_id)
+def test_faulty_contract_names_every_fault(folder: Path) -> None:
+    with pytest.raises(ContractInvalid) as raised:
+        load_product(folder)
+    lines = [str(fault).removeprefix(f"{folder}{os.sep}") for fault in raised.value.faults]
+    hold_against(folder / "faults.txt", "\n".join(lines) + "\n")
+
+
+def described(product: DataProduct) -> dict[str, Any]:
+    plain = {
+        field.name: getattr(product, field.name)
+        for field in fields(product)
+        if field.name not in ("fields", "rules", "folder", "avro_schema", "contract_hash", "stream", "service_levels")
+    }
+    return {
+        **plain,
+        "stream": {**vars(product.stream)} if product.stream else None,
+        "service_levels": [
+            f"{level.property} {level.value} {level.unit} {level.element} = {level.seconds()} s"
+            for level in product.service_levels
+        ],
+        "fields": [one_line(field) for field in product.fields],
+        "arrow": [f"{field.name}: {field.type}" for field in arrow_schema(product)],
+        "rules": [rule_line(rule) for rule in product.rules],
+        "avro": json.loads(product.avro_schema) if product.avro_schema else None,
+    }
+
+
+def one_line(field: Field) -> str:
+    marks = [
+        "required" * field.required,
+        f"key {field.key_position}" * bool(field.key_position),
+        "unique" * field.unique,
+        f"default {field.default!r}" * field.has_default,
+        f"formerly {', '.join(field.aliases)}" * bool(field.aliases),
+        field.classification * (field.classification != "public"),
+    ]
+    return ", ".join([f"{field.name} {duckdb_type(field.type)}", *filter(None, marks)])
+
+
+def rule_line(rule: Rule) -> str:
+    parts = [rule.kind, rule.check, ",".join(rule.fields), rule.arguments or "", rule.operator, rule.threshold]
+    parts += [rule.unit, rule.on_failure, rule.dimension, f"line {rule.line}"]
+    return f"{rule.id}: " + " | ".join(str(part.value if isinstance(part, Enum) else part) for part in parts)
