@@ -37,10 +37,11 @@ def disagreements(file: Path, text: str, fields: tuple[Field, ...]) -> list[Faul
     try:
         written = from_avro(schema).fields
     except AvroFieldError as error:
-        return [Fault(file, _line(text, error.path), error.path, error.problem, "use a type that a column can have")]
+        line = _line(text, error.path)
+        return [Fault(file, line, printable(error.path), error.problem, "use a type that a column can have")]
     except ValueError as error:
         return [Fault(file, 0, "", str(error), "use types that columns can have")]
-    faults = [Fault(file, _line(text, path), path, *rest) for path, *rest in _compare(written, fields, "")]
+    faults = [Fault(file, _line(text, path), printable(path), *rest) for path, *rest in _compare(written, fields, "")]
     return faults or _malformed(file, schema)
 
 

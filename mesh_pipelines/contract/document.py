@@ -27,6 +27,8 @@ MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 32
 # A contract of a thousand fields has about 15,000; checking 100,000 against the standard takes some seconds.
 MAX_VALUES = 100_000
+# Room for a sentence that lists every setting, and not for a value pasted into the wrong place.
+_SENTENCE = 400
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,39})")
@@ -74,7 +76,8 @@ class Document:
 
     def fault(self, where: Where, problem: str, fix: str) -> Fault:
         """A fault at a path of this document."""
-        return Fault(self.file, self.line(where), dotted(self.origin(where)), problem, fix)
+        line, path = self.line(where), dotted(self.origin(where))
+        return Fault(self.file, line, path, printable(problem, _SENTENCE), printable(fix, _SENTENCE))
 
     def without(self, removed: Collection[Where]) -> Document:
         """The same document with some paths left out; what is left keeps its lines and origins."""
@@ -113,7 +116,8 @@ def dotted(where: Where) -> str:
 
 def printable(text: str, limit: int = 80) -> str:
     """Text from a file as one short line that no terminal acts upon."""
-    text = text if text.isprintable() else repr(text)
+    if not text.isprintable():
+        text = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
     return text if len(text) <= limit else f"{text[:limit]}..."
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -26,6 +25,8 @@ def quote(identifier: str) -> str:
 
 def literal(value: Any) -> str:
     """The value as a SQL literal; a list or tuple becomes a DuckDB list.
+
+    A float is written without a type: it is compared as a decimal with decimals and as a double with doubles.
 
     Raises:
         ValueError: a string holds a NUL character.
@@ -49,7 +50,7 @@ def literal(value: Any) -> str:
             return f"DATE '{value.isoformat()}'"
         case dt.time():
             return f"TIME '{value.isoformat()}'"
-        case Sequence():
+        case list() | tuple():
             return "[" + ", ".join(literal(item) for item in value) + "]"
         case _:
             raise TypeError(f"no SQL literal for {type(value).__name__}")

@@ -21,7 +21,6 @@ from mesh_pipelines.quality import literals, patterns
 from mesh_pipelines.quality.faults import Uncompilable
 from mesh_pipelines.quality.queries import Query, parse_query
 
-_EQUALITY = (Operator.MUST_BE, Operator.MUST_NOT_BE)
 _SYMBOLS = {
     Operator.MUST_BE: "=",
     Operator.MUST_NOT_BE: "<>",
@@ -102,7 +101,6 @@ def compile_rule(rule: Rule, product: DataProduct) -> CompiledRule:
     Raises:
         Uncompilable: it means nothing that could be measured.
     """
-    _check_operator(rule)
     unknown = [name for name in rule.fields if name not in {field.name for field in product.fields}]
     if unknown:
         raise Uncompilable(f"{unknown[0]} is no property", "name a property of the contract")
@@ -195,13 +193,6 @@ def fault(rule: Rule, product: DataProduct, problem: str, fix: str) -> Fault:
     return Fault(product.folder / CONTRACT, rule.line, f"rule {rule.id}", problem, fix)
 
 
-def _check_operator(rule: Rule) -> None:
-    if rule.kind is RuleKind.EXPECTATION and (rule.operator, rule.threshold) != (Operator.MUST_BE, 0):
-        raise Uncompilable("an expectation decides by itself", "remove the operator; kwargs may have mostly")
-    if isinstance(rule.threshold, bool) and rule.operator not in _EQUALITY:
-        raise Uncompilable("a boolean is neither more nor less", "use mustBe or mustNotBe")
-
-
 def _check_diverting(rule: Rule, product: DataProduct) -> None:
     if rule.kind is not RuleKind.ROW:
         raise Uncompilable("a rule about several rows cannot divert single events", "use block or warn")
@@ -213,6 +204,8 @@ def _check_diverting(rule: Rule, product: DataProduct) -> None:
 
 def _check_expectation(rule: Rule, product: DataProduct) -> None:
     """What can be known of an expectation without its library: that its columns exist and its queries only read."""
+    if (rule.operator, rule.threshold) != (Operator.MUST_BE, 0):
+        raise Uncompilable("an expectation decides by itself", "remove the operator; kwargs may have mostly")
     kwargs: Mapping[str, Any] = rule.arguments["kwargs"]
     declared = {field.name for field in product.fields}
     unknown = [name for name in _column_names(kwargs) if name not in declared]
@@ -338,8 +331,6 @@ def _repeated(column: str, _: FieldType, arguments: Mapping[str, Any]) -> str:
 
 def _multiple(column: str, field_type: FieldType, arguments: Mapping[str, Any]) -> str:
     step = literals.bound(arguments["multipleOf"], field_type)
-    if not float(arguments["multipleOf"]) > 0:
-        raise Uncompilable("nothing is a multiple of that", "give a number above 0")
     if field_type.kind not in literals.BINARY_FRACTIONS:
         return f"{column} % {step} <> 0"
     # A binary fraction is only ever near a multiple. What counts as near grows with the value, as its own precision

@@ -159,6 +159,8 @@ def _unexpected(compiled: CompiledRule, inputs: Mapping[str, str]) -> str:
     """A query that gives a row if, and only if, the rule is broken."""
     rule = compiled.rule
     match rule.kind:
+        case RuleKind.ROW if _means_none(rule):
+            return _escaped(f"SELECT * FROM {_MARK} WHERE {compiled.predicate}")
         case RuleKind.ROW:
             counted = f"SELECT count(*) FILTER (WHERE {compiled.predicate}) AS bad, count(*) AS total FROM {_MARK}"
         case RuleKind.UNIQUE:

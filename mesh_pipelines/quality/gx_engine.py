@@ -8,12 +8,14 @@ share files, and the results are kept in our own history.
 
 from __future__ import annotations
 
+import atexit
+import sys
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-import duckdb
 import sqlalchemy as sa
 from duckdb_sqlalchemy import ConnectionWrapper
 from great_expectations.compatibility.pydantic import ValidationError
@@ -29,6 +31,9 @@ from great_expectations.expectations.metrics.column_map_metrics.column_values_no
 from great_expectations.expectations.metrics.map_metric_provider import column_condition_partial
 from great_expectations.validator.validator import Validator
 from sqlalchemy.pool import StaticPool
+
+if TYPE_CHECKING:
+    import duckdb
 
 _BATCH_VIEW = "mesh_batch"
 
@@ -79,6 +84,7 @@ class _Borrowed(ConnectionWrapper):
 
 def problem(kind: str, kwargs: Mapping[str, Any]) -> str:
     """What keeps an expectation from being built, or an empty text."""
+    _let_go_at_exit()
     try:
         ExpectationConfiguration(type=kind, kwargs=dict(kwargs)).to_domain_obj()
     except (GreatExpectationsError, ValidationError, TypeError, ValueError) as error:
@@ -91,6 +97,7 @@ def validate(
     connection: duckdb.DuckDBPyConnection, relation: str, expectations: Sequence[Mapping[str, Any]]
 ) -> dict[str, Answer]:
     """Run expectations over a relation (SQL, not quoted here) of this connection; an answer by each one's ``id``."""
+    _let_go_at_exit()
     # A name of our own: the library writes a batch's name into queries without quotes.
     connection.execute(f"CREATE OR REPLACE TEMP VIEW {_BATCH_VIEW} AS SELECT * FROM {relation}")
     opened = sa.create_engine(
@@ -139,3 +146,19 @@ def _exception(info: Mapping[str, Any]) -> str:
         return str(info.get("exception_message")).strip().splitlines()[0]
     nested = (_exception(value) for value in info.values() if isinstance(value, dict))
     return next((message for message in nested if message), "")
+
+
+@cache
+def _let_go_at_exit() -> None:
+    """Keep DuckDB's module from outliving the interpreter.
+
+    The library holds on to SQLAlchemy's classes to the very end, and these, through the dialect, to DuckDB: whose
+    extension then prints dozens of lines about leaks to standard error, whatever the process was about.
+    """
+    atexit.register(_let_go)
+
+
+def _let_go() -> None:
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == "duckdb_sqlalchemy":
+            vars(module).clear()

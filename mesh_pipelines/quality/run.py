@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from mesh_pipelines.contract.model import DataProduct, OnFailure, Rule, RuleKind, Unit
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import duckdb
 
 _SAMPLES = 5
+_LIBRARY = "great_expectations"
 
 
 def audit(
@@ -139,11 +141,11 @@ class _Run:
         """The results of the rules that are written as expectations."""
         if not rules:
             return []
-        try:
-            from mesh_pipelines.quality.validate import validate_rules
-        except ModuleNotFoundError as error:
-            message = f"{error.name} is not installed"
+        if find_spec(_LIBRARY) is None:
+            message = f"{_LIBRARY} is not installed"
             return [result(one.rule, State.NOT_EXECUTED, self.rows, message=message) for one in rules]
+        from mesh_pipelines.quality.validate import validate_rules
+
         return list(validate_rules(self.connection, self.relation, self.product, rules, self.inputs, rows=self.rows))
 
     def with_samples(self, rules: Sequence[CompiledRule], results: Sequence[RuleResult]) -> tuple[RuleResult, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -53,18 +54,15 @@ def contract(fragment: Mapping[str, Any], name: str) -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-def make_product(tmp_path: Path) -> MakeProduct:
-    """A product of a fragment, loaded as any product is."""
-    made = 0
+@pytest.fixture(scope="session")
+def make_product(tmp_path_factory: pytest.TempPathFactory) -> MakeProduct:
+    """The product ``test.things`` of a fragment, loaded as any product is."""
 
     def make(fragment: Mapping[str, Any]) -> DataProduct:
-        nonlocal made
-        made += 1
-        name = f"things{made}" if made > 1 else "things"
-        folder = tmp_path / "test" / name
+        folder = tmp_path_factory.mktemp("assets") / "test" / "things"
         folder.mkdir(parents=True)
-        text = yaml.safe_dump(contract(fragment, name), sort_keys=False)
+        # JSON is YAML, and has no anchors where a fragment uses a value twice.
+        text = json.dumps(contract(fragment, folder.name), indent=1)
         (folder / "contract.yaml").write_text(text, encoding="utf-8")
         if "inputs" in fragment:
             (folder / "transform.sql").write_text(f"SELECT * FROM {fragment['inputs'][0]}", encoding="utf-8")
