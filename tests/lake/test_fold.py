@@ -1,0 +1,215 @@
+"""The fold against a reference of ten lines, over any interleaving, tombstones, batch splits and base rewrites."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mesh_pipelines.contract.load import load_product
+from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.types import log_schema
+from mesh_pipelines.errors import ConcurrentWriter, Unaudited
+from mesh_pipelines.lake import base, maintain, state
+from mesh_pipelines.lake.catalog import open_catalog
+from mesh_pipelines.lake.log import Log
+from mesh_pipelines.lake.tables import create_tables
+from mesh_pipelines.lake.versions import Versions
+from mesh_pipelines.positions import PartitionOffset, Position, Verdict, Version
+from mesh_pipelines.settings import Settings
+
+CONTRACT = """\
+apiVersion: v3.1.0
+kind: DataContract
+id: shop.orders
+name: orders
+domain: shop
+version: "1.0.0"
+status: active
+team: {members: [{username: ann@example.com, role: owner}]}
+customProperties:
+  - {property: mesh.alignment, value: source-aligned}
+  - {property: mesh.eventType, value: state}
+  - {property: mesh.partitions, value: 3}
+schema:
+  - name: orders
+    properties:
+      - {name: id, logicalType: string, primaryKey: true}
+      - {name: amount, logicalType: integer}
+"""
+
+
+@dataclass(frozen=True)
+class Event:
+    partition: int
+    key: str
+    amount: int | None
+    fate: str = "ok"
+
+
+EVENTS = st.lists(
+    st.builds(
+        Event,
+        st.integers(0, 2),
+        st.sampled_from("abcde"),
+        st.none() | st.integers(0, 99),
+        st.sampled_from(["ok", "ok", "ok", "undecodable", "diverted"]),
+    ),
+    max_size=40,
+)
+
+
+def product_of(folder: Path) -> DataProduct:
+    home = folder / "shop" / "orders"
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "contract.yaml").write_text(CONTRACT)
+    return load_product(home)
+
+
+def reference_fold(events: Iterable[tuple[int, int, int, Event]]) -> dict[str, int]:
+    current: dict[str, int] = {}
+    for _, _, _, event in sorted(events, key=lambda one: one[:3]):
+        if event.fate != "ok":
+            continue
+        if event.amount is None:
+            current.pop(event.key, None)
+        else:
+            current[event.key] = event.amount
+    return current
+
+
+def rows_of(product: DataProduct, events: list[tuple[int, int, int, Event]]) -> pa.Table:
+    rows = [
+        {
+            "_generation": generation,
+            "_partition": partition,
+            "_offset": offset,
+            "_key": event.key.encode(),
+            "_op": "delete" if event.amount is None else "upsert",
+            "_fate": event.fate,
+            "id": event.key,
+            "amount": event.amount,
+        }
+        for generation, partition, offset, event in events
+    ]
+    return pa.Table.from_pylist(rows, schema=log_schema(product))
+
+
+def read_state(catalog: Any, product: DataProduct, position: Position, **options: Any) -> dict[str, int]:
+    version = Version(product.fqn, 1, "c", "1", "h", "now", 0, position=position)
+    with closing(duckdb.connect()) as connection:
+        state.register(connection, catalog, product, version, "state", **options)
+        rows = connection.sql("SELECT id, amount FROM state").fetchall()
+    assert len(rows) == len(dict(rows))
+    return dict(rows)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+@given(batches=st.lists(st.tuples(EVENTS, st.booleans(), st.booleans()), min_size=1, max_size=5))
+def test_state_equals_the_reference_fold(batches: list[tuple[list[Event], bool, bool]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        product = product_of(Path(folder) / "assets")
+        catalog = open_catalog(Settings(home=Path(folder)))
+        create_tables(catalog, product)
+        log = Log(catalog, product)
+        position = Position("cluster", "shop.orders", "topic-0")
+        stored: Position | None = None
+        history: list[tuple[int, int, int, Event]] = []
+        marks: list[tuple[Position, dict[str, int]]] = []
+        for events, rewrite, recreated in batches:
+            if recreated and stored:
+                position = Position("cluster", "shop.orders", f"topic-{len(marks)}", generation=position.generation + 1)
+            batch: list[tuple[int, int, int, Event]] = []
+            for event in events:
+                offset = position.next_offset(event.partition)
+                batch.append((position.generation, event.partition, offset, event))
+                # A gap now and then, as transaction markers and compaction leave them.
+                position = position.advance({event.partition: PartitionOffset(offset + 1 + event.partition)})
+            log.append(rows_of(product, batch), stored, position)
+            stored = position
+            history += batch
+            marks.append((position, reference_fold(history)))
+            if rewrite:
+                with closing(duckdb.connect()) as engine:
+                    base.rewrite_base(engine, catalog, product, position)
+        assert log.rows() == len(history)
+        assert log.position() == position
+        for at, expected in marks:
+            assert read_state(catalog, product, at) == expected
+            assert read_state(catalog, product, at, from_log=True) == expected
+        maintain.compact(catalog, product, "log")
+        maintain.expire(catalog, product, keep=1, age_floor_s=0.0)
+        assert log.position() == position
+        for at, expected in marks:
+            assert read_state(catalog, product, at) == expected
+
+
+@pytest.fixture
+def orders(tmp_path: Path) -> tuple[Any, DataProduct]:
+    product = product_of(tmp_path / "assets")
+    catalog = open_catalog(Settings(home=tmp_path))
+    create_tables(catalog, product)
+    return catalog, product
+
+
+def test_a_writer_that_stands_elsewhere_adds_nothing(orders: tuple[Any, DataProduct]) -> None:
+    catalog, product = orders
+    log = Log(catalog, product)
+    start = Position("cluster", "shop.orders", "topic")
+    after = start.advance({0: PartitionOffset(1)})
+    batch = rows_of(product, [(0, 0, 0, Event(0, "a", 1))])
+    log.append(batch, None, after)
+    with pytest.raises(ConcurrentWriter):
+        log.append(batch, None, after)
+    assert (log.rows(), log.position()) == (1, after)
+
+
+def test_a_lost_race_in_the_catalog_adds_nothing(orders: tuple[Any, DataProduct]) -> None:
+    from mesh_pipelines.lake.catalog import load
+    from mesh_pipelines.lake.commit import append
+
+    catalog, product = orders
+    batch = rows_of(product, [(0, 0, 0, Event(0, "a", 1))])
+    first, second = load(catalog, product, "log"), load(catalog, product, "log")
+    append(first, batch, {"mesh.position": "x"}, "first")
+    with pytest.raises(ConcurrentWriter):
+        append(second, batch, {"mesh.position": "y"}, "second")
+    table = load(catalog, product, "log")
+    assert (table.scan().to_arrow().num_rows, table.properties["mesh.position"]) == (1, "x")
+
+
+def test_publishing_needs_a_passing_verdict_for_exactly_this(orders: tuple[Any, DataProduct]) -> None:
+    catalog, product = orders
+    versions = Versions(catalog, product)
+    position = Position("cluster", "shop.orders", "topic")
+    candidate = Version(product.fqn, 1, "one", "1.0.0", product.contract_hash, "now", 0, position=position)
+    verdict = Verdict("one", product.contract_hash, True, 1, 0, 0, 0, 0, "now")
+    with pytest.raises(Unaudited):
+        versions.publish("one", product.contract_hash, "2024-01-01T00:00:00+00:00")
+    for wrong in (
+        None,
+        replace(verdict, passed=False, blocking=("a rule",)),
+        replace(verdict, candidate_id="other"),
+        replace(verdict, contract_hash="other"),
+    ):
+        versions.propose(replace(candidate, verdict=wrong))
+        with pytest.raises(Unaudited):
+            versions.publish("one", product.contract_hash, "2024-01-01T00:00:00+00:00")
+    versions.propose(replace(candidate, verdict=verdict))
+    with pytest.raises(Unaudited):
+        versions.publish("one", "another contract", "2024-01-01T00:00:00+00:00")
+    assert versions.published() is None
+    done = versions.publish("one", product.contract_hash, "2024-01-01T00:00:00+00:00")
+    assert versions.publish("one", product.contract_hash, "2025-01-01T00:00:00+00:00") == done
+    assert versions.published() == versions.at(1) == done
+    with pytest.raises(ConcurrentWriter):
+        versions.propose(replace(candidate, candidate_id="late", verdict=verdict))
