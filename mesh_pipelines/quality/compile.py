@@ -232,9 +232,9 @@ _Predicate: TypeAlias = Callable[[str, FieldType, Mapping[str, Any]], str]
 def _predicate(rule: Rule, product: DataProduct) -> str:
     """The SQL that is true where a row breaks the rule, and false or null elsewhere."""
     field = _field(product, rule.fields[0])
-    if rule.check not in _PREDICATES:
+    if rule.check not in ROW_CHECKS:
         raise Uncompilable(f"{rule.check} is no check of a row", "see docs/rules.md")
-    kinds, compiled = _PREDICATES[rule.check]
+    kinds, compiled = ROW_CHECKS[rule.check]
     if field.type.kind not in kinds:
         raise Uncompilable(f"{rule.check} says nothing about a {field.type.kind}", "see docs/rules.md for its types")
     return compiled(quote(field.name), field.type, rule.arguments)
@@ -337,13 +337,14 @@ def _multiple(column: str, field_type: FieldType, arguments: Mapping[str, Any]) 
     # does: a few units in the last place (1e-15 for 64 bits, 1e-6 for 32), and a billionth of the step.
     precision = "1e-6" if field_type.kind is Kind.FLOAT else "1e-15"
     distance = f"abs({column} - round({column} / {step}) * {step})"
-    return f"{distance} > {step} * 1e-9 + abs({column}) * {precision}"
+    return f"(NOT isfinite({column}) OR {distance} > {step} * 1e-9 + abs({column}) * {precision})"
 
 
 _LIMITED = literals.NUMBERS | literals.TEMPORALS
 _SIZED = literals.TEXTS | {Kind.BYTES}
 _LISTS = frozenset({Kind.LIST})
-_PREDICATES: Mapping[str, tuple[frozenset[Kind], _Predicate]] = {
+# What can be checked of a row: of which types, and how.
+ROW_CHECKS: Mapping[str, tuple[frozenset[Kind], _Predicate]] = {
     "required": (frozenset(Kind), _null),
     "nullValues": (frozenset(Kind), _null),
     "missingValues": (literals.LISTABLE, _missing),

@@ -64,7 +64,7 @@ def validate_rules(
     """Run some rules of a product by Great Expectations, over a relation of ``rows`` rows."""
     expectations = [expectation(compiled, product, inputs) for compiled in rules]
     started = time.perf_counter()
-    with _quiet():
+    with quiet():
         from mesh_pipelines.quality.gx_engine import validate
 
         answers = validate(connection, quote(relation), expectations)
@@ -77,7 +77,7 @@ def validate_rules(
 
 def check_expectation(rule: Rule) -> str:
     """What is wrong with a rule that is written as an expectation; empty where it can be built."""
-    with _quiet():
+    with quiet():
         from mesh_pipelines.quality.gx_engine import problem
 
         return problem(rule.check, rule.arguments["kwargs"])
@@ -98,7 +98,7 @@ def _result(rule: Rule, answer: Answer, rows: int, milliseconds: float) -> RuleR
 
 
 @contextmanager
-def _quiet() -> Generator[None]:
+def quiet() -> Generator[None]:
     """No analytics, and silence about what the library's own use of its dependencies gives rise to."""
     os.environ["GX_ANALYTICS_ENABLED"] = "False"
     with warnings.catch_warnings():
