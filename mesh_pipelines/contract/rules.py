@@ -145,10 +145,10 @@ class RuleReader:
             self._faults.add((*where, "unit"), f"{unit!r} is not a unit", "use rows or percent")
         label = _slug(str(entry["name"])) if entry.get("name") else str(entry.get("metric") or entry.get("type"))
         rule = self._rule(
-            f"{field}.{label}" if field else label,
+            f"{field}.{label}" if field is not None else label,
             RuleKind.TEXT,
             "",
-            (field,) if field else (),
+            () if field is None else (field,),
             where,
             str(entry.get("dimension", "")),
             str(entry.get("description", "")).strip(),
@@ -265,7 +265,7 @@ class RuleReader:
             self._faults.add((*where, str(rule.operator)), "is below zero, a count never is", "use 0 or more")
 
     def _row_count(self, rule: Rule, where: Where, field: str | None) -> Rule | None:
-        if field:
+        if field is not None:
             fix = "write it under the quality of the schema object"
             self._faults.add(where, "rowCount is about the object, not about a property", fix)
             return None
@@ -275,7 +275,7 @@ class RuleReader:
 
     def _duplicates(self, rule: Rule, where: Where, field: str | None) -> Rule | None:
         at = (*where, "arguments", "properties")
-        names = rule.arguments.get("properties", [field] if field else [])
+        names = rule.arguments.get("properties", [] if field is None else [field])
         if not isinstance(names, list) or not names:
             self._faults.add(at, "names no properties", "list property names under arguments.properties")
             return None
@@ -283,7 +283,7 @@ class RuleReader:
             if name not in self._fields:
                 fix = did_you_mean(str(name), self._fields, "list properties of the schema object")
                 self._faults.add(at, f"{name!r} is no property", fix)
-        if field and field not in names:
+        if field is not None and field not in names:
             self._faults.add(at, f"does not hold {field}", "write the rule under the quality of the schema object")
         return replace(rule, kind=RuleKind.UNIQUE, fields=tuple(map(str, names)))
 

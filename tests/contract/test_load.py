@@ -272,4 +272,18 @@ def test_any_avro_schema_agrees_or_has_faults(tmp_path_factory: pytest.TempPathF
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "contract.yaml").write_text(source("sales", "orders"), encoding="utf-8")
     (folder / "schema.avsc").write_bytes(schema)
-    assert all(fault.file.name == "schema.avsc" for fault in faults_or_none(folder))
+    for fault in faults_or_none(folder):
+        assert fault.file.name == "schema.avsc"
+        assert str(fault).isprintable()
+
+
+def test_a_nameless_field_with_rules_is_a_fault_of_its_name(tmp_path: Path) -> None:
+    contract = FLIGHTS.replace("name: origin", 'name: ""')
+    assert faults_of(place(tmp_path, "operations.flights", contract))[0] == "contract.yaml '' is no name of a field"
+
+
+def test_line_breaks_of_a_file_do_not_break_the_lines_of_its_faults(tmp_path: Path) -> None:
+    contract = FLIGHTS.replace("property: freshness", 'property: "fresh\\nness"')
+    assert "contract.yaml fresh\\nness is no service level" in faults_of(
+        place(tmp_path, "operations.flights", contract)
+    )
