@@ -190,7 +190,8 @@ class FieldReader:
                 self._faults.add(places[field.name], f"a {field.type.kind} cannot be a key", fix)
         positions = dict(zip(key, range(1, len(key) + 1), strict=True))
         if any(position > 0 for position in given):
-            if sorted(given) != list(range(1, len(key) + 1)):
+            whole = len(key) == sum(bool(raw.get("primaryKey")) for raw in raws.values())
+            if whole and sorted(given) != list(range(1, len(key) + 1)):
                 fix = f"number the {len(key)} key fields from 1, each once, or none of them"
                 positions_text = ", ".join(str(position) if position > 0 else "none" for position in given)
                 self._faults.add(places[key[0]], f"the key has the positions {positions_text}", fix)

@@ -165,7 +165,8 @@ class _Builder:
             schema[0].get("properties") or [], (*_OBJECT, "properties")
         )
         rules = RuleReader(self._document, fields, self.faults).read(schema[0], _OBJECT)
-        if event_type is EventType.STATE and fields and not any(field.key_position for field in fields):
+        keyed = any(raw.get("primaryKey") for raw in schema[0].get("properties") or [])
+        if event_type is EventType.STATE and fields and not keyed:
             self.faults.add(_OBJECT, "a state product has no key", "set primaryKey: true on the fields of its key")
         return fields, rules
 
