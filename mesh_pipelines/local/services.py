@@ -119,9 +119,10 @@ class Services:
         )
 
     def _format(self, command: list[str], config: Path) -> None:
+        # It may begin with a dash, so it is never an argument of its own.
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         done = subprocess.run(
-            [*command, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)],
+            [*command, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(config)],
             capture_output=True,
             text=True,
             timeout=_FORMAT_S,
