@@ -86,6 +86,7 @@ def replay(
                 source.sent = upto
             if on_progress:
                 on_progress(done, total)
+        transactions.settle([source.topic for source in sources])
     return Replayed(
         {source.product: source.sent - before[source.product] for source in sources},
         {source.product: source.sent for source in sources},
@@ -192,6 +193,27 @@ class _Transactions:
         group = self._consumer.consumer_group_metadata()
         self._guarded(lambda: self._producer.send_offsets_to_transaction(counts, group))
         self._guarded(self._producer.commit_transaction)
+
+    def settle(self, topics: Sequence[str]) -> None:
+        """Wait until readers of committed events see all of them.
+
+        A commit returns when the coordinator has decided it, before the partitions have its markers.
+
+        Raises:
+            BrokerUnreachable: they do not become visible in time.
+        """
+        from confluent_kafka import IsolationLevel
+
+        from mesh_pipelines.streams.admin import StreamAdmin
+        from mesh_pipelines.streams.client import unreachable
+
+        admin = StreamAdmin(self._settings)
+        written = admin.end_offsets(topics, IsolationLevel.READ_UNCOMMITTED)
+        deadline = time.monotonic() + self._settings.timeout_s
+        while any(end.lag_to(written[topic]) for topic, end in admin.end_offsets(topics).items()):
+            if time.monotonic() > deadline:
+                raise unreachable(self._settings, "a committed transaction has not become visible")
+            time.sleep(0.02)
 
     def _produce(self, source: _Source, upto: int) -> None:
         produce, poll = self._producer.produce, self._producer.poll

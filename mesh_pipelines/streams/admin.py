@@ -87,11 +87,15 @@ class StreamAdmin:
 
     def start_offsets(self, topics: Sequence[str]) -> dict[str, Position]:
         """The first offset of every partition of the topics that exist."""
-        return self._offsets(topics, _EARLIEST)
+        return self._offsets(topics, _EARLIEST, IsolationLevel.READ_COMMITTED)
 
-    def end_offsets(self, topics: Sequence[str]) -> dict[str, Position]:
-        """The next offset of every partition, as a reader of committed events sees it (the last stable offset)."""
-        return self._offsets(topics, _LATEST)
+    def end_offsets(
+        self, topics: Sequence[str], isolation: IsolationLevel = IsolationLevel.READ_COMMITTED
+    ) -> dict[str, Position]:
+        """The next offset of every partition, as a reader of committed events sees it (the last stable offset);
+        with the other isolation, as the broker has written it (the high watermark).
+        """
+        return self._offsets(topics, _LATEST, isolation)
 
     def create(self, topic: TopicSettings) -> None:
         """Create a topic with the settings of its contract."""
@@ -123,13 +127,13 @@ class StreamAdmin:
         resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=entries)
         self._each(lambda: self._client.incremental_alter_configs([resource], request_timeout=self._settings.timeout_s))
 
-    def _offsets(self, topics: Sequence[str], spec: OffsetSpec) -> dict[str, Position]:
+    def _offsets(self, topics: Sequence[str], spec: OffsetSpec, isolation: IsolationLevel) -> dict[str, Position]:
         known = self.topic_ids(topics)
         if not known:
             return {}
         cluster = self.cluster_id()
         wanted = [KafkaPartition(name, number) for name, (_, count) in known.items() for number in range(count)]
-        offsets = self._list_offsets(wanted, spec)
+        offsets = self._list_offsets(wanted, spec, isolation)
         return {
             name: Position(
                 cluster,
@@ -141,7 +145,7 @@ class StreamAdmin:
         }
 
     def _list_offsets(
-        self, wanted: Iterable[KafkaPartition], spec: OffsetSpec
+        self, wanted: Iterable[KafkaPartition], spec: OffsetSpec, isolation: IsolationLevel
     ) -> dict[tuple[str, int], tuple[int, int]]:
         """Offset and leader epoch by partition. Straight after a topic's creation single partitions have no leader
         yet; those are asked again, on their own, until the timeout.
@@ -155,7 +159,7 @@ class StreamAdmin:
             futures = self._call(
                 lambda request=request: self._client.list_offsets(
                     request,
-                    isolation_level=IsolationLevel.READ_COMMITTED,
+                    isolation_level=isolation,
                     request_timeout=self._settings.timeout_s,
                 )
             )
