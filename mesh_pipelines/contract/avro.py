@@ -76,6 +76,15 @@ def from_avro(schema: Any) -> FieldType:
     return _AvroReader().read(schema, "", 0)
 
 
+def record_fields(schema: Mapping[str, Any]) -> dict[str, FieldType | str]:
+    """The type of each field of a record schema (parsed JSON), or why it has none; one does not spoil the others.
+
+    Raises:
+        ValueError: it has no name, or a field of it has none.
+    """
+    return _AvroReader().each_field(schema)
+
+
 def _record(name: str, fields: Sequence[Field]) -> dict[str, Any]:
     return {"type": "record", "name": name, "fields": [_field(field, name) for field in fields]}
 
@@ -147,6 +156,23 @@ class _AvroReader:
                 return self.read(inner, namespace, depth + 1)
             case _:
                 raise ValueError("has no Avro type")
+
+    def each_field(self, schema: Mapping[str, Any]) -> dict[str, FieldType | str]:
+        """The fields of a record, each on its own, named types of earlier ones known to later ones."""
+        name, given = schema.get("name"), schema.get("namespace")
+        if not isinstance(name, str):
+            raise ValueError("is a record without a name")
+        full = _full_name(name, given if isinstance(given, str) else "")
+        self._named[full] = None
+        found: dict[str, FieldType | str] = {}
+        for field in schema["fields"]:
+            try:
+                read = self._record_field(field, full.rpartition(".")[0], 0)
+            except AvroFieldError as error:
+                found[error.path.partition(".")[0]] = str(error)
+            else:
+                found[read.name] = read.type
+        return found
 
     def _union(self, branches: list[Any], namespace: str, depth: int) -> FieldType:
         types = [branch for branch in branches if branch not in ("null", {"type": "null"})]

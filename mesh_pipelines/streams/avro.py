@@ -44,18 +44,31 @@ class WriterSchema:
     @cached_property
     def refusal(self) -> str | None:
         """Why no event of this schema can be taken over; None where they can."""
+        from fastavro.schema import SchemaParseException, UnknownType
+
         try:
             check(self.parsed, self.fields)
-            exact(np.zeros(0, np.uint8), np.zeros(0, np.int64), np.zeros(0, np.int64), self.parsed)
-        except (Irreconcilable, Unwalkable) as error:
+            exact(np.zeros(0, np.uint8), np.zeros(0, np.int64), np.zeros(0, np.int64), self._full_names)
+        except (Irreconcilable, Unwalkable, SchemaParseException, UnknownType) as error:
             return str(error)
         except RecursionError:
             return "the writer's schema nests too deep"
         return None
 
     @cached_property
+    def _full_names(self) -> Any:
+        """The schema with every type under its full name, so that a reference finds it from any namespace."""
+        import fastavro
+
+        return fastavro.parse_schema(json.loads(self.text))
+
+    @cached_property
     def _native(self) -> Any:
         return _plain(self.parsed)
+
+    @cached_property
+    def _is_native(self) -> bool:
+        return not _has_wide_union(self.parsed)
 
     @cached_property
     def _fastavro(self) -> Any:
@@ -74,15 +87,21 @@ class WriterSchema:
 
         Gives which datums those are, their columns, and a reason for each of the others (in order).
         """
+        from polars.exceptions import PanicException
+
         data, starts, ends = _buffers(datums)
-        good = exact(data, starts, ends, self.parsed)
+        good = exact(data, starts, ends, self._full_names)
         kept = datums if good.all() else datums.filter(pa.array(good))
         reasons = ["the bytes do not fit the writer's schema"] * int((~good).sum())
         if not len(kept):
             return good, project({}, 0, self.fields), reasons
+        if not self._is_native:
+            return self._decode_singly(datums, good)
         try:
             return good, self._decode_native(kept), reasons
-        except Exception:  # the native reader's errors share no base class; each datum then gets its own verdict
+        # The native reader's errors share no base class, its panics not even Exception; each datum then gets its own
+        # verdict.
+        except (Exception, PanicException):
             return self._decode_singly(datums, good)
 
     def _decode_native(self, datums: pa.LargeBinaryArray) -> list[pa.Array]:
@@ -136,6 +155,19 @@ def _plain(schema: Any) -> Any:
     if "fields" in kept:
         kept["fields"] = [{"name": field["name"], "type": _plain(field["type"])} for field in kept["fields"]]
     return kept
+
+
+def _has_wide_union(schema: Any) -> bool:
+    """Whether a union of several types besides null is anywhere in the schema; the native reader has none."""
+    match schema:
+        case list():
+            return sum(branch != "null" for branch in schema) > 1 or any(map(_has_wide_union, schema))
+        case dict():
+            return any(_has_wide_union(schema[key]) for key in ("type", "items", "values") if key in schema) or any(
+                _has_wide_union(field["type"]) for field in schema.get("fields", ())
+            )
+        case _:
+            return False
 
 
 def _buffers(array: pa.LargeBinaryArray) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -13,8 +13,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mesh_pipelines.contract.avro import record_fields
 from mesh_pipelines.contract.model import Field, FieldType, Kind
-from mesh_pipelines.contract.types import arrow_type, from_avro
+from mesh_pipelines.contract.types import arrow_type
+from mesh_pipelines.contract.values import default_value
 
 
 class Irreconcilable(ValueError):
@@ -41,19 +43,21 @@ def check(writer: Any, fields: Sequence[Field]) -> None:
     Raises:
         Irreconcilable: a required field is missing without a default, or a type does not promote.
     """
-    if not isinstance(writer, dict) or writer.get("type") != "record":
+    if not isinstance(writer, dict) or writer.get("type") != "record" or not isinstance(writer.get("fields"), list):
         raise Irreconcilable("the writer's schema is no record")
-    written = {str(field["name"]): field for field in writer["fields"]}
+    try:
+        written = record_fields(writer)
+    except ValueError as error:
+        raise Irreconcilable(f"the writer's schema {error}") from error
     for field in fields:
         found = _find(list(written), field)
         if found is None:
             if field.required and not field.has_default:
                 raise Irreconcilable(f"the writer's schema has no field {field.name}, which is required")
             continue
-        try:
-            have = from_avro(written[found]["type"])
-        except (ValueError, KeyError) as error:
-            raise Irreconcilable(f"field {field.name}: {error}") from error
+        have = written[found]
+        if isinstance(have, str):
+            raise Irreconcilable(have)
         _check_type(have, field.type, field.name)
 
 
@@ -98,7 +102,7 @@ def _column(columns: dict[str, pa.Array], rows: int, field: Field) -> pa.Array:
     found = _find(list(columns), field)
     target = arrow_type(field.type)
     if found is None:
-        default = pa.scalar(_default(field), target) if field.default is not None else pa.scalar(None, target)
+        default = pa.scalar(default_value(field), target) if field.default is not None else pa.scalar(None, target)
         return pa.repeat(default, rows)
     return _convert(columns[found], field.type)
 
@@ -149,21 +153,3 @@ def _to_map(array: pa.Array, want: FieldType) -> pa.Array:
 
 def _find(names: Sequence[str], field: Field) -> str | None:
     return next((name for name in (field.name, *field.aliases) if name in names), None)
-
-
-def _default(field: Field) -> Any:
-    import datetime as dt
-    import decimal
-
-    value = field.default
-    match field.type.kind:
-        case Kind.DATE:
-            return dt.date.fromisoformat(value) if isinstance(value, str) else dt.date(1970, 1, 1) + dt.timedelta(value)
-        case Kind.TIMESTAMP | Kind.TIMESTAMP_LOCAL if isinstance(value, str):
-            return dt.datetime.fromisoformat(value)
-        case Kind.DECIMAL:
-            return decimal.Decimal(str(value))
-        case Kind.BYTES if isinstance(value, str):
-            return value.encode("latin-1")
-        case _:
-            return value

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 import json
 import time
+from decimal import Decimal
 from typing import Any
 
 import fastavro
@@ -155,9 +157,6 @@ def test_decoding_equals_fastavro_with_the_contracts_schema_as_reader() -> None:
             FieldType(Kind.STRUCT, fields=(Field("x", FieldType(Kind.LONG)), Field("y", FieldType(Kind.STRING)))),
         ),
     )
-    import datetime as dt
-    from decimal import Decimal
-
     rows = [
         {
             "id": f"k{number}",
@@ -196,6 +195,44 @@ def test_decoding_equals_fastavro_with_the_contracts_schema_as_reader() -> None:
         if number != 17
     ]
     assert got == expected
+
+
+def test_a_type_named_in_one_field_reads_in_a_later_one_whatever_other_fields_hold() -> None:
+    place = {"type": "record", "name": "Place", "fields": [{"name": "code", "type": "string"}]}
+    writer = {
+        "type": "record",
+        "name": "w",
+        "namespace": "n",
+        "fields": [
+            {"name": "origin", "type": place},
+            {"name": "target", "type": ["null", "n.Place"]},
+            {"name": "mixed", "type": ["int", "string"]},
+        ],
+    }
+    at = FieldType(Kind.STRUCT, fields=(Field("code", FieldType(Kind.STRING)),))
+    schema = WriterSchema(json.dumps(writer), (Field("origin", at), Field("target", at)))
+    assert schema.refusal is None
+    row = {"origin": {"code": "JFK"}, "target": {"code": "LAX"}, "mixed": 5}
+    good, columns, _ = schema.decode(pa.array([encode(writer, row)], pa.large_binary()))
+    assert good.all()
+    assert [column.to_pylist() for column in columns] == [[{"code": "JFK"}], [{"code": "LAX"}]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "default", "value"),
+    [
+        (Kind.TIME, "13:45:00", dt.time(13, 45)),
+        (Kind.DATE, "2013-01-31", dt.date(2013, 1, 31)),
+        (Kind.TIMESTAMP, "2013-01-31T00:00:00Z", dt.datetime(2013, 1, 31, tzinfo=dt.UTC)),
+        (Kind.LONG, 7, 7),
+    ],
+)
+def test_a_field_the_writer_lacks_takes_its_default(kind: Kind, default: Any, value: Any) -> None:
+    field = Field("added", FieldType(kind), default=default, has_default=True)
+    writer = {"type": "record", "name": "w", "fields": [{"name": "id", "type": "string"}]}
+    good, [column], _ = WriterSchema(json.dumps(writer), (field,)).decode(pa.array([b"\x02a"], pa.large_binary()))
+    assert good.all()
+    assert column.to_pylist() == [value]
 
 
 @pytest.mark.parametrize(
