@@ -16,7 +16,8 @@
     ├── StreamDiscontinuity   exit 1   the stream is not the one the log was read from
     │   ├── TopicRecreated
     │   ├── OffsetsTrimmed
-    │   └── ClusterChanged
+    │   ├── ClusterChanged
+    │   └── StreamTruncated
     └── EnvironmentFault      exit 3   something outside the product is not as needed
         ├── BrokerUnreachable     transient
         ├── RegistryUnreachable   transient
@@ -154,27 +155,44 @@ class TransformInvalid(Violation):
 
 
 class StreamDiscontinuity(MeshError):
-    """The stream is not the one the log was read from; going on would lose or double events."""
+    """The stream is not the one the log was read from; going on would lose or double events.
+
+    ``accept`` is the word by which an operator accepts the loss.
+    """
 
     code = "M300"
+    accept: ClassVar[str]
+
+    def __init__(self, product: str, problem: str) -> None:
+        super().__init__(f"{product}: {problem}", next_step=f"mesh resume {product} --accept-loss {self.accept}")
 
 
 class TopicRecreated(StreamDiscontinuity):
     """The topic was deleted and created again: same name, another topic id."""
 
     code = "M301"
+    accept = "recreated"
 
 
 class OffsetsTrimmed(StreamDiscontinuity):
     """The broker dropped offsets (retention, delete records) before they were landed."""
 
     code = "M302"
+    accept = "trimmed"
 
 
 class ClusterChanged(StreamDiscontinuity):
     """The broker is another cluster than the one the log was read from."""
 
     code = "M303"
+    accept = "moved"
+
+
+class StreamTruncated(StreamDiscontinuity):
+    """The broker no longer has events that were landed: a disk or replica lost them, or an old copy was restored."""
+
+    code = "M304"
+    accept = "truncated"
 
 
 class EnvironmentFault(MeshError):

@@ -157,21 +157,12 @@ def replay(
 @app.command()
 def land(
     names: Products = None,
-    accept: Annotated[
-        str | None,
-        typer.Option(help="Go on after a loss: recreated, trimmed or moved. For one product only."),
-    ] = None,
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
     """Bring new events from the topics into the logs, exactly once."""
-    from mesh_pipelines.steps.land import Accept
     from mesh_pipelines.steps.land import land as step
 
     output, platform = Output(output_format), _platform()
-    if accept is not None and (accept not in list(Accept) or len(names or ()) != 1):
-        raise UsageError(
-            f"--accept takes one of {', '.join(Accept)}, and exactly one product", next_step="mesh land --help"
-        )
     streams = [product for product in _chosen(platform, names) if names or not product.is_derived]
     records: list[dict[str, Any]] = []
     with output.progress() as bars:
@@ -180,13 +171,41 @@ def land(
             landed = step(
                 platform,
                 product,
-                accept=accept,
                 on_progress=lambda at, total, task=task: bars.update(task, completed=at, total=total),
             )
             bars.remove_task(task)
             records.append({k: v for k, v in record(landed).items() if k != "position"})
     output.records(records)
     output.say(f"{sum(one['rows'] for one in records):,} events landed; next: mesh snapshot")
+
+
+@app.command()
+def resume(
+    name: OneProduct,
+    accept_loss: Annotated[
+        str | None, typer.Option(help="What happened and is accepted: recreated, trimmed, moved or truncated.")
+    ] = None,
+    output_format: OutputFormat = Format.TABLE,
+) -> None:
+    """Check that a stream goes on where its log stands; go on past a loss that is accepted, and keep a record of it.
+
+    Example: mesh resume operations.flights --accept-loss trimmed
+    """
+    from mesh_pipelines.steps.resume import ACCEPTABLE
+    from mesh_pipelines.steps.resume import resume as step
+
+    output, platform = Output(output_format), _platform()
+    if accept_loss is not None and accept_loss not in ACCEPTABLE:
+        raise UsageError(f"--accept-loss takes one of {', '.join(ACCEPTABLE)}", next_step="mesh resume --help")
+    product = platform.product(_fqn(name))
+    done = step(platform, product, accept_loss)
+    losses = [*done.earlier, *([done.accepted] if done.accepted else [])]
+    if losses or output_format is Format.JSON:
+        output.records([{key: one[key] for key in ("at", "by", "accepted", "lost")} for one in losses])
+    if done.accepted:
+        output.say(f"{product.fqn} goes on past what was lost; next: mesh run {product.fqn}")
+    else:
+        output.say(f"{product.fqn}: its stream goes on where its log stands; {len(losses)} losses were accepted before")
 
 
 @app.command()

@@ -220,11 +220,10 @@ def _await_all(platform: Platform, stop: threading.Event, watcher: _Watcher, che
 def _is_current(platform: Platform) -> bool:
     """Whether every stream is published to its end, and every derived product from its inputs' newest versions."""
     from mesh_pipelines.lake.versions import Versions
-    from mesh_pipelines.streams.admin import StreamAdmin
 
     published = {name: Versions(platform.catalog, one).published() for name, one in platform.products.items()}
     topics = [product.stream.name for product in platform.in_order if product.stream]
-    ends = StreamAdmin(platform.settings).end_offsets(topics)
+    ends = platform.streams.end_offsets(topics)
     for name, product in platform.products.items():
         version = published[name]
         if version is None:

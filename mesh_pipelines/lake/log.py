@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mesh_pipelines.contract.log import FATE, KEY, OFFSET, PARTITION, RAW, REASON, RULE, TIMESTAMP, Fate
 from mesh_pipelines.contract.model import DataProduct
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 POSITION = "mesh.position"
 # Counts of events by fate ride in the properties, so that nobody scans a log to know them.
 FATES = "mesh.fates."
+LOSSES = "mesh.losses"
 
 
 class Log:
@@ -44,11 +46,17 @@ class Log:
         """The number of landed events, whatever their fate."""
         return sum(self.fates().values())
 
-    def append(self, rows: pa.Table, before: Position | None, after: Position) -> None:
+    def losses(self) -> list[dict[str, Any]]:
+        """The losses operators accepted, oldest first: what, when, by whom, and the positions before and after."""
+        return _losses(load(self._catalog, self._product, "log").properties)
+
+    def append(
+        self, rows: pa.Table, before: Position | None, after: Position, *, loss: Mapping[str, Any] | None = None
+    ) -> None:
         """Add events and move the position from ``before`` to ``after``, in one commit.
 
         ``rows`` has the columns of ``log_schema`` and may be empty: a stream can move on without events (transaction
-        markers, compaction).
+        markers, compaction). ``loss`` is added to the accepted losses with it.
 
         Raises:
             ConcurrentWriter: the log is not at ``before``, or another writer committed meanwhile. Nothing was added.
@@ -64,6 +72,8 @@ class Log:
         for fate, count in _count_fates(rows).items():
             counts[fate] = counts.get(fate, 0) + count
         properties = {POSITION: after.to_json(), **{FATES + fate: str(count) for fate, count in counts.items()}}
+        if loss:
+            properties[LOSSES] = json.dumps([*_losses(table.properties), dict(loss)])
         append(table, rows, properties, f"{self._product.fqn}.log")
 
     def quarantine(self, limit: int | None = None) -> pa.Table:
@@ -82,6 +92,10 @@ class Log:
 def _position(properties: Mapping[str, str]) -> Position | None:
     text = properties.get(POSITION)
     return Position.from_json(text) if text else None
+
+
+def _losses(properties: Mapping[str, str]) -> list[dict[str, Any]]:
+    return json.loads(properties.get(LOSSES, "[]"))
 
 
 def _fates(properties: Mapping[str, str]) -> dict[str, int]:

@@ -69,10 +69,9 @@ def due(platform: Platform, products: Sequence[DataProduct]) -> list[DataProduct
     """
     from mesh_pipelines.lake.tables import exists
     from mesh_pipelines.lake.versions import Versions
-    from mesh_pipelines.streams.admin import StreamAdmin
 
     topics = [product.stream.name for product in products if product.stream]
-    ends = StreamAdmin(platform.settings).end_offsets(topics)
+    ends = platform.streams.end_offsets(topics)
     behind: list[DataProduct] = []
     for product in products:
         if product.stream is None or product.stream.name not in ends or not exists(platform.catalog, product):

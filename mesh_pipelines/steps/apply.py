@@ -145,15 +145,14 @@ def topic_config(topic: TopicSettings) -> dict[str, str]:
 
 def _execute(platform: Platform, action: Action) -> None:
     from mesh_pipelines.lake.tables import create_tables, evolve
-    from mesh_pipelines.streams.admin import StreamAdmin
 
     match action:
         case CreateTopic(topic=topic):
-            StreamAdmin(platform.settings).create(topic)
+            platform.streams.create(topic)
         case AddPartitions(topic=name, after=after):
-            StreamAdmin(platform.settings).add_partitions(name, after)
+            platform.streams.add_partitions(name, after)
         case AlterTopic(topic=name, config=config):
-            StreamAdmin(platform.settings).alter(name, {key: new for key, (_, new) in config.items()})
+            platform.streams.alter(name, {key: new for key, (_, new) in config.items()})
         case RegisterSchema(subject=subject, schema=schema):
             platform.registry.register(subject, schema)
         case SetCompatibility(subject=subject, after=after):
@@ -167,12 +166,11 @@ def _execute(platform: Platform, action: Action) -> None:
 
 
 def _plan_topics(platform: Platform, products: tuple[DataProduct, ...], refuse: Callable[[str], None]) -> list[Action]:
-    from mesh_pipelines.streams.admin import StreamAdmin
 
     streamed = [(product, product.stream) for product in products if product.stream]
     if not streamed:
         return []
-    admin = StreamAdmin(platform.settings)
+    admin = platform.streams
     existing = admin.describe([topic.name for _, topic in streamed])
     actions: list[Action] = []
     for product, topic in streamed:

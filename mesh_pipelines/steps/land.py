@@ -14,16 +14,15 @@ import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import dataclass
 from queue import Queue
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.log import FATE, Fate
 from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.errors import ClusterChanged, TopicMissing, TopicRecreated, UsageError
-from mesh_pipelines.positions import PartitionOffset, Position
+from mesh_pipelines.errors import TopicMissing, UsageError
+from mesh_pipelines.positions import Position
 from mesh_pipelines.steps.platform import Platform
 
 if TYPE_CHECKING:
@@ -32,14 +31,6 @@ if TYPE_CHECKING:
     from mesh_pipelines.streams.drain import RawBatch
 
 Progress = Callable[[int, int], None]
-
-
-class Accept(StrEnum):
-    """The loss an operator accepts to go on after the stream broke off."""
-
-    RECREATED = "recreated"
-    TRIMMED = "trimmed"
-    MOVED = "moved"
 
 
 @dataclass(frozen=True)
@@ -55,28 +46,27 @@ class Landed:
     seconds: float
 
 
-def land(
-    platform: Platform, product: DataProduct, *, accept: str | None = None, on_progress: Progress | None = None
-) -> Landed:
+def land(platform: Platform, product: DataProduct, *, on_progress: Progress | None = None) -> Landed:
     """Land everything on the product's topic up to its end as of now.
 
-    ``accept`` names a discontinuity to go on after: ``recreated``, ``trimmed`` or ``moved``. ``on_progress`` is called
-    with (offsets landed, offsets to land) after each commit.
+    ``on_progress`` is called with (offsets landed, offsets to land) after each commit.
 
     Raises:
-        StreamDiscontinuity: the topic is not the one the log was read from, or lost offsets not yet landed.
+        StreamDiscontinuity: the topic is not the one the log was read from, or lost offsets; see ``steps.resume``.
         BrokerUnreachable, RegistryUnreachable: transient; nothing is lost, land again.
         ConcurrentWriter: another landing committed first; transient.
         TopicMissing, TableMissing: the product was not applied.
     """
     from mesh_pipelines.lake.log import Log
+    from mesh_pipelines.streams import continuity
 
-    if product.stream is None:
-        raise UsageError(f"{product.fqn} is derived: it has no stream to land", next_step=f"mesh run {product.fqn}")
     started = time.monotonic()
     log = Log(platform.catalog, product)
     stored = log.position()
-    start, end = _bounds(platform, product, stored, accept)
+    begin, end = stream_bounds(platform, product)
+    if stored:
+        continuity.check(product.fqn, stored, begin, end)
+    start = stored or begin
     total = start.lag_to(end)
     rows = quarantined = commits = 0
     at = stored
@@ -88,6 +78,7 @@ def land(
                     pending.result()
                 if chunk.num_rows == 0 and after == at:
                     continue
+                _check_same_topic(platform, product, after)
                 pending = writer.submit(log.append, chunk, at, after)
                 at, commits, rows = after, commits + 1, rows + chunk.num_rows
                 quarantined += _quarantined(chunk)
@@ -99,54 +90,33 @@ def land(
     return Landed(product.fqn, rows, quarantined, commits, position, position.lag_to(end), time.monotonic() - started)
 
 
-def _bounds(
-    platform: Platform, product: DataProduct, stored: Position | None, accept: str | None
-) -> tuple[Position, Position]:
-    from mesh_pipelines.streams.admin import StreamAdmin
+def stream_bounds(platform: Platform, product: DataProduct) -> tuple[Position, Position]:
+    """The first and the next offsets of the product's topic, as of now.
 
-    assert product.stream is not None
+    Raises:
+        UsageError: the product is derived.
+        TopicMissing: it was not applied.
+    """
+    if product.stream is None:
+        raise UsageError(f"{product.fqn} is derived: it has no stream to land", next_step=f"mesh run {product.fqn}")
     topic = product.stream.name
-    admin = StreamAdmin(platform.settings)
-    begins = admin.start_offsets([topic])
-    if topic not in begins:
+    begins, ends = platform.streams.start_offsets([topic]), platform.streams.end_offsets([topic])
+    if topic not in begins or topic not in ends:
         raise TopicMissing(
             f"{product.fqn}: the topic {topic} is not on {platform.settings.brokers}", next_step="mesh apply"
         )
-    begin, end = begins[topic], admin.end_offsets([topic])[topic]
-    start = resume(product.fqn, stored, begin, end, accept)
-    return start, replace(end, generation=start.generation)
+    return begins[topic], ends[topic]
 
 
-def resume(fqn: str, stored: Position | None, begin: Position, end: Position, accept: str | None) -> Position:
-    """Where to read on from: the stored position, checked against the stream as it is now.
+def _check_same_topic(platform: Platform, product: DataProduct, read: Position) -> None:
+    """Check, after reading and before committing, that all of it came from the topic whose id the position has.
 
-    ``begin`` and ``end`` are the topic's first and next offsets. A loss that ``accept`` names is stepped over: a
-    recreated or moved topic starts a new generation at its first offsets, a trimmed one goes on at what is left.
-
-    Raises:
-        StreamDiscontinuity: the stream broke off and ``accept`` does not name how.
+    Ids are never used again, so a topic that still has its id was not deleted and created again meanwhile.
     """
-    from mesh_pipelines.streams.drain import check_continuity
+    from mesh_pipelines.streams import continuity
 
-    if stored is None:
-        return begin
-    begin = replace(begin, generation=stored.generation)
-    if accept in (Accept.RECREATED, Accept.MOVED):
-        try:
-            check_continuity(stored, begin, end, fqn)
-        except (TopicRecreated, ClusterChanged):
-            return replace(begin, generation=stored.generation + 1)
-    if accept == Accept.TRIMMED:
-        stored = stored.advance(
-            {
-                number: PartitionOffset(offset.next_offset)
-                for number, offset in begin.partitions.items()
-                if offset.next_offset > stored.next_offset(number)
-            }
-        )
-    check_continuity(stored, begin, end, fqn)
-    fresh = {number: offset for number, offset in begin.partitions.items() if number not in stored.partitions}
-    return stored.advance(fresh)
+    if platform.streams.identity(read.topic) != (read.cluster_id, read.topic_id):
+        continuity.check(product.fqn, read, *stream_bounds(platform, product))
 
 
 def _chunks(
@@ -163,7 +133,7 @@ def _chunks(
     gathered: list[pa.Table] = []
     rows = 0
     position = start
-    for batch in _read_ahead(platform, start, end):
+    for batch in _read_ahead(platform, product.fqn, start, end):
         position = batch.position
         if batch.table.num_rows:
             gathered.append(divert(decoder.decode(batch), product))
@@ -174,7 +144,7 @@ def _chunks(
     yield pa.concat_tables(gathered) if gathered else log_schema(product).empty_table(), position
 
 
-def _read_ahead(platform: Platform, start: Position, end: Position) -> Generator[RawBatch]:
+def _read_ahead(platform: Platform, product: str, start: Position, end: Position) -> Generator[RawBatch]:
     """The drain, one batch ahead in a thread of its own; its error is raised here."""
     from mesh_pipelines.streams.drain import drain
 
@@ -183,7 +153,7 @@ def _read_ahead(platform: Platform, start: Position, end: Position) -> Generator
 
     def read() -> None:
         try:
-            with closing(drain(platform.settings, start, end)) as batches:
+            with closing(drain(platform.settings, product, start, end)) as batches:
                 for batch in batches:
                     queue.put(batch)
                     if abandoned.is_set():

@@ -19,6 +19,7 @@ from mesh_pipelines.settings import Settings
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
 
+    from mesh_pipelines.streams.admin import StreamAdmin
     from mesh_pipelines.streams.registry import Registry
 
 
@@ -75,6 +76,13 @@ class Platform:
         from mesh_pipelines.lake.catalog import open_catalog
 
         return open_catalog(self.settings)
+
+    @cached_property
+    def streams(self) -> StreamAdmin:
+        """The broker's topics."""
+        from mesh_pipelines.streams.admin import StreamAdmin
+
+        return StreamAdmin(self.settings)
 
     @cached_property
     def registry(self) -> Registry:

@@ -44,13 +44,12 @@ def status(platform: Platform) -> list[ProductStatus]:
 
 
 def _ends(platform: Platform) -> tuple[Mapping[str, Position], str | None]:
-    from mesh_pipelines.streams.admin import StreamAdmin
 
     topics = [product.stream.name for product in platform.in_order if product.stream]
     if not topics:
         return {}, None
     try:
-        return StreamAdmin(platform.settings).end_offsets(topics), None
+        return platform.streams.end_offsets(topics), None
     except BrokerUnreachable as error:
         return {}, f"{error.code} {error.message}"
 

@@ -70,6 +70,11 @@ class StreamAdmin:
             found[name] = (str(described.topic_id), len(described.partitions))
         return found
 
+    def identity(self, topic: str) -> tuple[str, str | None]:
+        """The cluster's id and the topic's, None for a topic that does not exist."""
+        known = self.topic_ids([topic])
+        return self.cluster_id(), known[topic][0] if topic in known else None
+
     def describe(self, topics: Sequence[str]) -> dict[str, TopicDescription]:
         """The topics that exist, with their settings."""
         known = self.topic_ids(topics)

@@ -18,8 +18,8 @@ from typing import Any
 import pyarrow as pa
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from mesh_pipelines.errors import ClusterChanged, EnvironmentFault, OffsetsTrimmed, TopicRecreated
-from mesh_pipelines.positions import PartitionOffset, Position
+from mesh_pipelines.errors import EnvironmentFault, OffsetsTrimmed, StreamTruncated
+from mesh_pipelines.positions import UNKNOWN_EPOCH, PartitionOffset, Position
 from mesh_pipelines.settings import Settings
 from mesh_pipelines.streams.client import Reasons, consumer, is_unreachable, unreachable
 
@@ -45,59 +45,12 @@ class RawBatch:
     position: Position
 
 
-def check_continuity(stored: Position, begin: Position, end: Position, product: str) -> None:
-    """Check that a stream still is the one a log was read from; ``begin`` and ``end`` are its offsets now.
-
-    Raises:
-        ClusterChanged, TopicRecreated, OffsetsTrimmed: it is not; the message names what is lost.
-    """
-    if stored.cluster_id != end.cluster_id:
-        raise ClusterChanged(
-            f"{product}: the broker is cluster {end.cluster_id}, the log was read from {stored.cluster_id}; offsets of "
-            "the two mean different events",
-            next_step=f"point MESH_BOOTSTRAP_SERVERS back, or: mesh land {product} --accept moved",
-        )
-    if stored.topic_id != end.topic_id:
-        raise TopicRecreated(
-            f"{product}: the topic {stored.topic} was deleted and created again (id {stored.topic_id} is now "
-            f"{end.topic_id}); what the old one held past {_offsets(stored)} is lost",
-            next_step=f"mesh land {product} --accept recreated",
-        )
-    trimmed = {
-        number: offset.next_offset
-        for number, offset in begin.partitions.items()
-        if number in stored.partitions and offset.next_offset > stored.next_offset(number)
-    }
-    if trimmed:
-        lost = ", ".join(
-            f"partition {number}: {stored.next_offset(number)} to {first - 1}" for number, first in trimmed.items()
-        )
-        raise OffsetsTrimmed(
-            f"{product}: the broker dropped offsets of {stored.topic} before they were landed ({lost})",
-            next_step=f"mesh land {product} --accept trimmed",
-        )
-    ahead = {
-        number: offset.next_offset
-        for number, offset in stored.partitions.items()
-        if offset.next_offset > end.next_offset(number)
-    }
-    if ahead:
-        raise TopicRecreated(
-            f"{product}: the log is past the end of {stored.topic} ({_offsets(stored)}, the topic ends at "
-            f"{_offsets(end)}); the broker lost acknowledged events or was restored from an older copy",
-            next_step=f"mesh land {product} --accept recreated",
-        )
-
-
-def _offsets(position: Position) -> str:
-    return ", ".join(f"[{number}] {offset.next_offset}" for number, offset in sorted(position.partitions.items()))
-
-
-def drain(settings: Settings, start: Position, end: Position) -> Generator[RawBatch]:
+def drain(settings: Settings, product: str, start: Position, end: Position) -> Generator[RawBatch]:
     """Read every committed message from ``start`` to before ``end``; the last batch carries ``end``.
 
     Raises:
         OffsetsTrimmed: the broker no longer has an offset that was to be read.
+        StreamTruncated: what lies before ``start`` is not what was read there.
         BrokerUnreachable: it stopped answering; transient.
     """
     waiting = {
@@ -112,7 +65,7 @@ def drain(settings: Settings, start: Position, end: Position) -> Generator[RawBa
     client = consumer(settings, reasons)
     try:
         client.assign([_start_at(start, number) for number in waiting])
-        yield from _read(settings, client, reasons, start, end, waiting)
+        yield from _read(settings, product, client, reasons, start, end, waiting)
     finally:
         client.close()
 
@@ -125,6 +78,7 @@ def _start_at(start: Position, number: int) -> TopicPartition:
 
 def _read(
     settings: Settings,
+    product: str,
     client: Consumer,
     reasons: Reasons,
     position: Position,
@@ -135,7 +89,7 @@ def _read(
     while waiting:
         with _without_collector():
             messages = client.consume(_BATCH, timeout=0.2)
-            batch, position = _take(client, reasons, messages, position, end, waiting)
+            batch, position = _take(product, client, reasons, messages, position, end, waiting)
         if messages:
             heard = time.monotonic()
         elif time.monotonic() - heard > settings.timeout_s:
@@ -168,6 +122,7 @@ def _finish_quiet(client: Consumer, position: Position, waiting: dict[int, int])
 
 
 def _take(
+    product: str,
     client: Consumer,
     reasons: Reasons,
     messages: list[Any],
@@ -180,7 +135,7 @@ def _take(
     if len(events) < len(messages):
         for message in messages:
             if message.error() is not None:
-                _handle(reasons, message, position, waiting)
+                _handle(product, reasons, message, position, waiting)
     if not events:
         return SCHEMA.empty_table(), position
     partitions = [message.partition() for message in events]
@@ -197,12 +152,9 @@ def _take(
         client.pause([TopicPartition(position.topic, number) for number in past if waiting.pop(number, None)])
     if not events:
         return SCHEMA.empty_table(), position
-    epochs = {message.partition(): message.leader_epoch() for message in events[-256:]}
+    last = dict(zip(partitions, range(len(events)), strict=True))
     position = position.advance(
-        {
-            number: PartitionOffset(offset + 1, epoch if (epoch := epochs.get(number)) is not None else -1)
-            for number, offset in reached.items()
-        }
+        {number: PartitionOffset(offset + 1, _epoch(events[last[number]])) for number, offset in reached.items()}
     )
     timestamps = pa.array([message.timestamp()[1] for message in events], pa.timestamp("ms", tz="UTC"))
     table = pa.table(
@@ -218,18 +170,24 @@ def _take(
     return table, position
 
 
-def _handle(reasons: Reasons, message: Any, position: Position, waiting: dict[int, int]) -> None:
+def _epoch(message: Any) -> int:
+    epoch = message.leader_epoch()
+    return UNKNOWN_EPOCH if epoch is None else epoch
+
+
+def _handle(product: str, reasons: Reasons, message: Any, position: Position, waiting: dict[int, int]) -> None:
     error: KafkaError = message.error()
     number = message.partition()
     if error.code() == KafkaError._PARTITION_EOF:
         if number in waiting and message.offset() >= waiting[number]:
             del waiting[number]
         return
+    at = f"partition {number} at offset {position.next_offset(number)}: {error.str()}"
+    # Under auto.offset.reset=error the client reports a truncation as a reset, too; only its text tells them apart.
+    if error.code() == KafkaError._LOG_TRUNCATION or "truncation" in error.str():
+        raise StreamTruncated(product, f"the broker lost events of {position.topic} that were landed ({at})")
     if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-        raise OffsetsTrimmed(
-            f"{position.topic}: partition {number} no longer has offset {position.next_offset(number)}: {error.str()}",
-            next_step="mesh status, then mesh land PRODUCT --accept trimmed",
-        )
+        raise OffsetsTrimmed(product, f"the broker dropped offsets of {position.topic} while they were landed ({at})")
     if is_unreachable(error):
         reasons.note(error)
         return

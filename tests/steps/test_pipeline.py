@@ -29,6 +29,7 @@ from mesh_pipelines.errors import (
     TopicRecreated,
     TransformInvalid,
     Unaudited,
+    UsageError,
 )
 from mesh_pipelines.lake.log import Log
 from mesh_pipelines.lake.query import query
@@ -38,6 +39,7 @@ from mesh_pipelines.steps.land import land
 from mesh_pipelines.steps.platform import Platform
 from mesh_pipelines.steps.publish import publish
 from mesh_pipelines.steps.quarantine import quarantined
+from mesh_pipelines.steps.resume import resume
 from mesh_pipelines.steps.run import run
 from mesh_pipelines.steps.snapshot import snapshot
 from mesh_pipelines.steps.status import status
@@ -327,7 +329,10 @@ def test_a_recreated_or_trimmed_topic_stops_landing_until_it_is_accepted(setting
         future.result()
     with pytest.raises(OffsetsTrimmed, match="200 to 229"):
         land(platform, product)
-    assert land(platform, product, accept="trimmed").rows == 20
+    with pytest.raises(UsageError, match="not what happened"):
+        resume(platform, product, "recreated")
+    assert resume(platform, product, "trimmed").accepted
+    assert land(platform, product).rows == 20
     before = published(settings, name)
     for future in client.delete_topics([name]).values():
         future.result()
@@ -344,7 +349,9 @@ def test_a_recreated_or_trimmed_topic_stops_landing_until_it_is_accepted(setting
     with pytest.raises(TopicRecreated):
         land(platform, product)
     assert published(settings, name) == before
-    assert land(platform, product, accept="recreated").rows == 300
+    assert resume(platform, product, "recreated").accepted
+    assert [one["accepted"] for one in resume(platform, product).earlier] == ["trimmed", "recreated"]
+    assert land(platform, product).rows == 300
     [done] = run(platform)
     assert done.error is None
 
