@@ -188,11 +188,16 @@ class _Watcher:
         self._looked = time.monotonic()
         found: dict[str, Version] = {}
         for product in self._platform.in_order:
-            version = Versions(self._platform.catalog, product).published()
+            versions = Versions(self._platform.catalog, product)
+            version = versions.published()
             if version is None:
                 continue
             found[product.fqn] = version
-            if self._known.get(product.fqn) != version.number:
+            known = self._known.get(product.fqn, 0)
+            skipped = [] if self._first or version.number <= known + 1 else versions.all()
+            for new in [one for one in skipped if known < one.number < version.number]:
+                self._say(new)
+            if version.number != known:
                 self._known[product.fqn] = version.number
                 self._say(version)
         self._first = False
