@@ -26,7 +26,8 @@
         ├── TableMissing
         ├── PortTaken
         ├── ServiceFailed
-        └── DownloadFailed
+        ├── DownloadFailed
+        └── StorageUnavailable    transient
 
 Whether an error may pass by itself (``transient``) is part of its type and decides whether anything retries.
 A message names what is wrong and where; ``next_step`` is the command or the edit that goes on from there.
@@ -251,3 +252,10 @@ class DownloadFailed(EnvironmentFault):
     """A jar could not be fetched, or its checksum is not the locked one."""
 
     code = "M408"
+
+
+class StorageUnavailable(EnvironmentFault):
+    """The catalog or the warehouse cannot be written or read: locked, full, gone."""
+
+    code = "M409"
+    transient = True

@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     fetch_queue_kbytes: Annotated[int, Field(ge=1024)] = Field(
         65_536, description="KiB of fetched but not yet consumed messages the Kafka client may hold."
     )
+    base_tail_rows: Annotated[int, Field(ge=1)] = Field(
+        50_000, description="Events behind a keyed product's base below which the base is never rewritten."
+    )
     memory_limit: str = Field("600MB", description="DuckDB's memory limit; it spills to the home folder above it.")
 
     host: str = Field("127.0.0.1", description="Address local services and Dagster listen on.")

@@ -24,17 +24,19 @@ if TYPE_CHECKING:
 
 # A rewrite of a million keys costs 0.7 s and a fold of a tail within a tenth of its base a few hundredths (measured
 # on two cores), so a tail is worth keeping until it is both that share and long enough to be felt.
-TAIL_ROWS = 50_000
 TAIL_SHARE = 0.10
 
 
-def worth_rewriting(base_rows: int, tail_offsets: int) -> bool:
-    """Whether the tail behind the base has grown so long that rewriting the base is the cheaper way to read."""
-    return tail_offsets > max(TAIL_ROWS, TAIL_SHARE * base_rows)
+def worth_rewriting(base_rows: int, tail_offsets: int, tail_rows: int) -> bool:
+    """Whether the tail behind the base has grown so long that rewriting the base is the cheaper way to read.
+
+    ``tail_rows``: the tail that is too short to be felt, whatever the base (``MESH_BASE_TAIL_ROWS``).
+    """
+    return tail_offsets > max(tail_rows, TAIL_SHARE * base_rows)
 
 
 def keep_up(
-    engine: duckdb.DuckDBPyConnection, catalog: Catalog, product: DataProduct, position: Position
+    engine: duckdb.DuckDBPyConnection, catalog: Catalog, product: DataProduct, position: Position, *, tail_rows: int
 ) -> tuple[int | None, bool]:
     """The base snapshot to fold a version at this position from, rewritten first where that pays.
 
@@ -47,7 +49,7 @@ def keep_up(
     else:
         tail = sum(offset.next_offset for offset in position.partitions.values())
     base_rows = sum(file.record_count for file in current_files(table)) if newest else 0
-    if not worth_rewriting(base_rows, tail):
+    if not worth_rewriting(base_rows, tail, tail_rows):
         return newest.snapshot_id if newest else None, False
     return rewrite_base(engine, catalog, product, position), True
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mesh_pipelines.errors import ConcurrentWriter
+from mesh_pipelines.failpoints import reach
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,13 +49,16 @@ def transaction(table: Table, what: str) -> Generator[Transaction]:
 
     if table.properties.get("commit.retry.num-retries") != "0":
         raise AssertionError(f"{what}: its table would retry a lost commit and double rows")
+    kind = table.name()[-1]
     try:
         with table.transaction() as opened:
             yield opened
+            reach(f"{kind}.written")
     except CommitFailedException as error:
         raise ConcurrentWriter(
             f"{what}: another writer committed first; nothing of this attempt was kept", next_step="run it again"
         ) from error
+    reach(f"{kind}.committed")
 
 
 def append(table: Table, rows: pa.Table, properties: Mapping[str, str], what: str) -> None:

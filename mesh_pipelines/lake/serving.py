@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.sql import literal, quote
 from mesh_pipelines.errors import TableMissing
+from mesh_pipelines.failpoints import reach
 from mesh_pipelines.lake.state import state_sql
 from mesh_pipelines.lake.versions import Versions
 from mesh_pipelines.settings import Settings
@@ -35,6 +36,7 @@ def write_serving_file(settings: Settings, products: Iterable[DataProduct], cata
     with duckdb.connect(str(aside)) as connection:
         for product in products:
             _write_view(connection, product, catalog)
+    reach("serving.written")
     os.replace(aside, target)
     return target
 

@@ -33,8 +33,10 @@ _FORMAT_S = 60
 class Services:
     """The local broker and registry of one home folder. Use as a context manager, or ``start`` and ``stop``."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, registry: bool = True) -> None:
+        """``registry=False`` runs the broker alone."""
         self.settings = settings
+        self._with_registry = registry
         self.supervisor = Supervisor()
         self._folder = settings.home / "services"
         self._pid_file = self._folder / "pid"
@@ -58,9 +60,11 @@ class Services:
             if on_stage:
                 on_stage("starting Kafka and the schema registry")
             kafka = sorted(str(path) for jar, path in jars.items() if jar.service == "kafka")
-            archive = next(path for jar, path in jars.items() if jar.service == "registry")
-            runtime = unpack(archive, self.settings.cache)
-            self.supervisor.start([self._kafka(kafka), self._registry(runtime)])
+            children = [self._kafka(kafka)]
+            if self._with_registry:
+                archive = next(path for jar, path in jars.items() if jar.service == "registry")
+                children.append(self._registry(unpack(archive, self.settings.cache)))
+            self.supervisor.start(children)
         except BaseException:
             self._release()
             raise
@@ -69,6 +73,10 @@ class Services:
         """Stop both; their data stays."""
         self.supervisor.stop()
         self._release()
+
+    def kill_broker(self) -> None:
+        """Kill the broker outright, as a crash of its machine would; ``stop`` and ``start`` bring it back."""
+        self.supervisor.kill("Kafka")
 
     def check(self) -> None:
         """Check that both are alive.

@@ -86,6 +86,12 @@ class Supervisor:
                     f"{child.name} ended with exit code {code}\n{_tail(child.log)}", next_step=_look(child)
                 )
 
+    def kill(self, name: str) -> None:
+        """Kill one child outright and wait until it is gone."""
+        [process] = [process for child, process in self._running if child.name == name]
+        process.kill()
+        process.wait()
+
     def stop(self) -> None:
         """End all children, newest first; what does not go quietly is killed. All are gone when this returns."""
         running, self._running = self._running, []

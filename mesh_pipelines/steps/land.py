@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from mesh_pipelines.contract.log import FATE, Fate
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import TopicMissing, UsageError
+from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.positions import Position
 from mesh_pipelines.steps.platform import Platform
 
@@ -46,6 +47,7 @@ class Landed:
     seconds: float
 
 
+@over_storage
 def land(platform: Platform, product: DataProduct, *, on_progress: Progress | None = None) -> Landed:
     """Land everything on the product's topic up to its end as of now.
 

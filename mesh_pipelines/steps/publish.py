@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import AuditBlocked, Unaudited
+from mesh_pipelines.failpoints import reach
+from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.positions import Version
 from mesh_pipelines.steps.platform import Platform
 
@@ -26,6 +28,7 @@ class Published:
     seconds: float
 
 
+@over_storage
 def publish(platform: Platform, product: DataProduct) -> Published:
     """Publish the product's newest candidate; where it is published already, nothing happens.
 
@@ -45,6 +48,7 @@ def publish(platform: Platform, product: DataProduct) -> Published:
     if newest.published_at and newest.contract_hash == product.contract_hash:
         return Published(product.fqn, newest, False, time.monotonic() - started)
     _refuse_blocked(product, newest)
+    reach("publish.audited")
     version = versions.publish(newest.candidate_id, product.contract_hash, datetime.now(UTC).isoformat())
     write_serving_file(platform.settings, platform.products.values(), platform.catalog)
     return Published(product.fqn, version, True, time.monotonic() - started)

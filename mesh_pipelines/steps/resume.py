@@ -16,6 +16,7 @@ from typing import Any
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.errors import StreamDiscontinuity, StreamTruncated, UsageError
+from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.positions import Position
 from mesh_pipelines.steps.land import stream_bounds
 from mesh_pipelines.steps.platform import Platform
@@ -32,6 +33,7 @@ class Resumed:
     earlier: Sequence[Mapping[str, Any]]
 
 
+@over_storage
 def resume(platform: Platform, product: DataProduct, accept: str | None = None) -> Resumed:
     """Check that the product's stream goes on where its log stands; if not, go on past what ``accept`` names.
 

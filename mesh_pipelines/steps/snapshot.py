@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.sql import quote
 from mesh_pipelines.errors import NothingPublished
+from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.positions import Version
 from mesh_pipelines.steps.engine import connect
 from mesh_pipelines.steps.platform import Platform
@@ -46,6 +47,7 @@ class Snapshot:
     seconds: float
 
 
+@over_storage
 def snapshot(
     platform: Platform, product: DataProduct, *, connection: duckdb.DuckDBPyConnection | None = None
 ) -> Snapshot:
@@ -139,7 +141,9 @@ def _materialise(
         snapshot_id = base.write_result(platform.catalog, product, transform.run(engine, product))
         draft, rewrote = replace(draft, base_snapshot_id=snapshot_id), True
     elif draft.position and product.event_type.folds_by_key:
-        snapshot_id, rewrote = base.keep_up(engine, platform.catalog, product, draft.position)
+        snapshot_id, rewrote = base.keep_up(
+            engine, platform.catalog, product, draft.position, tail_rows=platform.settings.base_tail_rows
+        )
         draft = replace(draft, base_snapshot_id=snapshot_id)
     state.register(engine, platform.catalog, product, draft, CANDIDATE)
     return draft, rewrote
