@@ -48,6 +48,7 @@ class LedgerProducer:
             "enable.idempotence": True,
             "acks": "all",
             "message.timeout.ms": 120_000,
+            "transaction.timeout.ms": 120_000,
             "linger.ms": 1,
             "log_level": 0,
             # A restarted broker is asked for again at once.

@@ -88,7 +88,7 @@ def _read(
     heard = time.monotonic()
     while waiting:
         with _without_collector():
-            messages = client.consume(_BATCH, timeout=0.2)
+            messages = client.consume(min(_BATCH, settings.chunk_rows), timeout=0.2)
             batch, position = _take(product, client, reasons, messages, position, end, waiting)
         if messages:
             heard = time.monotonic()

@@ -13,7 +13,7 @@ from mesh_pipelines.selftest.verify import Findings, compare
 from mesh_pipelines.selftest.workers import Job
 
 # A run takes about 0.7 s, so kills fall on all of it, and now and then on a second one.
-_KILL_WITHIN_S = 1.0
+_KILL_WITHIN_S = 1.2
 _COMPARE_EVERY = 25
 # One kill in three comes before the first commit of its run; far fewer commits would mean that nothing was tested.
 _LEAST_PROGRESS = 0.33
