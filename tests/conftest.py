@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -18,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from mesh_pipelines.local.supervisor import free_ports
 from mesh_pipelines.settings import Settings
 
 _START_S = 240
@@ -34,20 +33,6 @@ with Services(Settings()):
     print("ready", flush=True)
     stop.wait()
 """
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on now, below those that the system gives to clients."""
-    found: list[int] = []
-    while len(found) < count:
-        port = random.SystemRandom().randrange(20_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        found.append(port)
-    return found
 
 
 @pytest.fixture

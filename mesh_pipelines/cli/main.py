@@ -293,6 +293,28 @@ def _run_record(one: Any) -> dict[str, Any]:
 
 
 @app.command()
+def selftest(
+    faults: Annotated[list[str] | None, typer.Argument(help="Faults by name; all of them when none is named.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Kills of the working process; other faults scale with it.")] = 100,
+    seed: Annotated[int | None, typer.Option(help="Repeats the chances of an earlier run. Default: a new one.")] = None,
+    bootstrap_servers: Annotated[
+        str | None, typer.Option(help="Test against this broker, on topics of the test's own.")
+    ] = None,
+    output_format: OutputFormat = Format.TABLE,
+) -> None:
+    """Inject faults and compare what landed and what is published with a ledger of what was produced.
+
+    Without a broker of yours it starts one of its own, in a folder that is removed afterwards, and kills that, too.
+
+    Example: mesh selftest kills zombie --rounds 1000 --seed 7
+    """
+    from mesh_pipelines.cli.trial import run_selftest
+
+    output = Output(output_format)
+    raise typer.Exit(run_selftest(output, faults or (), rounds=rounds, seed=seed, bootstrap_servers=bootstrap_servers))
+
+
+@app.command()
 def status(output_format: OutputFormat = Format.TABLE) -> None:
     """Show where every product stands: version, rows, rules, quarantine, lag."""
     from mesh_pipelines.steps.status import status as step

@@ -106,7 +106,8 @@ def _start_services(stack: ExitStack, settings: Settings, output: Output, stop: 
 
 def _start_dagster(stack: ExitStack, settings: Settings, output: Output) -> Supervisor:
     from mesh_pipelines.local.supervisor import Supervisor
-    from mesh_pipelines.orchestration.instance import children, load_errors
+    from mesh_pipelines.orchestration.graphql import load_errors
+    from mesh_pipelines.orchestration.instance import children
 
     supervisor = stack.enter_context(Supervisor())
     with output.progress() as bars:

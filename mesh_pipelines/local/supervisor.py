@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -87,10 +88,27 @@ class Supervisor:
                 )
 
     def kill(self, name: str) -> None:
-        """Kill one child outright and wait until it is gone."""
+        """Kill one child outright, with all that it has started, and wait until it is gone."""
         [process] = [process for child, process in self._running if child.name == name]
-        process.kill()
+        family = _family(process.pid)
+        _signal_group(process.pid, signal.SIGKILL)
+        psutil.wait_procs(family, timeout=_QUIET_S)
         process.wait()
+
+    def restart(self, name: str) -> None:
+        """Start a child that has ended again, and wait until it is ready.
+
+        Raises:
+            PortTaken, ServiceFailed: as ``start``.
+        """
+        [child] = [child for child, process in self._running if child.name == name and process.poll() is not None]
+        self._running = [(one, process) for one, process in self._running if one is not child]
+        self.start([child])
+
+    def pid(self, name: str) -> int:
+        """The process id of a child."""
+        [pid] = [process.pid for child, process in self._running if child.name == name]
+        return pid
 
     def stop(self) -> None:
         """End all children, newest first; what does not go quietly is killed. All are gone when this returns."""
@@ -138,6 +156,17 @@ def check_port(host: str, port: int, setting: str, name: str) -> None:
             raise PortTaken(
                 f"port {port} that {name} needs is in use{_holder(port)}", next_step=f"stop that, or set {setting}"
             ) from error
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports nobody listens on now, below those that the system gives to clients."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+    return found
 
 
 def answers(host: str, port: int) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-import urllib.request
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -70,26 +69,6 @@ def _create_storage(home: Path) -> None:
 
     with dg.DagsterInstance.from_config(str(home)):
         pass
-
-
-def load_errors(settings: Settings) -> dict[str, str]:
-    """The code locations that did not load, with the reason of each; asks the running webserver."""
-    query = (
-        "{ workspaceOrError { ... on Workspace { locationEntries { name "
-        "locationOrLoadError { ... on PythonError { message } } } } } }"
-    )
-    request = urllib.request.Request(
-        f"http://{settings.host}:{settings.dagster_port}/graphql",
-        data=json.dumps({"query": query}).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        entries = json.load(answer)["data"]["workspaceOrError"]["locationEntries"]
-    return {
-        entry["name"]: entry["locationOrLoadError"]["message"].strip()
-        for entry in entries
-        if (entry["locationOrLoadError"] or {}).get("message")
-    }
 
 
 def environment_of(settings: Settings) -> dict[str, str]:

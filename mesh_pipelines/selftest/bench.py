@@ -24,7 +24,7 @@ RUN_S = 120.0
 class Outcome:
     """One fault class: what was found, and whether the faults fell on work (``progress``: rounds that moved it on).
 
-    ``problem`` says what else was not as promised.
+    ``problem`` says what else was not as promised, ``skipped`` why the fault could not be injected.
     """
 
     fault: str
@@ -32,6 +32,7 @@ class Outcome:
     progress: int
     findings: Findings
     problem: str = ""
+    skipped: str = ""
     seconds: float = 0.0
 
     @property

@@ -6,7 +6,10 @@ amount below zero.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +87,12 @@ def fold(ledger: Ledger, until: Position | None) -> dict[str, Any]:
             else:
                 current[entry.key] = dict(entry.content)
     return current
+
+
+def digest(rows: Iterable[Mapping[str, Any]]) -> str:
+    """One hash of rows in any order."""
+    lines = sorted(json.dumps(dict(row), sort_keys=True) for row in rows)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _log(subject: Subject, *, settled: bool) -> Findings:

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import random
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import cycle
 from multiprocessing.context import ForkServerProcess
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import EnvironmentFault, MeshError
 from mesh_pipelines.settings import Settings
+
+if TYPE_CHECKING:
+    from mesh_pipelines.steps.platform import Platform
 
 # Imported once, before any fork; none of them starts a thread.
 _PRELOAD = [
@@ -42,9 +47,9 @@ _PRELOAD = [
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker does: run the product over and over (``once``: one time), sending itself ``signal`` at ``point``.
+    """Run the product over and over (``once``: one time), sending itself ``signal`` at a fail point if one is named.
 
-    ``passes`` is how often it gets past the point first.
+    ``passes`` is how often it gets past the point first. Answers with the codes of its runs' errors ("" for none).
     """
 
     settings: Settings
@@ -54,6 +59,75 @@ class Job:
     passes: int = 0
     signal: signal.Signals = signal.SIGKILL
 
+    def work(self, platform: Platform, stopped: Callable[[], bool]) -> list[str]:
+        """The codes of the errors that its runs ended with."""
+        from mesh_pipelines import failpoints
+        from mesh_pipelines.steps.run import run
+
+        if self.point:
+            failpoints.arm(self.point, lambda: os.kill(os.getpid(), self.signal), passes=self.passes)
+            _watch_catalog(platform)
+        codes: list[str] = []
+        while not codes or not (self.once or stopped()):
+            codes += [one.error.code if one.error else "" for one in run(platform)]
+        return codes
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Read the published version, and now and then an older one, until told to stop. Answers with what it saw."""
+
+    settings: Settings
+    product: DataProduct
+
+    def work(self, platform: Platform, stopped: Callable[[], bool]) -> list[tuple[int, str]]:
+        """Version number and digest of the rows, for each reading."""
+        from mesh_pipelines.lake.read import read_version
+        from mesh_pipelines.selftest.verify import digest
+
+        rng = random.Random(0)
+        seen: list[tuple[int, str]] = []
+        while not stopped():
+            reading = read_version(platform.catalog, self.product)
+            if rng.random() < 0.3:
+                number = rng.randint(1, reading.version.number)
+                reading = read_version(platform.catalog, self.product, version=number)
+            seen.append((reading.version.number, digest(reading.arrow().to_pylist())))
+        return seen
+
+
+@dataclass(frozen=True)
+class Upkeep:
+    """Compact, expire and rebuild the product in turn until told to stop. Answers with the codes of errors."""
+
+    settings: Settings
+    product: DataProduct
+
+    def work(self, platform: Platform, stopped: Callable[[], bool]) -> list[str]:
+        """The codes of the errors that upkeep ended with; "differs" for a rebuild that gave other rows."""
+        from mesh_pipelines.steps import maintain
+
+        codes: list[str] = []
+        turns = [
+            lambda: maintain.compact(platform, self.product),
+            lambda: maintain.expire(platform, self.product),
+            lambda: maintain.rebuild(platform, self.product),
+        ]
+        for turn in cycle(turns):
+            if stopped():
+                return codes
+            try:
+                done = turn()
+            except MeshError as error:
+                codes.append(error.code)
+            else:
+                if isinstance(done, maintain.Rebuilt) and done.identical is False:
+                    codes.append("differs")
+        return codes
+
+
+Task = Job | Reading | Upkeep
+
 
 @dataclass
 class Worker:
@@ -61,6 +135,7 @@ class Worker:
 
     process: ForkServerProcess
     _answers: Any
+    _asks: Any
 
     @property
     def pid(self) -> int:
@@ -73,8 +148,12 @@ class Worker:
         self.process.kill()
         self.process.join()
 
-    def result(self, timeout_s: float) -> list[str]:
-        """Wait for its end: the codes of the errors its runs ended with.
+    def stop(self) -> None:
+        """Ask it to end after what it is at."""
+        self._asks.send(None)
+
+    def result(self, timeout_s: float) -> list[Any]:
+        """Wait for its end; gives its answer.
 
         Raises:
             EnvironmentFault: it does not end in time, or ended without an answer.
@@ -105,44 +184,27 @@ class Workers:
             if worker.process.is_alive():
                 worker.kill()
 
-    def start(self, job: Job) -> Worker:
-        """Start a worker on a job."""
-        ours, theirs = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=_work, args=(job, theirs), daemon=True)
+    def start(self, task: Task) -> Worker:
+        """Start a worker on a task."""
+        answers, answering = self._context.Pipe(duplex=False)
+        asked, asks = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=_work, args=(task, answering, asked), daemon=True)
         process.start()
-        theirs.close()
-        worker = Worker(process, ours)
+        answering.close()
+        asked.close()
+        worker = Worker(process, answers, asks)
         self._started = [one for one in self._started if one.process.is_alive()] + [worker]
         return worker
 
 
-def _work(job: Job, answers: Any) -> None:
-    from mesh_pipelines import failpoints
+def _work(task: Task, answering: Any, asked: Any) -> None:
     from mesh_pipelines.steps.platform import Platform
-    from mesh_pipelines.steps.run import run
 
-    platform = Platform(job.settings, {job.product.fqn: job.product})
-    if job.point:
-        failpoints.arm(job.point, _send_self(job.signal), passes=job.passes)
-        _watch_catalog(platform)
-    codes: list[str] = []
-    while True:
-        try:
-            [done] = run(platform)
-        except MeshError as error:
-            codes.append(error.code)
-        else:
-            codes.append(done.error.code if done.error else "")
-        if job.once:
-            answers.send(codes)
-            return
+    platform = Platform(task.settings, {task.product.fqn: task.product})
+    answering.send(task.work(platform, asked.poll))
 
 
-def _send_self(number: signal.Signals) -> Callable[[], None]:
-    return lambda: os.kill(os.getpid(), number)
-
-
-def _watch_catalog(platform: Any) -> None:
+def _watch_catalog(platform: Platform) -> None:
     """Make the moment before the catalog's own statement a fail point: the new metadata is written, not yet named."""
     from sqlalchemy import event
 
@@ -154,4 +216,5 @@ def _watch_catalog(platform: Any) -> None:
             if kind:
                 failpoints.reach(f"{kind}.catalog")
 
-    event.listen(platform.catalog.engine, "before_cursor_execute", before)
+    catalog: Any = platform.catalog
+    event.listen(catalog.engine, "before_cursor_execute", before)

@@ -17,7 +17,8 @@ from confluent_kafka import Producer
 
 from mesh_pipelines.lake.versions import Versions
 from mesh_pipelines.local.supervisor import Supervisor
-from mesh_pipelines.orchestration.instance import children, load_errors
+from mesh_pipelines.orchestration.graphql import load_errors
+from mesh_pipelines.orchestration.instance import children
 from mesh_pipelines.settings import Settings
 from mesh_pipelines.steps import apply
 from mesh_pipelines.steps.land import land

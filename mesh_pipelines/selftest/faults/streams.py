@@ -158,7 +158,12 @@ def compacted(bench: Bench, rounds: int) -> Outcome:
     found, gaps = Findings(), 0
     for at in range(rounds):
         subject = bench.subject(f"compacted{at}", partitions=1)
-        settings = {"segment.ms": "100", "min.cleanable.dirty.ratio": "0.01", "segment.bytes": str(1024 * 1024)}
+        settings = {
+            "cleanup.policy": "compact",
+            "segment.ms": "100",
+            "min.cleanable.dirty.ratio": "0.01",
+            "segment.bytes": str(1024 * 1024),
+        }
         subject.platform().streams.alter(subject.name, {**settings, "max.compaction.lag.ms": "100"})
         for _ in range(4):
             subject.producer.send(400)
