@@ -28,7 +28,8 @@ class Position:
 
     ``generation`` counts the incarnations of the topic that one log has read (0 for the first). A later generation
     follows an operator's explicit choice to go on after the topic was recreated; all rows of earlier generations
-    belong to every position of a later one.
+    belong to every position of a later one. ``redrives`` counts the redrives of quarantined events it includes: what a
+    later redrive brought back is not part of it, though it lies before its offsets.
     """
 
     cluster_id: str
@@ -36,6 +37,7 @@ class Position:
     topic_id: str
     partitions: Mapping[int, PartitionOffset] = field(default_factory=dict[int, PartitionOffset])
     generation: int = 0
+    redrives: int = 0
 
     def next_offset(self, partition: int) -> int:
         """The next offset to read of a partition; 0 for one never read."""
@@ -57,6 +59,8 @@ class Position:
 
     def covers(self, other: Position) -> bool:
         """Whether every event before ``other`` is also before this position."""
+        if self.redrives < other.redrives:
+            return False
         if self.generation != other.generation:
             return self.generation > other.generation
         return all(self.next_offset(number) >= offset.next_offset for number, offset in other.partitions.items())
@@ -78,7 +82,7 @@ class Position:
     def from_dict(cls, raw: Mapping[str, Any]) -> Position:
         """The position of a decoded JSON object."""
         partitions = {int(number): PartitionOffset(**offset) for number, offset in raw["partitions"].items()}
-        return cls(raw["cluster_id"], raw["topic"], raw["topic_id"], partitions, raw["generation"])
+        return cls(raw["cluster_id"], raw["topic"], raw["topic_id"], partitions, raw["generation"], raw["redrives"])
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ class Version:
 
     A candidate is a version that is not published yet (``published_at`` is None). Times are ISO 8601 in UTC;
     ``input_versions`` maps the inputs' names to the version numbers read, for derived products, whose ``position``
-    is None.
+    is None. ``withdrawn`` says when, by whom and why readers were taken back to an earlier version.
     """
 
     product: str
@@ -122,6 +126,7 @@ class Version:
     input_versions: Mapping[str, int] = field(default_factory=dict[str, int])
     verdict: Verdict | None = None
     published_at: str | None = None
+    withdrawn: str | None = None
 
     def to_json(self) -> str:
         """Compact JSON, keys sorted."""

@@ -358,6 +358,7 @@ def _version_record(version: Any) -> dict[str, Any]:
         "warned": version.verdict.warned if version.verdict else None,
         "offsets": " ".join(f"{number}:{offset.next_offset}" for number, offset in sorted(offsets.items())) or None,
         "inputs": " ".join(f"{name}@{number}" for name, number in version.input_versions.items()) or None,
+        "withdrawn": version.withdrawn,
     }
 
 
@@ -384,19 +385,99 @@ def query(
     write_rows(reader, output_format, limit, Output())
 
 
-@app.command()
-def quarantine(
+quarantine = typer.Typer(
+    help="The events a product did not take over: list them, show one, bring back those that pass now.",
+    no_args_is_help=True,
+)
+app.add_typer(quarantine, name="quarantine")
+
+
+@quarantine.command("list")
+def list_quarantined(
     name: OneProduct,
     limit: Annotated[int, typer.Option(min=1, help="At most this many, newest first.")] = 50,
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
-    """Show the events a product did not take over: where, why, and their bytes."""
+    """List the events a product did not take over: where, why, and their bytes."""
     from mesh_pipelines.steps.quarantine import quarantined
 
     output, platform = Output(output_format), _platform()
-    rows = quarantined(platform, platform.product(_fqn(name)), limit).to_pylist()
+    product = platform.product(_fqn(name))
+    rows = quarantined(platform, product, limit).to_pylist()
     output.records([{key.removeprefix("_"): value for key, value in row.items()} for row in rows])
-    output.say(f"{len(rows)} events shown" if rows else "nothing is in quarantine")
+    output.say(
+        f"{len(rows)} events shown; once what was wrong is mended: mesh quarantine redrive {product.fqn}"
+        if rows
+        else "nothing is in quarantine"
+    )
+
+
+@quarantine.command("show")
+def show_quarantined(
+    name: OneProduct,
+    at: Annotated[str, typer.Argument(help="Where the event lies, as PARTITION:OFFSET.")],
+    generation: Annotated[
+        int | None, typer.Option(min=0, help="Of a stream that was resumed; default: the present one.")
+    ] = None,
+    output_format: OutputFormat = Format.TABLE,
+) -> None:
+    """Show all of one quarantined event: its bytes, why it is held, and what it decodes to now.
+
+    Example: mesh quarantine show weather.observations 0:1048
+    """
+    from mesh_pipelines.steps.quarantine import show as step
+
+    output, platform = Output(output_format), _platform()
+    partition, _, offset = at.partition(":")
+    if not partition.isdecimal() or not offset.isdecimal():
+        raise UsageError(f"{at} is no place on a stream", next_step="write it as PARTITION:OFFSET, say 0:1048")
+    event = step(platform, platform.product(_fqn(name)), int(partition), int(offset), generation)
+    raw = event["_raw"]
+    facts = {key.removeprefix("_"): value for key, value in event.items() if key not in ("now", "decoded")}
+    facts |= {"raw_hex": raw.hex(" ") if raw is not None else None, "now": event["now"]["fate"]}
+    facts |= {"now_reason": event["now"]["reason"], "decoded": event["decoded"]}
+    if output_format is Format.JSON:
+        output.records([facts])
+    else:
+        output.records([{"what": key, "value": value} for key, value in facts.items()])
+
+
+@quarantine.command("redrive")
+def redrive_quarantined(name: OneProduct, output_format: OutputFormat = Format.TABLE) -> None:
+    """Bring back, at their original offsets, the events that decode and pass the rules now; the others stay."""
+    from mesh_pipelines.steps.quarantine import redrive as step
+
+    output, platform = Output(output_format), _platform()
+    product = platform.product(_fqn(name))
+    with output.progress() as bars:
+        task = bars.add_task(f"redriving {product.fqn}", total=None)
+        done = step(platform, product, lambda at, total: bars.update(task, completed=at, total=total))
+    output.records([record(done)])
+    output.say(
+        f"{done.came_back:,} events came back; next: mesh run {product.fqn}"
+        if done.came_back
+        else "nothing came back: what is held still fails"
+    )
+
+
+@app.command()
+def rollback(
+    name: OneProduct,
+    to: Annotated[int, typer.Option(min=1, help="The version that readers are to see.")],
+    why: Annotated[str, typer.Option(help="Kept with the versions that are withdrawn.")] = "",
+    output_format: OutputFormat = Format.TABLE,
+) -> None:
+    """Take readers back to an earlier version; later ones are marked, and the next one goes on from the stream.
+
+    Example: mesh rollback operations.flights --to 12 --why "wrong delays since noon"
+    """
+    from mesh_pipelines.steps.rollback import rollback as step
+
+    output, platform = Output(output_format), _platform()
+    product = platform.product(_fqn(name))
+    version = step(platform, product, to, why)
+    output.records([_version_record(version)])
+    output.say(f"readers of {product.fqn} see version {version.number}; next: mend the fault, then mesh run")
 
 
 @app.command()

@@ -21,6 +21,8 @@ FATE = "_fate"
 RULE = "_rule"
 REASON = "_reason"
 RAW = "_raw"
+# Which redrive took the event over, counted from 1; null where landing did.
+REDRIVE = "_redrive"
 
 
 class Op(StrEnum):
@@ -52,5 +54,6 @@ ENVELOPE = pa.schema(
         pa.field(RULE, pa.string()),
         pa.field(REASON, pa.string()),
         pa.field(RAW, pa.large_binary()),
+        pa.field(REDRIVE, pa.int32()),
     ]
 )

@@ -111,6 +111,20 @@ def write_files(table: Table, reader: pa.RecordBatchReader) -> list[DataFile]:
     return written
 
 
+def rows_of(table: Table, files: Iterable[DataFile]) -> pa.RecordBatchReader:
+    """The rows of these files under the table's current schema, streamed in file order."""
+    import pyarrow as pa
+    from pyiceberg.expressions import AlwaysTrue
+    from pyiceberg.io.pyarrow import ArrowScan, schema_to_pyarrow
+
+    wanted = {file.file_path for file in files}
+    tasks = [task for task in table.scan().plan_files() if task.file.file_path in wanted]
+    schema = schema_to_pyarrow(table.schema(), include_field_ids=False)
+    scan = ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue(), case_sensitive=True)
+    batches = (batch.cast(schema) for batch in scan.to_record_batches(tasks))
+    return pa.RecordBatchReader.from_batches(schema, batches)
+
+
 def current_files(table: Table) -> list[DataFile]:
     """The data files of the table's current snapshot."""
     return [task.file for task in table.scan().plan_files()]

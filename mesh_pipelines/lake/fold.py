@@ -8,7 +8,7 @@ costs memory in proportion to the row width.
 
 from __future__ import annotations
 
-from mesh_pipelines.contract.log import FATE, GENERATION, KEY, OFFSET, OP, PARTITION, Fate, Op
+from mesh_pipelines.contract.log import FATE, GENERATION, KEY, OFFSET, OP, PARTITION, REDRIVE, Fate, Op
 from mesh_pipelines.contract.sql import literal, quote
 from mesh_pipelines.positions import Position
 
@@ -28,13 +28,14 @@ def latest(events: str) -> str:
 
 
 def before(position: Position) -> str:
-    """The condition that an event lies before a position."""
+    """The condition that an event of the log lies before a position."""
     partitions = " OR ".join(
         f"({PARTITION} = {number} AND {OFFSET} < {offset.next_offset})"
         for number, offset in sorted(position.partitions.items())
     )
     generation = position.generation
-    return f"({GENERATION} < {generation} OR ({GENERATION} = {generation} AND ({partitions or 'FALSE'})))"
+    lies_before = f"{GENERATION} < {generation} OR ({GENERATION} = {generation} AND ({partitions or 'FALSE'}))"
+    return f"(({lies_before}) AND coalesce({REDRIVE}, 0) <= {position.redrives})"
 
 
 def between(after: Position | None, until: Position) -> str:

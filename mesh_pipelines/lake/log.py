@@ -3,24 +3,43 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from mesh_pipelines.contract.log import FATE, KEY, OFFSET, PARTITION, RAW, REASON, RULE, TIMESTAMP, Fate
+from mesh_pipelines.contract.log import (
+    FATE,
+    GENERATION,
+    KEY,
+    OFFSET,
+    PARTITION,
+    RAW,
+    REASON,
+    REDRIVE,
+    RULE,
+    TIMESTAMP,
+    Fate,
+)
 from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.errors import ConcurrentWriter
 from mesh_pipelines.lake.catalog import load
-from mesh_pipelines.lake.commit import append
+from mesh_pipelines.lake.commit import append, replace_files, rows_of, write_files
 from mesh_pipelines.positions import Position
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyiceberg.catalog import Catalog
+    from pyiceberg.manifest import DataFile
+    from pyiceberg.table import Table
 
 POSITION = "mesh.position"
 # Counts of events by fate ride in the properties, so that nobody scans a log to know them.
 FATES = "mesh.fates."
 LOSSES = "mesh.losses"
+REDRIVEN = "mesh.redriven"
+
+OnProgress = Callable[[int, int], None]
 
 
 class Log:
@@ -71,22 +90,109 @@ class Log:
         counts = _fates(table.properties)
         for fate, count in _count_fates(rows).items():
             counts[fate] = counts.get(fate, 0) + count
-        properties = {POSITION: after.to_json(), **{FATES + fate: str(count) for fate, count in counts.items()}}
+        properties = {POSITION: after.to_json(), **_fate_properties(counts)}
         if loss:
             properties[LOSSES] = json.dumps([*_losses(table.properties), dict(loss)])
         append(table, rows, properties, f"{self._product.fqn}.log")
+
+    def redrive(self, mend: Callable[[pa.Table], pa.Table], on_progress: OnProgress | None = None) -> int:
+        """Bring quarantined events back where they lie: the files that hold them are rewritten, in one commit.
+
+        ``mend`` gets quarantined rows (``log_schema``) and gives them anew, in order; those that are OK now are taken
+        over as part of the next redrive, the others stay as they were. ``on_progress`` gets (files looked at, files).
+        Gives how many came back; where none does, nothing is committed.
+
+        Raises:
+            ConcurrentWriter: another writer committed meanwhile. Nothing was changed.
+        """
+        table = load(self._catalog, self._product, "log")
+        position = _position(table.properties)
+        if position is None:
+            return 0
+        after = replace(position, redrives=position.redrives + 1)
+        counts = _fates(table.properties)
+        old: list[DataFile] = []
+        new: list[DataFile] = []
+        files = _quarantine_files(table)
+        for at, file in enumerate(files):
+            mended = _mend(rows_of(table, [file]).read_all(), mend, after.redrives, counts)
+            if mended is not None:
+                old.append(file)
+                new += write_files(table, mended.to_reader())
+            if on_progress:
+                on_progress(at + 1, len(files))
+        if not old:
+            return 0
+        came_back = counts[Fate.OK] - _fates(table.properties).get(Fate.OK, 0)
+        redriven = self.redriven() + came_back
+        properties = {POSITION: after.to_json(), REDRIVEN: str(redriven), **_fate_properties(counts)}
+        replace_files(table, old, new, properties, f"{self._product.fqn}.log")
+        return came_back
+
+    def redriven(self) -> int:
+        """The number of events that redrives brought back, in all."""
+        return int(load(self._catalog, self._product, "log").properties.get(REDRIVEN, 0))
+
+    def quarantined_at(self, generation: int, partition: int, offset: int) -> pa.Table:
+        """The quarantined event at these coordinates, as a table of one row or none."""
+        from pyiceberg.expressions import And, EqualTo, NotEqualTo
+
+        at = And(EqualTo(GENERATION, generation), EqualTo(PARTITION, partition), EqualTo(OFFSET, offset))
+        table = load(self._catalog, self._product, "log")
+        rows = table.scan(row_filter=And(NotEqualTo(FATE, str(Fate.OK)), at)).to_arrow()
+        return rows.cast(log_schema(self._product))
 
     def quarantine(self, limit: int | None = None) -> pa.Table:
         """The newest events that were not taken over: coordinates, key, fate, rule, reason and raw bytes."""
         from pyiceberg.expressions import NotEqualTo
 
-        columns = (PARTITION, OFFSET, TIMESTAMP, KEY, FATE, RULE, REASON, RAW)
+        columns = (GENERATION, PARTITION, OFFSET, TIMESTAMP, KEY, FATE, RULE, REASON, RAW)
         table = load(self._catalog, self._product, "log")
         rows = table.scan(row_filter=NotEqualTo(FATE, str(Fate.OK)), selected_fields=columns).to_arrow()
         newest = rows.select(list(columns)).sort_by(
             [(TIMESTAMP, "descending"), (PARTITION, "ascending"), (OFFSET, "descending")]
         )
         return newest if limit is None else newest.slice(0, limit)
+
+
+def _quarantine_files(table: Table) -> list[DataFile]:
+    from pyiceberg.expressions import NotEqualTo
+
+    return [task.file for task in table.scan(row_filter=NotEqualTo(FATE, str(Fate.OK))).plan_files()]
+
+
+def _mend(
+    rows: pa.Table, mend: Callable[[pa.Table], pa.Table], redrive: int, counts: dict[str, int]
+) -> pa.Table | None:
+    """A file's rows with its quarantined events as ``mend`` gives them where they pass now; None where none does.
+
+    ``counts`` of events by fate are kept in step.
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    held = np.flatnonzero(pc.not_equal(rows[FATE], str(Fate.OK)).to_numpy(zero_copy_only=False))
+    if not len(held):
+        return None
+    before = rows.take(pa.array(held))
+    anew = mend(before)
+    passes = pc.equal(anew[FATE], str(Fate.OK)).to_numpy(zero_copy_only=False)
+    if not passes.any():
+        return None
+    for fate, count in _count_fates(before.filter(pa.array(passes))).items():
+        counts[fate] -= count
+    counts[Fate.OK] = counts.get(Fate.OK, 0) + int(passes.sum())
+    taken = anew.filter(pa.array(passes)).cast(rows.schema)
+    number = rows.schema.get_field_index(REDRIVE)
+    taken = taken.set_column(number, rows.schema.field(REDRIVE), pa.repeat(pa.scalar(redrive, pa.int32()), len(taken)))
+    order = np.arange(len(rows))
+    order[held[passes]] = len(rows) + np.arange(len(taken))
+    return pa.concat_tables([rows, taken]).take(pa.array(order))
+
+
+def _fate_properties(counts: Mapping[str, int]) -> dict[str, str]:
+    return {FATES + fate: str(count) for fate, count in counts.items()}
 
 
 def _position(properties: Mapping[str, str]) -> Position | None:

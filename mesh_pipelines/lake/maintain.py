@@ -15,14 +15,13 @@ from urllib.parse import unquote, urlparse
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.lake.catalog import Kind, load
-from mesh_pipelines.lake.commit import current_files, expire_ids, replace_files, write_files
+from mesh_pipelines.lake.commit import current_files, expire_ids, replace_files, rows_of, write_files
 from mesh_pipelines.lake.log import FATES, POSITION
 from mesh_pipelines.lake.tables import kinds
 from mesh_pipelines.lake.versions import Versions
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
-    from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
 
 # Files under this many rows are worth merging; bigger ones are as good as they get.
@@ -58,7 +57,7 @@ def compact(catalog: Catalog, product: DataProduct, kind: Kind) -> Compacted:
     small = [file for file in files if file.record_count < SMALL_ROWS]
     if len(small) < 2:
         return Compacted(len(files), len(files))
-    merged = write_files(table, _rows_of(table, small))
+    merged = write_files(table, rows_of(table, small))
     kept = {name: value for name, value in table.properties.items() if name == POSITION or name.startswith(FATES)}
     replace_files(table, small, merged, kept, f"{product.fqn}.{kind}")
     return Compacted(len(files), len(files) - len(small) + len(merged))
@@ -68,9 +67,7 @@ def expire(catalog: Catalog, product: DataProduct, keep: int, *, age_floor_s: fl
     """Drop snapshots that neither the last ``keep`` published versions nor the newest candidate needs, then orphans."""
     versions = Versions(catalog, product)
     needed = {version.base_snapshot_id for version in versions.all()[-keep:]}
-    newest = versions.newest()
-    if newest:
-        needed.add(newest.base_snapshot_id)
+    needed |= {version.base_snapshot_id for version in (versions.published(), versions.newest()) if version}
     snapshots = files = 0
     for kind in kinds(product):
         table = load(catalog, product, kind)
@@ -103,20 +100,6 @@ def remove_orphans(table: Table, age_floor_s: float = AGE_FLOOR_S) -> int:
     for file in orphans:
         file.unlink()
     return len(orphans)
-
-
-def _rows_of(table: Table, files: list[DataFile]):
-    """The rows of these files under the table's current schema, streamed in file order."""
-    import pyarrow as pa
-    from pyiceberg.expressions import AlwaysTrue
-    from pyiceberg.io.pyarrow import ArrowScan, schema_to_pyarrow
-
-    wanted = {file.file_path for file in files}
-    tasks = [task for task in table.scan().plan_files() if task.file.file_path in wanted]
-    schema = schema_to_pyarrow(table.schema(), include_field_ids=False)
-    scan = ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue(), case_sensitive=True)
-    batches = (batch.cast(schema) for batch in scan.to_record_batches(tasks))
-    return pa.RecordBatchReader.from_batches(schema, batches)
 
 
 def _local(uri: str) -> Path:

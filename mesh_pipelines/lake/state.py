@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mesh_pipelines.contract.log import GENERATION, OFFSET, PARTITION
+from mesh_pipelines.contract.log import GENERATION, OFFSET, PARTITION, REDRIVE
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.sql import quote
 from mesh_pipelines.errors import UnknownVersion
@@ -115,13 +115,21 @@ def _result(catalog: Catalog, product: DataProduct, version: Version) -> str:
 
 
 def _file_filter(after: Position | None, until: Position) -> BooleanExpression:
-    """Which log files can hold events between the positions: by their partitions' offsets, within one generation."""
-    from pyiceberg.expressions import AlwaysTrue, And, EqualTo, GreaterThanOrEqual, LessThan, Or
+    """Which log files can hold events between the positions: by their partitions' offsets and by their redrives."""
+    from pyiceberg.expressions import AlwaysTrue, GreaterThan, GreaterThanOrEqual, Or
 
-    if after is not None and after.generation != until.generation:
-        return GreaterThanOrEqual(GENERATION, after.generation)
     if after is None:
         return AlwaysTrue()
+    if after.generation != until.generation:
+        landed: BooleanExpression = GreaterThanOrEqual(GENERATION, after.generation)
+    else:
+        landed = _offset_filter(after, until)
+    return landed if after.redrives == until.redrives else Or(landed, GreaterThan(REDRIVE, after.redrives))
+
+
+def _offset_filter(after: Position, until: Position) -> BooleanExpression:
+    from pyiceberg.expressions import And, EqualTo, GreaterThanOrEqual, LessThan, Or
+
     ranges = [
         And(
             EqualTo(PARTITION, number),

@@ -123,7 +123,8 @@ def _column_changes(product: DataProduct, kind: Kind, table: Table) -> list[str]
 
     have = schema_to_pyarrow(table.schema(), include_field_ids=False)
     want = table_schema(product, kind)
-    changes: list[str] = []
+    own = {field.name for field in product.fields}
+    changes = [f"add column {name}" for name in want.names if name not in have.names and name not in own]
     renamed: set[str] = set()
     refused: list[str] = []
     for field in product.fields:

@@ -6,6 +6,7 @@ compare-and-set, the property makes the pointer cheap to read, and neither can b
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
 
 NEWEST = "mesh.newest"
 PUBLISHED = "mesh.published"
+# The highest number ever published: after a rollback it is not the published one's.
+LAST = "mesh.last"
+
+CANDIDATE = "candidate"
+PUBLISH = "published"
+REBUILD = "rebuilt"
+WITHDRAW = "withdrawn"
+ROLL_BACK = "rolled back"
 
 
 class Versions:
@@ -41,12 +50,13 @@ class Versions:
         return _property(self._load(), NEWEST)
 
     def all(self) -> list[Version]:
-        """Every version ever published, oldest first."""
-        from pyiceberg.expressions import EqualTo
+        """Every version ever published, oldest first, withdrawn ones included."""
+        known = {version.number: version for _, version, _ in self._history()}
+        return [known[number] for number in sorted(known)]
 
-        rows = self._load().scan(row_filter=EqualTo("transition", "published"), selected_fields=("version",)).to_arrow()
-        newest = {version.number: version for version in map(Version.from_json, rows["version"].to_pylist())}
-        return [newest[number] for number in sorted(newest)]
+    def next_number(self) -> int:
+        """The number of the version after the last one ever published."""
+        return _next_number(self._load())
 
     def at(self, number: int) -> Version:
         """The published version of this number.
@@ -60,7 +70,7 @@ class Versions:
         found = next((version for version in self.all() if version.number == number), None)
         if found is None:
             raise UnknownVersion(
-                f"{self._product.fqn}: there is no version {number}; its versions are 1 to {published.number}",
+                f"{self._product.fqn}: there is no version {number}; its versions are 1 to {self.next_number() - 1}",
                 next_step=f"mesh versions {self._product.fqn}",
             )
         return found
@@ -73,13 +83,18 @@ class Versions:
         """
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
-        earlier = [v for v in self.all() if v.published_at and datetime.fromisoformat(v.published_at) <= moment]
-        if not earlier:
+        number: int | None = None
+        for transition, version, at in self._history():
+            if transition == PUBLISH and version.published_at:
+                at = datetime.fromisoformat(version.published_at)
+            if transition in (PUBLISH, ROLL_BACK) and at <= moment:
+                number = version.number
+        if number is None:
             raise UnknownVersion(
                 f"{self._product.fqn}: nothing was published at {moment.isoformat()}",
                 next_step=f"mesh versions {self._product.fqn}",
             )
-        return earlier[-1]
+        return self.at(number)
 
     def current(self) -> Version:
         """The version that readers see.
@@ -101,14 +116,14 @@ class Versions:
             ConcurrentWriter: a candidate that has read further, or a newer version, is there already.
         """
         table = self._load()
-        newest, published = _property(table, NEWEST), _property(table, PUBLISHED)
+        newest = _property(table, NEWEST)
         behind = newest and newest.position and candidate.position and not candidate.position.covers(newest.position)
-        if behind or candidate.number != _following(published):
+        if behind or candidate.number != _next_number(table):
             raise ConcurrentWriter(
                 f"{self._product.fqn}: a newer candidate was stored meanwhile",
                 next_step=f"mesh snapshot {self._product.fqn}",
             )
-        self._transition(table, "candidate", candidate, {NEWEST: candidate.to_json()})
+        self._commit(table, [(CANDIDATE, candidate)], {NEWEST: candidate.to_json()})
 
     def publish(self, candidate_id: str, contract_hash: str, at: str) -> Version:
         """Move the pointer to this candidate; where it is there already, nothing happens.
@@ -121,13 +136,37 @@ class Versions:
         newest, published = _property(table, NEWEST), _property(table, PUBLISHED)
         if published and published.candidate_id == candidate_id and published.contract_hash == contract_hash:
             return published
-        if newest is None or newest.candidate_id != candidate_id or newest.number != _following(published):
+        if newest is None or newest.candidate_id != candidate_id or newest.number != _next_number(table):
             raise self._unaudited(f"candidate {candidate_id} is not the newest one")
         self._require_verdict(newest, contract_hash)
         version = replace(newest, published_at=at)
         text = version.to_json()
-        self._transition(table, "published", version, {NEWEST: text, PUBLISHED: text})
+        self._commit(table, [(PUBLISH, version)], {NEWEST: text, PUBLISHED: text, LAST: str(version.number)})
         return version
+
+    def roll_back(self, number: int, reason: str) -> Version:
+        """Take readers back to a published version in one commit, and mark every later one as withdrawn.
+
+        The stream's side stays: the next version gets a number of its own and goes on from all that was landed.
+
+        Raises:
+            UnknownVersion: there is no such version.
+            ConcurrentWriter: another writer moved the pointer first.
+        """
+        table = self._load()
+        target = replace(self.at(number), withdrawn=None)
+        later = [
+            replace(version, withdrawn=reason)
+            for version in self.all()
+            if version.number > number and version.withdrawn is None
+        ]
+        properties = {PUBLISHED: target.to_json()}
+        newest = _property(table, NEWEST)
+        for version in (target, *later):
+            if newest and newest.candidate_id == version.candidate_id:
+                properties[NEWEST] = version.to_json()
+        self._commit(table, [*((WITHDRAW, version) for version in later), (ROLL_BACK, target)], properties)
+        return target
 
     def restore(self, version: Version) -> None:
         """Store that a published version's rows were rebuilt (another base snapshot, the same rows)."""
@@ -137,7 +176,7 @@ class Versions:
             for name in (NEWEST, PUBLISHED)
             if (known := _property(table, name)) and known.candidate_id == version.candidate_id
         }
-        self._transition(table, "published", version, properties)
+        self._commit(table, [(REBUILD, version)], properties)
 
     def _require_verdict(self, candidate: Version, contract_hash: str) -> None:
         verdict = candidate.verdict
@@ -155,22 +194,31 @@ class Versions:
             f"{self._product.fqn}: not published: {reason}", next_step=f"mesh snapshot {self._product.fqn}"
         )
 
-    def _transition(self, table: Table, transition: str, version: Version, properties: dict[str, str]) -> None:
+    def _commit(self, table: Table, transitions: Sequence[tuple[str, Version]], properties: Mapping[str, str]) -> None:
         import pyarrow as pa
 
-        row = pa.Table.from_pylist(
-            [
-                {
-                    "at": datetime.now(UTC),
-                    "transition": transition,
-                    "number": version.number,
-                    "candidate_id": version.candidate_id,
-                    "version": version.to_json(),
-                }
-            ],
-            schema=VERSIONS_SCHEMA,
+        at = datetime.now(UTC)
+        rows = [
+            {
+                "at": at,
+                "transition": transition,
+                "number": version.number,
+                "candidate_id": version.candidate_id,
+                "version": version.to_json(),
+            }
+            for transition, version in transitions
+        ]
+        append(table, pa.Table.from_pylist(rows, schema=VERSIONS_SCHEMA), properties, f"{self._product.fqn}.versions")
+
+    def _history(self) -> list[tuple[str, Version, datetime]]:
+        """All transitions but those of candidates, in the order they happened."""
+        from pyiceberg.expressions import NotEqualTo
+
+        scan = self._load().scan(
+            row_filter=NotEqualTo("transition", CANDIDATE), selected_fields=("at", "transition", "version")
         )
-        append(table, row, properties, f"{self._product.fqn}.versions")
+        rows = scan.to_arrow().sort_by("at").to_pylist()
+        return [(row["transition"], Version.from_json(row["version"]), row["at"]) for row in rows]
 
     def _load(self) -> Table:
         return load(self._catalog, self._product, "versions")
@@ -181,5 +229,5 @@ def _property(table: Table, name: str) -> Version | None:
     return Version.from_json(text) if text else None
 
 
-def _following(published: Version | None) -> int:
-    return published.number + 1 if published else 1
+def _next_number(table: Table) -> int:
+    return int(table.properties.get(LAST, 0)) + 1

@@ -111,6 +111,7 @@ def _log(platform: Platform, product: DataProduct) -> dg.AssetsDefinition:
             metadata={
                 "events": landed.rows,
                 "quarantined": landed.quarantined,
+                "redriven": landed.redriven,
                 "lag": landed.lag,
                 "commits": landed.commits,
                 "seconds": round(landed.seconds, 3),

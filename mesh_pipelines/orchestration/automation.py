@@ -67,6 +67,7 @@ def due(platform: Platform, products: Sequence[DataProduct]) -> list[DataProduct
     Raises:
         BrokerUnreachable: transient.
     """
+    from mesh_pipelines.lake.log import Log
     from mesh_pipelines.lake.tables import exists
     from mesh_pipelines.lake.versions import Versions
 
@@ -84,6 +85,7 @@ def due(platform: Platform, products: Sequence[DataProduct]) -> list[DataProduct
             continue
         publishable = newest.published_at is None and newest.verdict is not None and newest.verdict.passed
         moved = newest.position.topic_id != end.topic_id or newest.position.lag_to(end) > 0
+        moved = moved or Log(platform.catalog, product).position() != newest.position
         if moved or publishable or newest.contract_hash != product.contract_hash:
             behind.append(product)
     return behind

@@ -36,7 +36,10 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Landed:
-    """What one landing did: events by fate, commits, where the log stands now, and how far that is from the end."""
+    """What one landing did: events by fate, commits, where the log stands now, and how far that is from the end.
+
+    ``redriven`` counts the events that redrives have brought back so far.
+    """
 
     product: str
     rows: int
@@ -44,6 +47,7 @@ class Landed:
     commits: int
     position: Position
     lag: int
+    redriven: int
     seconds: float
 
 
@@ -89,7 +93,16 @@ def land(platform: Platform, product: DataProduct, *, on_progress: Progress | No
         if pending:
             pending.result()
     position = at or start
-    return Landed(product.fqn, rows, quarantined, commits, position, position.lag_to(end), time.monotonic() - started)
+    return Landed(
+        product.fqn,
+        rows,
+        quarantined,
+        commits,
+        position,
+        position.lag_to(end),
+        log.redriven(),
+        time.monotonic() - started,
+    )
 
 
 def stream_bounds(platform: Platform, product: DataProduct) -> tuple[Position, Position]:

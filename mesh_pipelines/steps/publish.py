@@ -46,7 +46,8 @@ def publish(platform: Platform, product: DataProduct) -> Published:
     if newest is None:
         raise Unaudited(f"{product.fqn}: there is no candidate to publish", next_step=f"mesh snapshot {product.fqn}")
     if newest.published_at and newest.contract_hash == product.contract_hash:
-        return Published(product.fqn, newest, False, time.monotonic() - started)
+        # After a rollback the newest version is not the one that readers see, and is not published again by itself.
+        return Published(product.fqn, versions.current(), False, time.monotonic() - started)
     _refuse_blocked(product, newest)
     reach("publish.audited")
     version = versions.publish(newest.candidate_id, product.contract_hash, datetime.now(UTC).isoformat())
@@ -60,5 +61,5 @@ def _refuse_blocked(product: DataProduct, candidate: Version) -> None:
         raise AuditBlocked(
             f"{product.fqn}: version {candidate.number} broke {', '.join(verdict.blocking)}; "
             f"{f'version {candidate.number - 1} stays published' if candidate.number > 1 else 'nothing is published'}",
-            next_step=f"mesh quarantine {product.fqn}, or mend the data at its source and mesh run {product.fqn}",
+            next_step=f"mesh quarantine list {product.fqn}, or mend the data at its source and mesh run {product.fqn}",
         )

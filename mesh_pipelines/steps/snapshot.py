@@ -79,10 +79,9 @@ def snapshot(
 
 def _draft(platform: Platform, product: DataProduct, versions: Versions) -> Version:
     """The candidate before its data: what it will be made of."""
-    published = versions.published()
     draft = Version(
         product=product.fqn,
-        number=published.number + 1 if published else 1,
+        number=versions.next_number(),
         candidate_id=uuid.uuid4().hex,
         contract_version=product.contract_version,
         contract_hash=product.contract_hash,

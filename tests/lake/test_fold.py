@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import tempfile
 from collections.abc import Iterable
 from contextlib import closing
@@ -104,6 +105,19 @@ def rows_of(product: DataProduct, events: list[tuple[int, int, int, Event]]) -> 
     return pa.Table.from_pylist(rows, schema=log_schema(product))
 
 
+def mending(chosen: set[tuple[int, int, int]]) -> Any:
+    """Passes the quarantined events at these coordinates, and no other."""
+
+    def mend(rows: pa.Table) -> pa.Table:
+        at = zip(*(rows[name].to_pylist() for name in ("_generation", "_partition", "_offset")), strict=True)
+        fates = ["ok" if one in chosen else fate for one, fate in zip(at, rows["_fate"].to_pylist(), strict=True)]
+        return rows.set_column(
+            rows.schema.get_field_index("_fate"), rows.schema.field("_fate"), pa.array(fates, rows["_fate"].type)
+        )
+
+    return mend
+
+
 def read_state(catalog: Any, product: DataProduct, position: Position, **options: Any) -> dict[str, int]:
     version = Version(product.fqn, 1, "c", "1", "h", "now", 0, position=position)
     with closing(duckdb.connect()) as connection:
@@ -114,8 +128,13 @@ def read_state(catalog: Any, product: DataProduct, position: Position, **options
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
-@given(batches=st.lists(st.tuples(EVENTS, st.booleans(), st.booleans()), min_size=1, max_size=5))
-def test_state_equals_the_reference_fold(batches: list[tuple[list[Event], bool, bool]]) -> None:
+@given(
+    batches=st.lists(st.tuples(EVENTS, st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=5),
+    chance=st.randoms(use_true_random=False),
+)
+def test_state_equals_the_reference_fold(
+    batches: list[tuple[list[Event], bool, bool, bool]], chance: random.Random
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
         product = product_of(Path(folder) / "assets")
         catalog = open_catalog(Settings(home=Path(folder)))
@@ -125,9 +144,15 @@ def test_state_equals_the_reference_fold(batches: list[tuple[list[Event], bool, 
         stored: Position | None = None
         history: list[tuple[int, int, int, Event]] = []
         marks: list[tuple[Position, dict[str, int]]] = []
-        for events, rewrite, recreated in batches:
+        for events, rewrite, recreated, redrive in batches:
             if recreated and stored:
-                position = Position("cluster", "shop.orders", f"topic-{len(marks)}", generation=position.generation + 1)
+                position = Position(
+                    "cluster",
+                    "shop.orders",
+                    f"topic-{len(marks)}",
+                    generation=position.generation + 1,
+                    redrives=position.redrives,
+                )
             batch: list[tuple[int, int, int, Event]] = []
             for event in events:
                 offset = position.next_offset(event.partition)
@@ -138,10 +163,18 @@ def test_state_equals_the_reference_fold(batches: list[tuple[list[Event], bool, 
             stored = position
             history += batch
             marks.append((position, reference_fold(history)))
+            if redrive:
+                chosen = {at[:3] for at in history if at[3].fate != "ok" and chance.random() < 0.5}
+                if log.redrive(mending(chosen)):
+                    history = [(*at[:3], replace(at[3], fate="ok")) if at[:3] in chosen else at for at in history]
+                    position = stored = replace(position, redrives=position.redrives + 1)
+                    marks.append((position, reference_fold(history)))
+                assert log.redrive(mending(set())) == 0
             if rewrite:
                 with closing(duckdb.connect()) as engine:
                     base.rewrite_base(engine, catalog, product, position)
         assert log.rows() == len(history)
+        assert log.fates().get("ok", 0) == sum(event.fate == "ok" for *_, event in history)
         assert log.position() == position
         for at, expected in marks:
             assert read_state(catalog, product, at) == expected

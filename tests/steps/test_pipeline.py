@@ -29,17 +29,20 @@ from mesh_pipelines.errors import (
     TopicRecreated,
     TransformInvalid,
     Unaudited,
+    UnknownVersion,
     UsageError,
 )
 from mesh_pipelines.lake.log import Log
 from mesh_pipelines.lake.query import query
+from mesh_pipelines.lake.versions import Versions
 from mesh_pipelines.settings import Settings
 from mesh_pipelines.steps import apply, maintain
 from mesh_pipelines.steps.land import land
 from mesh_pipelines.steps.platform import Platform
 from mesh_pipelines.steps.publish import publish
-from mesh_pipelines.steps.quarantine import quarantined
+from mesh_pipelines.steps.quarantine import quarantined, redrive, show
 from mesh_pipelines.steps.resume import resume
+from mesh_pipelines.steps.rollback import rollback
 from mesh_pipelines.steps.run import run
 from mesh_pipelines.steps.snapshot import snapshot
 from mesh_pipelines.steps.status import status
@@ -354,6 +357,102 @@ def test_a_recreated_or_trimmed_topic_stops_landing_until_it_is_accepted(setting
     assert land(platform, product).rows == 300
     [done] = run(platform)
     assert done.error is None
+
+
+def counted(contract: Any, name: str) -> str:
+    """A product derived from another: the number of its rows."""
+    return contract(
+        "counts",
+        "- {name: everything, logicalType: string, primaryKey: true}\n- {name: rows, logicalType: integer}",
+        domain="sales",
+        alignment="aggregate-aligned",
+        more=f"- {{property: mesh.inputs, value: [{name}]}}",
+        transform=f"SELECT 'all' AS everything, count(*) AS rows FROM {name}",
+    )
+
+
+def rows_counted(settings: Settings, counts: str) -> int:
+    [row] = read(counts, settings=settings).arrow().to_pylist()
+    return row["rows"]
+
+
+def test_a_redrive_brings_events_back_where_they_lay(settings: Settings, contract: Any) -> None:
+    properties = """
+    - {name: id, logicalType: string, primaryKey: true}
+    - {name: size, logicalType: number, physicalType: "decimal(%s,1)"}
+    """
+    name = contract("things", properties % 3, more=JSON)
+    counts = counted(contract, name)
+    platform = applied(settings)
+    producer = Producer({"bootstrap.servers": settings.brokers})
+    sent = [("a", '{"id": "a", "size": 1}'), ("b", '{"id": "b", "size": 1000.5}'), ("c", '{"id": "c", "size": 2000}')]
+    for key, value in [*sent, ("c", '{"id": "c", "size": 4}'), ("d", "no JSON at all")]:
+        producer.produce(name, key=key, value=value)
+    assert producer.flush(60) == 0
+    assert [done.error for done in run(platform)] == [None, None]
+    assert {row["id"]: row["size"] for row in read(name, settings=settings).arrow().to_pylist()} == {"a": 1, "c": 4}
+    assert rows_counted(settings, counts) == 2
+    product = platform.product(name)
+    event = show(platform, product, 0, 1)
+    assert event["_raw"] == b'{"id": "b", "size": 1000.5}'
+    assert event["decoded"] is None
+    nothing = redrive(platform, product)
+    assert (nothing.came_back, nothing.undecodable) == (0, 3)
+
+    contract("things", properties % 9, more=JSON, version="1.1.0")
+    mended = Platform.open(settings)
+    apply.execute(mended, apply.plan(mended, mended.in_order))
+    product = mended.product(name)
+    assert show(mended, product, 0, 1)["decoded"] == {"id": "b", "size": Decimal("1000.5")}
+    done = redrive(mended, product)
+    assert (done.came_back, done.undecodable) == (2, 1)
+    assert redrive(mended, product).came_back == 0
+    assert [done.error for done in run(mended)] == [None, None]
+    # The mended event of c lies before the good one, so it changes nothing; b is there now.
+    now = {row["id"]: row["size"] for row in read(name, settings=settings).arrow().to_pylist()}
+    assert now == {"a": 1, "b": Decimal("1000.5"), "c": 4}
+    before = {row["id"]: row["size"] for row in read(name, settings=settings, version=1).arrow().to_pylist()}
+    assert before == {"a": 1, "c": 4}
+    assert rows_counted(settings, counts) == 3
+    with pytest.raises(UsageError, match="0:1"):
+        show(mended, product, 0, 1)
+    assert Log(mended.catalog, product).redriven() == 2
+    maintain.rebuild(mended, product)
+    maintain.compact(mended, product)
+    assert {row["id"] for row in read(name, settings=settings).arrow().to_pylist()} == {"a", "b", "c"}
+
+
+def test_a_rollback_takes_readers_back_and_the_stream_goes_on(settings: Settings, contract: Any) -> None:
+    name = contract("orders", ORDERS)
+    counts = counted(contract, name)
+    platform = applied(settings)
+    product = platform.product(name)
+    orders = Orders(settings, name, seed=14)
+    states: list[dict[str, Any]] = []
+    for _ in range(3):
+        orders.send(40)
+        assert [done.error for done in run(platform)] == [None, None]
+        states.append(dict(orders.state))
+    before = dt.datetime.now(dt.UTC)
+    rollback(platform, product, 1, "wrong amounts")
+    assert published(settings, name) == states[0]
+    assert [done.error for done in run(platform)] == [None, None]
+    assert published(settings, name) == states[0]
+    assert rows_counted(settings, counts) == len(states[0])
+    known = Versions(platform.catalog, product).all()
+    assert [one.number for one in known] == [1, 2, 3]
+    assert [one.withdrawn is not None and "wrong amounts" in one.withdrawn for one in known] == [False, True, True]
+    assert {row["order_id"]: row for row in read(name, settings=settings, version=3).arrow().to_pylist()} == states[2]
+    assert read(name, settings=settings, as_of=before).version.number == 3
+    assert read(name, settings=settings, as_of=dt.datetime.now(dt.UTC)).version.number == 1
+    with pytest.raises(UnknownVersion):
+        rollback(platform, product, 9)
+    # A corrective event, and the stream goes on under a number never used.
+    orders.send(1)
+    assert [done.error for done in run(platform)] == [None, None]
+    assert published(settings, name) == orders.state
+    assert read(name, settings=settings).version.number == 4
+    assert rows_counted(settings, counts) == len(orders.state)
 
 
 def test_derived_products_follow_their_inputs_at_pinned_versions(settings: Settings, contract: Any) -> None:

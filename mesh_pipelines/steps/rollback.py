@@ -1,0 +1,34 @@
+"""Take readers back to an earlier version while a fault is being found.
+
+The pointer moves in one commit; the versions after it are marked, not removed, and can still be read by number. The
+stream is not turned back: the next version goes on from everything that was landed, under a number of its own, so
+what was wrong has to be mended (a corrective event, the contract, a redrive) before it is published again.
+"""
+
+from __future__ import annotations
+
+import getpass
+from datetime import UTC, datetime
+
+from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.lake.storage import over_storage
+from mesh_pipelines.positions import Version
+from mesh_pipelines.steps.platform import Platform
+
+
+@over_storage
+def rollback(platform: Platform, product: DataProduct, number: int, why: str = "") -> Version:
+    """Make a published version the one that readers see; gives it. Later versions are marked as withdrawn.
+
+    Raises:
+        UnknownVersion: there is no such version.
+        ConcurrentWriter: another writer moved the pointer first; transient.
+    """
+    from mesh_pipelines.lake.serving import write_serving_file
+    from mesh_pipelines.lake.versions import Versions
+
+    stamp = datetime.now(UTC).isoformat(timespec="seconds")
+    reason = f"{stamp} by {getpass.getuser()}{f': {why}' if why else ''}"
+    version = Versions(platform.catalog, product).roll_back(number, reason)
+    write_serving_file(platform.settings, platform.products.values(), platform.catalog)
+    return version
