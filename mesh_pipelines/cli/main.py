@@ -341,8 +341,17 @@ def versions(name: OneProduct, output_format: OutputFormat = Format.TABLE) -> No
 
     output, platform = Output(output_format), _platform()
     product = platform.product(_fqn(name))
-    known = Versions(platform.catalog, product).all()
-    output.records([_version_record(one) for one in reversed(known)])
+    history = Versions(platform.catalog, product)
+    known, tags = history.all(), history.tags()
+    output.records(
+        [
+            {
+                **_version_record(one),
+                "tags": " ".join(sorted(tag for tag, at in tags.items() if at == one.number)) or None,
+            }
+            for one in reversed(known)
+        ]
+    )
     output.say(f"{len(known)} versions of {product.fqn}; read one with mesh query --version {product.fqn}=N")
 
 
@@ -478,6 +487,33 @@ def rollback(
     version = step(platform, product, to, why)
     output.records([_version_record(version)])
     output.say(f"readers of {product.fqn} see version {version.number}; next: mend the fault, then mesh run")
+
+
+@app.command()
+def tag(
+    name: OneProduct,
+    version: Annotated[int, typer.Argument(min=0, help="A published version; 0 takes the tag away.")],
+    label: Annotated[str, typer.Argument(help="The tag: letters, digits, dots, dashes and underscores.")],
+) -> None:
+    """Keep a version for good under a name, whatever upkeep does; `mesh tag PRODUCT 0 NAME` lets it go again.
+
+    Example: mesh tag insights.punctuality 12 report-2013
+    """
+    import re
+
+    from mesh_pipelines.lake.versions import Versions
+
+    output, platform = Output(), _platform()
+    product = platform.product(_fqn(name))
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", label):
+        raise UsageError(f"{label!r} is no tag", next_step="use up to 64 letters, digits, dots, dashes, underscores")
+    versions = Versions(platform.catalog, product)
+    if version:
+        versions.tag(version, label)
+        output.say(f"version {version} of {product.fqn} is kept as {label}")
+    else:
+        versions.untag(label)
+        output.say(f"{product.fqn} has no tag {label} any more")
 
 
 @app.command()

@@ -1,13 +1,17 @@
 """Upkeep of a product's tables: fewer and bigger files, fewer snapshots, no orphans.
 
 pyiceberg rewrites no files and removes none, so both are done here, by one rule: what any kept version reads stays as
-it is. Compaction swaps files for others with the same rows in one commit; files leave the disk only when no snapshot
-that is left names them and they are older than an age floor, so that a reader that planned before can finish.
+it is. Compaction swaps files for others with the same rows in one commit; files leave the disk only when nothing has
+named them for an age floor, so that a reader that planned before can finish.
 """
 
 from __future__ import annotations
 
+import json
+import math
+import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,12 +26,17 @@ from mesh_pipelines.lake.versions import Versions
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
+    from pyiceberg.manifest import DataFile, ManifestFile
     from pyiceberg.table import Table
 
-# Files under this many rows are worth merging; bigger ones are as good as they get.
-SMALL_ROWS = 200_000
+# Files of this many rows are as good as they get.
+BIG_ROWS = 200_000
+# Files of like size are merged when there are four of them, so a row is rewritten some nine times on its way from a
+# commit of its own to a file that stays, and at most three files of each of nine sizes are left over.
+TIER = 4
 # A query that planned its files an hour ago is over; a writer that has not committed its files for an hour is dead.
 AGE_FLOOR_S = 3600.0
+_UNNAMED = "unnamed.json"
 
 
 @dataclass(frozen=True)
@@ -47,15 +56,15 @@ class Expired:
 
 
 def compact(catalog: Catalog, product: DataProduct, kind: Kind) -> Compacted:
-    """Merge the table's small files in one commit; rows, position and counts stay as they are.
+    """Merge the table's small files of like size in one commit; rows, position and counts stay as they are.
 
     Raises:
         ConcurrentWriter: another writer committed meanwhile; nothing was changed.
     """
     table = load(catalog, product, kind)
     files = current_files(table)
-    small = [file for file in files if file.record_count < SMALL_ROWS]
-    if len(small) < 2:
+    small = worth_merging(files)
+    if not small:
         return Compacted(len(files), len(files))
     merged = write_files(table, rows_of(table, small))
     kept = {name: value for name, value in table.properties.items() if name == POSITION or name.startswith(FATES)}
@@ -63,10 +72,24 @@ def compact(catalog: Catalog, product: DataProduct, kind: Kind) -> Compacted:
     return Compacted(len(files), len(files) - len(small) + len(merged))
 
 
+def worth_merging(files: Sequence[DataFile]) -> list[DataFile]:
+    """The files of every size of which there are enough: size-tiered compaction, as log-structured stores do it."""
+    tiers: dict[int, list[DataFile]] = {}
+    for file in files:
+        if file.record_count < BIG_ROWS:
+            tiers.setdefault(int(math.log(max(1, file.record_count), TIER)), []).append(file)
+    return [file for tier in tiers.values() if len(tier) >= TIER for file in tier]
+
+
 def expire(catalog: Catalog, product: DataProduct, keep: int, *, age_floor_s: float = AGE_FLOOR_S) -> Expired:
-    """Drop snapshots that neither the last ``keep`` published versions nor the newest candidate needs, then orphans."""
+    """Drop snapshots that no kept version needs, then the files that nothing has named for ``age_floor_s`` seconds.
+
+    Kept are the last ``keep`` published versions, the one readers see, the newest candidate, and those with a tag.
+    """
     versions = Versions(catalog, product)
-    needed = {version.base_snapshot_id for version in versions.all()[-keep:]}
+    known, tagged = versions.all(), set(versions.tags().values())
+    needed = {version.base_snapshot_id for version in known[-keep:]}
+    needed |= {version.base_snapshot_id for version in known if version.number in tagged}
     needed |= {version.base_snapshot_id for version in (versions.published(), versions.newest()) if version}
     snapshots = files = 0
     for kind in kinds(product):
@@ -84,22 +107,60 @@ def expire(catalog: Catalog, product: DataProduct, keep: int, *, age_floor_s: fl
 
 
 def remove_orphans(table: Table, age_floor_s: float = AGE_FLOOR_S) -> int:
-    """Remove the table's local data files that no snapshot names and that are older than the floor, in seconds."""
+    """Remove the table's local files that nothing has named for as long as the floor, in seconds; gives how many.
+
+    A file that a compaction replaced a moment ago may be old and still be read by a query that planned before. So the
+    time counts from when upkeep first saw that nothing names the file, which it notes beside the table's metadata.
+    """
     location = urlparse(table.location())
     if location.scheme not in ("file", ""):
         return 0
-    named = {
-        _local(entry.data_file.file_path)
-        for snapshot in table.metadata.snapshots
-        for manifest in snapshot.manifests(table.io)
-        for entry in manifest.fetch_manifest_entry(table.io)
-    }
-    oldest = time.time() - age_floor_s
-    folder = Path(unquote(location.path)) / "data"
-    orphans = [file for file in folder.rglob("*.parquet") if file not in named and file.stat().st_mtime < oldest]
-    for file in orphans:
-        file.unlink()
-    return len(orphans)
+    folder = Path(unquote(location.path))
+    named = _named(table)
+    now = time.time()
+    found = [*folder.glob("data/**/*.parquet"), *folder.glob("metadata/*.avro"), *folder.glob("metadata/*.json")]
+    notes = folder / "metadata" / _UNNAMED
+    since = _read_notes(notes)
+    unnamed = {file: since.get(file.name, now) for file in found if file not in named and file != notes}
+    # A file younger than the floor may be a writer's that has not committed yet.
+    gone = [file for file, seen in unnamed.items() if max(seen, _modified(file)) <= now - age_floor_s]
+    for file in gone:
+        file.unlink(missing_ok=True)
+    _write_notes(notes, {file.name: seen for file, seen in unnamed.items() if file not in gone})
+    return len(gone)
+
+
+def _named(table: Table) -> set[Path]:
+    """Every file that the table's present metadata leads to."""
+    uris = {table.metadata_location, *(entry.metadata_file for entry in table.metadata.metadata_log)}
+    manifests: dict[str, ManifestFile] = {}
+    for snapshot in table.metadata.snapshots:
+        uris.add(snapshot.manifest_list)
+        manifests |= {manifest.manifest_path: manifest for manifest in snapshot.manifests(table.io)}
+    for path, manifest in manifests.items():
+        uris.add(path)
+        uris |= {entry.data_file.file_path for entry in manifest.fetch_manifest_entry(table.io)}
+    return {_local(uri) for uri in uris}
+
+
+def _modified(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except FileNotFoundError:
+        return math.inf
+
+
+def _read_notes(notes: Path) -> dict[str, float]:
+    try:
+        return json.loads(notes.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def _write_notes(notes: Path, since: dict[str, float]) -> None:
+    aside = notes.with_suffix(f".{os.getpid()}")
+    aside.write_text(json.dumps(since))
+    aside.replace(notes)
 
 
 def _local(uri: str) -> Path:

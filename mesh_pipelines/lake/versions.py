@@ -26,12 +26,15 @@ NEWEST = "mesh.newest"
 PUBLISHED = "mesh.published"
 # The highest number ever published: after a rollback it is not the published one's.
 LAST = "mesh.last"
+TAGS = "mesh.tag."
 
 CANDIDATE = "candidate"
 PUBLISH = "published"
 REBUILD = "rebuilt"
 WITHDRAW = "withdrawn"
 ROLL_BACK = "rolled back"
+TAG = "tagged"
+UNTAG = "untagged"
 
 
 class Versions:
@@ -167,6 +170,35 @@ class Versions:
                 properties[NEWEST] = version.to_json()
         self._commit(table, [*((WITHDRAW, version) for version in later), (ROLL_BACK, target)], properties)
         return target
+
+    def tag(self, number: int, name: str) -> None:
+        """Give a published version a name, by which upkeep keeps it for good; a name that is taken moves.
+
+        Raises:
+            UnknownVersion: there is no such version.
+        """
+        version = self.at(number)
+        self._commit(self._load(), [(TAG, version)], {TAGS + name: str(number)})
+
+    def untag(self, name: str) -> None:
+        """Take a name away.
+
+        Raises:
+            UnknownVersion: no version has it.
+        """
+        tags = self.tags()
+        if name not in tags:
+            raise UnknownVersion(
+                f"{self._product.fqn}: no version has the tag {name}", next_step=f"mesh versions {self._product.fqn}"
+            )
+        self._commit(self._load(), [(UNTAG, self.at(tags[name]))], {TAGS + name: ""})
+
+    def tags(self) -> dict[str, int]:
+        """Version numbers by tag."""
+        properties = self._load().properties
+        return {
+            name.removeprefix(TAGS): int(text) for name, text in properties.items() if name.startswith(TAGS) and text
+        }
 
     def restore(self, version: Version) -> None:
         """Store that a published version's rows were rebuilt (another base snapshot, the same rows)."""

@@ -92,7 +92,7 @@ def due(platform: Platform, products: Sequence[DataProduct]) -> list[DataProduct
 
 
 def upkeep(platform: Platform, domain: str, products: Sequence[DataProduct]) -> tuple[list[Any], list[Any]]:
-    """The domain's upkeep jobs, and schedules that run compaction hourly and expiry nightly."""
+    """The domain's upkeep jobs, and schedules that run compaction and expiry hourly."""
     works: dict[str, tuple[str, Callable[[DataProduct], Any]]] = {
         "compact": ("Merge small log and base files.", lambda product: maintain.compact(platform, product)),
         "snapshot": ("Compute and audit next versions.", lambda product: snapshot(platform, product)),
@@ -108,9 +108,9 @@ def upkeep(platform: Platform, domain: str, products: Sequence[DataProduct]) -> 
             default_status=dg.DefaultScheduleStatus.RUNNING,
         ),
         dg.ScheduleDefinition(
-            name=f"{domain}_expire_nightly",
+            name=f"{domain}_expire_hourly",
             job=jobs["expire"],
-            cron_schedule="43 3 * * *",
+            cron_schedule="47 * * * *",
             default_status=dg.DefaultScheduleStatus.RUNNING,
         ),
         dg.ScheduleDefinition(name=f"{domain}_rebuild_weekly", job=jobs["rebuild"], cron_schedule="11 4 * * 0"),

@@ -24,10 +24,19 @@ _ACKNOWLEDGED_S = 90
 
 @dataclass(frozen=True)
 class Entry:
-    """An acknowledged event: its key, and its content (None: a tombstone)."""
+    """An acknowledged event: its key, and its content (None: a tombstone).
+
+    ``held``: it cannot be decoded under the contract it was sent under; ``redrive`` is the one that brought it back.
+    """
 
     key: str
     content: Mapping[str, Any] | None
+    held: bool = False
+    redrive: int | None = None
+
+    def counts(self, redrives: int) -> bool:
+        """Whether it is taken over where so many redrives are included."""
+        return not self.held or (self.redrive is not None and self.redrive <= redrives)
 
 
 @dataclass
@@ -80,6 +89,14 @@ class LedgerProducer:
             self._produce(self._producer, self.ledger.entries, key, self._content(key, amount=1))
         self.wait()
 
+    def send_held(self, events: int) -> None:
+        """Send events whose weight is too wide for the contract's first version."""
+        for _ in range(events):
+            key = f"k{self._rng.randrange(KEYS)}"
+            content = {**self._content(key, amount=self._rng.randrange(1_000)), "weight": 1000.5}
+            self._produce(self._producer, self.ledger.entries, key, content, held=True)
+        self.wait()
+
     def post(self, events: int) -> None:
         """Send events without waiting; ``wait`` does."""
         for _ in range(events):
@@ -122,6 +139,8 @@ class LedgerProducer:
         into: dict[tuple[int, int, int], Entry],
         key: str,
         content: dict[str, Any] | None,
+        *,
+        held: bool = False,
     ) -> None:
         generation = self.ledger.generation
 
@@ -129,7 +148,7 @@ class LedgerProducer:
             if error is not None:
                 self._failed.append(str(error))
             else:
-                into[generation, message.partition(), message.offset()] = Entry(key, content)
+                into[generation, message.partition(), message.offset()] = Entry(key, content, held)
 
         value = None if content is None else json.dumps(content).encode()
         producer.produce(self._topic, key=key.encode(), value=value, on_delivery=acknowledged)

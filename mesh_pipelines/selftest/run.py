@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -70,11 +70,13 @@ def run(
     rounds: int = ROUNDS,
     seed: int = 0,
     on_round: OnRound | None = None,
+    preload: Sequence[str] = (),
 ) -> Iterator[Outcome]:
     """Inject the named faults (default: all), one after another; gives each outcome as it comes.
 
     ``rounds`` is the number of kills of the first fault. The home folder of the settings should be a fresh one. Where
-    they name no broker, one is started on it. ``on_round`` gets (fault, rounds done, rounds).
+    they name no broker, one is started on it. ``on_round`` gets (fault, rounds done, rounds). ``preload`` names
+    modules that workers import first.
 
     Raises:
         UsageError: there is no such fault.
@@ -91,7 +93,7 @@ def run(
         services = Services(settings, registry=False) if settings.uses_local_broker else None
         if services:
             stack.enter_context(services)
-        workers = stack.enter_context(Workers())
+        workers = stack.enter_context(Workers(preload))
         for fault in FAULTS:
             if wanted and fault.name not in wanted:
                 continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import textwrap
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mesh_pipelines.contract.load import load_product
 from mesh_pipelines.contract.model import DataProduct
@@ -27,7 +27,7 @@ _CONTRACT = """\
     id: {domain}.{name}
     name: {name}
     domain: {domain}
-    version: "1.0.0"
+    version: "1.{minor}.0"
     status: active
     description: {{purpose: Events that the self-test keeps a ledger of.}}
     team:
@@ -45,6 +45,8 @@ _CONTRACT = """\
           - {{name: number, logicalType: integer, required: true}}
           - {{name: amount, logicalType: integer, required: true, logicalTypeOptions: {{minimum: 0}}}}
           - {{name: note, logicalType: string}}
+          - {{name: weight, logicalType: number, physicalType: "decimal({digits},1)"}}
+          {more}
     """
 
 
@@ -70,16 +72,39 @@ class Subject:
 def create(settings: Settings, name: str, rng: random.Random, *, partitions: int = PARTITIONS) -> Subject:
     """Write the contract of a new product, whose domain no other run has used, and apply it."""
     domain = f"selftest_{uuid.uuid4().hex[:8]}"
-    folder = settings.assets / domain / name
-    folder.mkdir(parents=True)
-    text = textwrap.dedent(_CONTRACT).format(domain=domain, name=name, partitions=partitions)
-    (folder / "contract.yaml").write_text(text)
     settings = settings.model_copy(update={"chunk_rows": CHUNK_ROWS, "base_tail_rows": BASE_TAIL_ROWS})
-    ledger = Ledger()
-    product = load_product(folder)
+    product = _write(settings, domain, name, partitions=partitions, minor=0)
     assert product.stream is not None
+    ledger = Ledger()
     producer = LedgerProducer(settings.client_config(), product.stream.name, ledger, rng)
-    subject = Subject(settings, product, producer, ledger)
+    return _applied(Subject(settings, product, producer, ledger))
+
+
+def evolve(subject: Subject, minor: int) -> Subject:
+    """The product under the next version of its contract: a wider ``weight``, and one more field for each version."""
+    product = subject.product
+    assert product.stream is not None
+    partitions = product.stream.partitions
+    product = _write(subject.settings, product.domain, product.name, partitions=partitions, minor=minor)
+    return _applied(replace(subject, product=product))
+
+
+def _write(settings: Settings, domain: str, name: str, *, partitions: int, minor: int) -> DataProduct:
+    folder = settings.assets / domain / name
+    folder.mkdir(parents=True, exist_ok=True)
+    text = textwrap.dedent(_CONTRACT).format(
+        domain=domain,
+        name=name,
+        partitions=partitions,
+        minor=minor,
+        digits=9 if minor else 3,
+        more="\n      ".join(f"- {{name: added{number}, logicalType: string}}" for number in range(minor)),
+    )
+    (folder / "contract.yaml").write_text(text)
+    return load_product(folder)
+
+
+def _applied(subject: Subject) -> Subject:
     platform = subject.platform()
-    apply.execute(platform, apply.plan(platform, [product]))
+    apply.execute(platform, apply.plan(platform, [subject.product]))
     return subject

@@ -13,15 +13,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mesh_pipelines.contract.log import GENERATION, KEY, OFFSET, PARTITION
+from mesh_pipelines.contract.log import FATE, GENERATION, KEY, OFFSET, PARTITION, Fate
 from mesh_pipelines.lake.catalog import load
 from mesh_pipelines.lake.read import read_version
 from mesh_pipelines.lake.versions import Versions
 from mesh_pipelines.positions import Position, Version
-from mesh_pipelines.selftest.ledger import Ledger
+from mesh_pipelines.selftest.ledger import Entry, Ledger
 from mesh_pipelines.selftest.subject import Subject
 
 Coordinate = tuple[int, int, int]
+COLUMNS = ("id", "number", "amount", "note")
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def state(subject: Subject, version: Version) -> Findings:
     platform = subject.platform()
     table = read_version(platform.catalog, subject.product, version=version.number).arrow()
     rows = table.to_pylist()
-    got = {row["id"]: row for row in rows}
+    got = {row["id"]: {name: row[name] for name in COLUMNS} for row in rows}
     wanted = fold(subject.ledger, version.position)
     return Findings(
         lost=sum(got.get(key) != content for key, content in wanted.items()),
@@ -80,12 +81,13 @@ def fold(ledger: Ledger, until: Position | None) -> dict[str, Any]:
     """The current content by key of the acknowledged events before a position."""
     current: dict[str, Any] = {}
     for at in sorted(ledger.entries):
-        if _before(at, until):
-            entry = ledger.entries[at]
-            if entry.content is None:
-                current.pop(entry.key, None)
-            else:
-                current[entry.key] = dict(entry.content)
+        entry = ledger.entries[at]
+        if until is None or not _before(at, until) or not entry.counts(until.redrives):
+            continue
+        if entry.content is None:
+            current.pop(entry.key, None)
+        else:
+            current[entry.key] = {name: entry.content[name] for name in COLUMNS}
     return current
 
 
@@ -97,14 +99,15 @@ def digest(rows: Iterable[Mapping[str, Any]]) -> str:
 
 def _log(subject: Subject, *, settled: bool) -> Findings:
     table = load(subject.platform().catalog, subject.product, "log")
-    columns = (GENERATION, PARTITION, OFFSET, KEY, "id", "number", "amount", "note")
+    columns = (GENERATION, PARTITION, OFFSET, KEY, FATE, *COLUMNS)
     rows = table.scan(selected_fields=columns).to_arrow().to_pylist()
     position = Position.from_json(table.properties["mesh.position"]) if "mesh.position" in table.properties else None
     landed = Counter((row[GENERATION], row[PARTITION], row[OFFSET]) for row in rows)
     entries = subject.ledger.entries
     due = [at for at in entries if settled or _before(at, position)]
+    redrives = position.redrives if position else 0
     changed = sum(
-        at in entries and _content(row) != (entries[at].key, entries[at].content)
+        at in entries and not _is_as_sent(row, entries[at], redrives)
         for row in rows
         for at in [(row[GENERATION], row[PARTITION], row[OFFSET])]
     )
@@ -114,11 +117,12 @@ def _log(subject: Subject, *, settled: bool) -> Findings:
     )
 
 
-def _content(row: dict[str, Any]) -> tuple[str, dict[str, Any] | None]:
-    key = row[KEY].decode()
-    if row["number"] is None:
-        return key, None
-    return key, {name: row[name] for name in ("id", "number", "amount", "note")}
+def _is_as_sent(row: dict[str, Any], entry: Entry, redrives: int) -> bool:
+    if row[KEY].decode() != entry.key or (row[FATE] == Fate.OK) is not entry.counts(redrives):
+        return False
+    if entry.content is None or not entry.counts(redrives):
+        return row["number"] is None
+    return all(row[name] == entry.content[name] for name in COLUMNS)
 
 
 def _before(at: Coordinate, position: Position | None) -> bool:

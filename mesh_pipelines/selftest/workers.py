@@ -10,7 +10,8 @@ import multiprocessing
 import os
 import random
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import cycle
 from multiprocessing.context import ForkServerProcess
@@ -150,7 +151,8 @@ class Worker:
 
     def stop(self) -> None:
         """Ask it to end after what it is at."""
-        self._asks.send(None)
+        with suppress(BrokenPipeError):
+            self._asks.send(None)
 
     def result(self, timeout_s: float) -> list[Any]:
         """Wait for its end; gives its answer.
@@ -171,9 +173,10 @@ class Worker:
 class Workers:
     """Starts workers. Close it to end the server that they are forked from."""
 
-    def __init__(self) -> None:
+    def __init__(self, preload: Sequence[str] = ()) -> None:
+        """``preload``: more modules for the server to import, first."""
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(_PRELOAD)
+        self._context.set_forkserver_preload([*preload, *_PRELOAD])
         self._started: list[Worker] = []
 
     def __enter__(self) -> Workers:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import NothingPublished, UnknownVersion
 from mesh_pipelines.lake.catalog import Kind
+from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.positions import Version
 from mesh_pipelines.steps.engine import connect
 from mesh_pipelines.steps.platform import Platform
@@ -49,8 +50,9 @@ class Rebuilt:
     seconds: float
 
 
+@over_storage
 def compact(platform: Platform, product: DataProduct) -> Upkeep:
-    """Rewrite the product's small log and base files into bigger ones; rows and position stay as they are."""
+    """Merge the small files of the product's tables into bigger ones; rows and position stay as they are."""
     from mesh_pipelines.lake import maintain
 
     started = time.monotonic()
@@ -66,6 +68,7 @@ def compact(platform: Platform, product: DataProduct) -> Upkeep:
     )
 
 
+@over_storage
 def expire(platform: Platform, product: DataProduct, keep: int = KEPT_VERSIONS) -> Upkeep:
     """Drop table snapshots and files that no kept version needs."""
     from mesh_pipelines.lake import maintain
@@ -75,6 +78,7 @@ def expire(platform: Platform, product: DataProduct, keep: int = KEPT_VERSIONS) 
     return Upkeep(product.fqn, 0, 0, expired.snapshots, expired.files, time.monotonic() - started)
 
 
+@over_storage
 def rebuild(platform: Platform, product: DataProduct, *, number: int | None = None) -> Rebuilt:
     """Recompute a published version (default: the newest) from the log or its pinned inputs, and compare.
 
@@ -128,9 +132,10 @@ def _compare(
 
 
 def _tables(product: DataProduct) -> tuple[Kind, ...]:
-    if product.is_derived:
-        return ("base",)
-    return ("log", "base") if product.event_type.folds_by_key else ("log",)
+    """The tables that grow by small commits; a derived product's rows are written anew each time."""
+    from mesh_pipelines.lake.tables import kinds
+
+    return tuple(kind for kind in kinds(product) if kind != "base" or not product.is_derived)
 
 
 def _refresh_serving(platform: Platform) -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from mesh_pipelines.local.supervisor import free_ports
@@ -33,3 +38,25 @@ def test_nothing_is_lost_doubled_or_unaudited(own: Settings, fault: Fault) -> No
     assert outcome.passed, outcome
     assert not outcome.skipped, outcome
     assert outcome.progress, outcome
+
+
+@pytest.mark.parametrize(
+    ("guard", "fault", "rounds"),
+    [
+        ("retries", "four-writers", 100),
+        ("topic_id", "recreated", 50),
+        ("verdict", "reader", 20),
+        ("position", "steps", 1),
+    ],
+)
+def test_the_matrix_notices_a_broken_guard(guard: str, fault: str, rounds: int) -> None:
+    script = Path(__file__).with_name("broken_guard.py")
+    done = subprocess.run(
+        [sys.executable, str(script), guard, fault, str(rounds)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert re.search(r"(lost|doubled|unaudited)=[1-9]", done.stdout), done.stdout

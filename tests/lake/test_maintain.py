@@ -1,0 +1,179 @@
+"""Upkeep: what any kept version reads stays as it is, and no file goes that anybody may still read."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+import pytest
+
+from mesh_pipelines.contract.load import load_product
+from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.types import log_schema
+from mesh_pipelines.errors import UnknownVersion
+from mesh_pipelines.lake import maintain
+from mesh_pipelines.lake.catalog import load, open_catalog
+from mesh_pipelines.lake.commit import current_files
+from mesh_pipelines.lake.log import Log
+from mesh_pipelines.lake.tables import create_tables
+from mesh_pipelines.lake.versions import Versions
+from mesh_pipelines.positions import PartitionOffset, Position, Verdict, Version
+from mesh_pipelines.settings import Settings
+
+CONTRACT = """\
+apiVersion: v3.1.0
+kind: DataContract
+id: shop.clicks
+name: clicks
+domain: shop
+version: "1.0.0"
+status: active
+team: {members: [{username: ann@example.com, role: owner}]}
+customProperties:
+  - {property: mesh.alignment, value: source-aligned}
+  - {property: mesh.eventType, value: measurement}
+schema:
+  - name: clicks
+    properties:
+      - {name: page, logicalType: string}
+"""
+
+
+@pytest.fixture
+def clicks(tmp_path: Path) -> tuple[Any, DataProduct]:
+    folder = tmp_path / "assets" / "shop" / "clicks"
+    folder.mkdir(parents=True)
+    (folder / "contract.yaml").write_text(CONTRACT)
+    product = load_product(folder)
+    catalog = open_catalog(Settings(home=tmp_path))
+    create_tables(catalog, product)
+    return catalog, product
+
+
+def land(catalog: Any, product: DataProduct, commits: int, rows: int = 3) -> Position:
+    import pyarrow as pa
+
+    log = Log(catalog, product)
+    for _ in range(commits):
+        stored = log.position()
+        start = stored or Position("cluster", "shop.clicks", "topic")
+        first = start.next_offset(0)
+        events = [
+            {"_generation": 0, "_partition": 0, "_offset": first + at, "_op": "append", "_fate": "ok", "page": "/"}
+            for at in range(rows)
+        ]
+        after = start.advance({0: PartitionOffset(first + rows)})
+        log.append(pa.Table.from_pylist(events, schema=log_schema(product)), stored, after)
+    position = log.position()
+    assert position is not None
+    return position
+
+
+def publish(catalog: Any, product: DataProduct, position: Position) -> Version:
+    versions = Versions(catalog, product)
+    number = versions.next_number()
+    name = f"candidate {number}"
+    verdict = Verdict(name, product.contract_hash, True, 1, 0, 0, 0, 0, "now")
+    versions.propose(
+        Version(product.fqn, number, name, "1", product.contract_hash, "now", 0, position=position, verdict=verdict)
+    )
+    return versions.publish(name, product.contract_hash, f"2024-01-01T00:00:{number:02}+00:00")
+
+
+def folder_of(catalog: Any, product: DataProduct, kind: Any = "log") -> Path:
+    return Path(unquote(urlparse(load(catalog, product, kind).location()).path))
+
+
+def test_a_file_stays_for_the_floor_after_nothing_names_it(clicks: tuple[Any, DataProduct]) -> None:
+    catalog, product = clicks
+    land(catalog, product, 5)
+    data = set(folder_of(catalog, product).glob("data/**/*.parquet"))
+    yesterday = time.time() - 86_400
+    for file in data:
+        os.utime(file, (yesterday, yesterday))
+    maintain.compact(catalog, product, "log")
+    # The files are old, but were replaced just now: who planned a moment ago still reads them.
+    assert maintain.expire(catalog, product, keep=1).files == 0
+    assert all(file.exists() for file in data)
+    notes = folder_of(catalog, product) / "metadata" / "unnamed.json"
+    seen = notes.read_text()
+    assert maintain.expire(catalog, product, keep=1).files == 0
+    maintain._write_notes(notes, {name: at - 3601 for name, at in maintain._read_notes(notes).items()})
+    assert seen != notes.read_text()
+    maintain.expire(catalog, product, keep=1)
+    assert not any(file.exists() for file in data)
+    assert Log(catalog, product).rows() == load(catalog, product, "log").scan().to_arrow().num_rows == 15
+
+
+def test_a_writer_that_has_not_committed_loses_no_file(clicks: tuple[Any, DataProduct]) -> None:
+    catalog, product = clicks
+    land(catalog, product, 1)
+    stray = folder_of(catalog, product) / "data" / "being-written.parquet"
+    stray.write_bytes(b"not yet")
+    other = folder_of(catalog, product) / "data" / "notes.txt"
+    other.write_text("not ours")
+    maintain.expire(catalog, product, keep=1)
+    assert stray.exists()
+    maintain.expire(catalog, product, keep=1, age_floor_s=0.0)
+    assert not stray.exists()
+    assert other.exists()
+
+
+def test_the_position_survives_every_snapshot_but_one(clicks: tuple[Any, DataProduct]) -> None:
+    catalog, product = clicks
+    position = land(catalog, product, 12)
+    maintain.compact(catalog, product, "log")
+    maintain.expire(catalog, product, keep=1, age_floor_s=0.0)
+    table = load(catalog, product, "log")
+    assert len(table.metadata.snapshots) == 1
+    assert Log(catalog, product).position() == position
+    [snapshot] = table.metadata.snapshots
+    assert snapshot.summary is not None
+    assert Position.from_json(str(snapshot.summary["mesh.position"])) == position
+    assert Log(catalog, product).rows() == table.scan().to_arrow().num_rows == 36
+
+
+def test_files_and_metadata_stay_bounded(clicks: tuple[Any, DataProduct]) -> None:
+    catalog, product = clicks
+    counts: list[tuple[int, int]] = []
+    for _ in range(6):
+        publish(catalog, product, land(catalog, product, 10))
+        for kind in ("log", "versions", "checks"):
+            maintain.compact(catalog, product, kind)
+        maintain.expire(catalog, product, keep=1, age_floor_s=0.0)
+        folder = folder_of(catalog, product)
+        counts.append((len(list(folder.glob("data/**/*.parquet"))), len(list((folder / "metadata").iterdir()))))
+    assert max(data for data, _ in counts) <= 15
+    assert counts[-1][1] <= counts[1][1] + 5
+    assert [version.number for version in Versions(catalog, product).all()] == [1, 2, 3, 4, 5, 6]
+
+
+def test_sizes_are_merged_by_fours(clicks: tuple[Any, DataProduct]) -> None:
+    catalog, product = clicks
+    land(catalog, product, 3)
+    assert maintain.compact(catalog, product, "log").files_after == 3
+    land(catalog, product, 1)
+    assert maintain.compact(catalog, product, "log").files_after == 1
+    land(catalog, product, 4)
+    maintain.compact(catalog, product, "log")
+    # One file of 12 rows and one of 12 more: a size of which there are two is left alone.
+    assert sorted(file.record_count for file in current_files(load(catalog, product, "log"))) == [12, 12]
+
+
+def test_a_tag_is_kept_and_can_be_taken_away(clicks: tuple[Any, DataProduct]) -> None:
+    catalog, product = clicks
+    for _ in range(3):
+        publish(catalog, product, land(catalog, product, 1))
+    versions = Versions(catalog, product)
+    versions.tag(1, "first")
+    assert versions.tags() == {"first": 1}
+    with pytest.raises(UnknownVersion):
+        versions.tag(9, "ninth")
+    versions.untag("first")
+    assert versions.tags() == {}
+    with pytest.raises(UnknownVersion):
+        versions.untag("first")
+    assert [version.number for version in versions.all()] == [1, 2, 3]
