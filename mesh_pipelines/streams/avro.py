@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import count
+from itertools import count, pairwise
 from typing import Any
 
 import numpy as np
@@ -104,7 +104,7 @@ class WriterSchema:
         ends = np.cumsum(sizes)
         batch = np.cumsum(bounds.memory[bounds.good]) // MAX_MEMORY_BYTES
         edges = [0, *(np.flatnonzero(np.diff(batch)) + 1).tolist(), len(sizes)]
-        for first, after in zip(edges[:-1], edges[1:], strict=True):
+        for first, after in pairwise(edges):
             begin, end = (int(ends[at - 1]) if at else 0 for at in (first, after))
             yield self._read(body[begin:end].tobytes(), after - first), after - first
 
@@ -139,9 +139,7 @@ def _on_the_wire(node: Node, numbers: Iterator[int]) -> Any:
         case "map":
             # A block of entries reads as a block of records; keys of a map would have to be UTF-8.
             [value] = node.children
-            return _on_the_wire(
-                Node("array", (Node("record", (Node("bytes"), value), ("key", "value")),)), numbers
-            )
+            return _on_the_wire(Node("array", (Node("record", (Node("bytes"), value), ("key", "value")),)), numbers)
         case "array":
             return {"type": "array", "items": _on_the_wire(node.children[0], numbers)}
         case "union":

@@ -46,7 +46,7 @@ class Bounds:
 
 
 def walk(data: npt.NDArray[np.uint8], starts: Ints, ends: Ints, record: Node, wanted: Sequence[bool]) -> Bounds:
-    """Walk the datums at ``data[start:end]`` each; ``wanted`` says of each of the record's fields whether it is kept."""
+    """Walk the datums at ``data[start:end]`` each; ``wanted`` says of each field of the record whether it is kept."""
     walking = _Walk(data, ends)
     rows = np.arange(len(starts))
     cursor = starts.astype(np.int64, copy=True)
@@ -145,7 +145,7 @@ class _Walk:
             self._singly(row, cursor, lambda single, at, end, count=count: single.items(node, count, at, end))
 
     def _singly(self, row: np.int64, cursor: Ints, skip: _Skip) -> None:
-        single = SingleWalk(memoryview(self._data))
+        single = SingleWalk(self._data.data)
         try:
             cursor[row] = skip(single, int(cursor[row]), int(self._ends[row]))
         except Broken:

@@ -8,6 +8,7 @@ process that may be lost (``guarded``).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -68,10 +69,6 @@ class Decoder:
     @cached_property
     def _json(self) -> JsonReader:
         return JsonReader(self._product.fields)
-
-    def close(self) -> None:
-        """End what was started to decode."""
-        self._guarded.close()
 
     def decode(self, batch: RawBatch) -> pa.Table:
         """The batch as rows of ``log_schema``, in order, with the raw values as a last column ``__value``.
@@ -153,7 +150,7 @@ class Decoder:
                 (self._guarded.decode if large[first] else self._read_here)(
                     reader, values.take(pa.array(np.arange(first, after)))
                 )
-                for first, after in zip(edges[:-1], edges[1:], strict=True)
+                for first, after in itertools.pairwise(edges)
             ]
         )
 

@@ -18,6 +18,9 @@ import socket
 import subprocess
 import sys
 import time
+import weakref
+from collections.abc import Callable
+from importlib import import_module
 from multiprocessing.connection import Connection
 
 import numpy as np
@@ -43,6 +46,7 @@ class Guarded:
         self._deadline_s = deadline_s
         self._memory_bytes = memory_bytes
         self._child: tuple[subprocess.Popen[bytes], Connection] | None = None
+        self._end: Callable[[], object] = lambda: None
 
     def decode(self, reader: Reader, values: pa.LargeBinaryArray) -> Decoded:
         """What the reader makes of the values; those that it does not survive are faults.
@@ -59,13 +63,9 @@ class Guarded:
         return Decoded.join([self.decode(reader, values.take(pa.array(half))) for half in (first, second)])
 
     def close(self) -> None:
-        """End the child process, if there is one."""
-        if self._child:
-            process, connection = self._child
-            self._child = None
-            connection.close()
-            process.kill()
-            process.wait()
+        """End the child process, if there is one; it also ends with this object."""
+        self._end()
+        self._child = None
 
     def _ask(self, reader: Reader, values: pa.LargeBinaryArray) -> Decoded | str:
         """What the child makes of the values, or how it failed on them."""
@@ -76,8 +76,9 @@ class Guarded:
             if connection.poll(deadline_s):
                 return connection.recv()
         except (EOFError, OSError):
-            died = signal.Signals(-process.wait()).name if process.wait() < 0 else f"exit code {process.wait()}"
+            code = process.wait()
             self.close()
+            died = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             return f"decoding it ended the process ({died})"
         self.close()
         return f"decoding it took more than {deadline_s:.0f} s"
@@ -96,7 +97,7 @@ class Guarded:
                 stderr=subprocess.DEVNULL,
             )
         connection = Connection(ours.detach())
-        self._child = process, connection
+        self._end = weakref.finalize(self, _end, process, connection)
         try:
             if connection.poll(_START_S):
                 connection.recv()
@@ -104,13 +105,19 @@ class Guarded:
         except (EOFError, OSError):
             pass
         self.close()
-        raise EnvironmentFault("the process that decodes large and faulty events did not start", next_step="mesh status")
+        raise EnvironmentFault("the process that decodes large events did not start", next_step="mesh land PRODUCT")
+
+
+def _end(process: subprocess.Popen[bytes], connection: Connection) -> None:
+    connection.close()
+    process.kill()
+    process.wait()
 
 
 def serve(connection: Connection, memory_bytes: int) -> None:
     """Decode what comes in until the other side hangs up; the child's side of ``Guarded``."""
-    import polars_avro  # noqa: F401  the readers' libraries are in memory before it is limited
-
+    # What the readers need is in memory before it is limited.
+    import_module("polars_avro")
     _limit_memory(memory_bytes)
     connection.send(None)
     while True:

@@ -107,7 +107,7 @@ def _check_type(have: FieldType, want: FieldType, path: str) -> None:
 
 
 def project(columns: dict[str, pa.Array], rows: int, fields: Sequence[Field]) -> Decoded:
-    """The contract's columns, in order, from a writer's columns by name; rows that do not fit their types are faults."""
+    """The contract's columns, in order, from a writer's columns by name; rows that do not fit are faults."""
     faults: dict[int, str] = {}
     converted: list[pa.Array] = []
     for field in fields:
