@@ -12,7 +12,8 @@
     │   ├── ApplyRefused
     │   ├── AuditBlocked
     │   ├── Unaudited
-    │   └── TransformInvalid
+    │   ├── TransformInvalid
+    │   └── Undecodable
     ├── StreamDiscontinuity   exit 1   the stream is not the one the log was read from
     │   ├── TopicRecreated
     │   ├── OffsetsTrimmed
@@ -153,6 +154,12 @@ class TransformInvalid(Violation):
     """A derived product's SQL cannot be compiled or run: undeclared input, syntax, wrong columns."""
 
     code = "M105"
+
+
+class Undecodable(Violation):
+    """More events cannot be decoded than the contract allows; landing stopped before them."""
+
+    code = "M106"
 
 
 class StreamDiscontinuity(MeshError):

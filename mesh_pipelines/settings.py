@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     chunk_rows: Annotated[int, Field(ge=1)] = Field(
         250_000, description="Events landed per commit; bounds the memory of landing whatever the backlog."
     )
+    max_event_bytes: Annotated[int, Field(ge=1)] = Field(
+        16_777_216, description="Bytes of the largest value that is decoded; larger ones are quarantined unread."
+    )
     fetch_queue_kbytes: Annotated[int, Field(ge=1024)] = Field(
         65_536, description="KiB of fetched but not yet consumed messages the Kafka client may hold."
     )

@@ -178,7 +178,10 @@ class Rule:
 
 @dataclass(frozen=True)
 class TopicSettings:
-    """The stream: topic name, partitions, Kafka topic config, wire format and registry compatibility."""
+    """The stream: topic name, partitions, Kafka topic config, wire format and registry compatibility.
+
+    ``max_undecodable_share`` (0 to 1) is how much of what is landed at once may be undecodable before landing stops.
+    """
 
     name: str
     partitions: int = 1
@@ -187,6 +190,7 @@ class TopicSettings:
     wire_format: WireFormat = WireFormat.AVRO
     compatibility: Compatibility = Compatibility.BACKWARD
     config: Mapping[str, str] = field(default_factory=dict[str, str])
+    max_undecodable_share: float = 0.5
 
 
 # Units of service levels, in seconds; a month is left out, since "m" is a minute and months differ.

@@ -20,7 +20,7 @@ _MAX_MILLISECONDS = 2**63 - 1
 _CLEANUP = ("delete", "compact", "compact,delete")
 _STREAM_SETTINGS = (
     *("mesh.topic", "mesh.partitions", "mesh.cleanupPolicy", "mesh.retention", "mesh.wireFormat"),
-    *("mesh.compatibility", "mesh.topicConfig"),
+    *("mesh.compatibility", "mesh.topicConfig", "mesh.maxUndecodableShare"),
 )
 _SETTINGS = ("mesh.alignment", "mesh.eventType", "mesh.inputs", *_STREAM_SETTINGS)
 
@@ -92,6 +92,7 @@ class SettingsReader:
             wire or WireFormat.AVRO,
             compatibility or Compatibility.BACKWARD,
             self._config(),
+            self._undecodable(),
         )
 
     def _name(self, fqn: str) -> str:
@@ -126,6 +127,14 @@ class SettingsReader:
         if not 0 < milliseconds <= _MAX_MILLISECONDS:
             self._fault("mesh.retention", f"{value!r} is no duration", "write 7d, 12h, 30m, 90s or forever")
         return milliseconds
+
+    def _undecodable(self) -> float:
+        name = "mesh.maxUndecodableShare"
+        share = self._values.get(name, TopicSettings.max_undecodable_share)
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            self._fault(name, f"{share!r} is no share", "use 0 (none) to 1 (all of them), such as 0.05")
+            return TopicSettings.max_undecodable_share
+        return float(share)
 
     def _config(self) -> dict[str, str]:
         name = "mesh.topicConfig"

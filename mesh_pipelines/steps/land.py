@@ -19,9 +19,9 @@ from queue import Queue
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
-from mesh_pipelines.contract.log import FATE, Fate
+from mesh_pipelines.contract.log import FATE, OFFSET, PARTITION, REASON, Fate
 from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.errors import TopicMissing, UsageError
+from mesh_pipelines.errors import TopicMissing, Undecodable, UsageError
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.positions import Position
 from mesh_pipelines.steps.platform import Platform
@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     from mesh_pipelines.streams.drain import RawBatch
 
 Progress = Callable[[int, int], None]
+
+# Fewer events than this are no evidence of more than a few bad ones.
+_JUDGED_EVENTS = 100
+# A chunk of large events ends before its number of rows: this much in memory, decoded.
+_CHUNK_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ def land(platform: Platform, product: DataProduct, *, on_progress: Progress | No
     Raises:
         StreamDiscontinuity: the topic is not the one the log was read from, or lost offsets; see ``steps.resume``.
         BrokerUnreachable, RegistryUnreachable: transient; nothing is lost, land again.
+        Undecodable: more of a chunk's events cannot be decoded than the contract allows; it was not landed.
         ConcurrentWriter: another landing committed first; transient.
         TopicMissing, TableMissing: the product was not applied.
     """
@@ -84,6 +90,7 @@ def land(platform: Platform, product: DataProduct, *, on_progress: Progress | No
                     pending.result()
                 if chunk.num_rows == 0 and after == at:
                     continue
+                _check_decodable(product, chunk)
                 _check_same_topic(platform, product, after)
                 pending = writer.submit(log.append, chunk, at, after)
                 at, commits, rows = after, commits + 1, rows + chunk.num_rows
@@ -134,17 +141,41 @@ def _check_same_topic(platform: Platform, product: DataProduct, read: Position) 
         continuity.check(product.fqn, read, *stream_bounds(platform, product))
 
 
+def _check_decodable(product: DataProduct, chunk: pa.Table) -> None:
+    """Check that no more of a chunk's events are undecodable than the contract allows; few events prove nothing."""
+    import pyarrow.compute as pc
+
+    assert product.stream is not None
+    wrong = chunk.filter(pc.equal(chunk[FATE], str(Fate.UNDECODABLE)))
+    allowed = product.stream.max_undecodable_share
+    if chunk.num_rows < _JUDGED_EVENTS or wrong.num_rows <= allowed * chunk.num_rows:
+        return
+    first = wrong.select([PARTITION, OFFSET, REASON]).slice(0, 3).to_pylist()
+    named = "; ".join(f"{row[PARTITION]}:{row[OFFSET]} {row[REASON]}" for row in first)
+    raise Undecodable(
+        f"{product.fqn}: {wrong.num_rows:,} of {chunk.num_rows:,} events cannot be decoded, "
+        f"mesh.maxUndecodableShare is {allowed:g}; none of them were landed. The first ones: {named}",
+        next_step=f"mend the producer or the schema; to quarantine them all, set mesh.maxUndecodableShare to 1, then "
+        f"mesh land {product.fqn}",
+    )
+
+
 def _chunks(
     platform: Platform, product: DataProduct, start: Position, end: Position
 ) -> Generator[tuple[pa.Table, Position]]:
-    """Decoded tables of about ``chunk_rows`` events, each with the position after it; the last reaches ``end``."""
+    """Decoded tables of about ``chunk_rows`` events, or fewer where they are large, with the position after each.
+
+    The last reaches ``end``.
+    """
     import pyarrow as pa
 
     from mesh_pipelines.contract.types import log_schema
     from mesh_pipelines.quality.divert import divert
     from mesh_pipelines.streams.decode import Decoder
 
-    decoder = Decoder(product, platform.registry)
+    settings = platform.settings
+    decoder = Decoder(product, platform.registry, max_event_bytes=settings.max_event_bytes)
+    held_bytes = 0
     gathered: list[pa.Table] = []
     rows = 0
     position = start
@@ -153,9 +184,10 @@ def _chunks(
         if batch.table.num_rows:
             gathered.append(divert(decoder.decode(batch), product))
             rows += batch.table.num_rows
-        if rows >= platform.settings.chunk_rows:
+            held_bytes += gathered[-1].nbytes
+        if rows >= settings.chunk_rows or held_bytes >= _CHUNK_BYTES:
             yield pa.concat_tables(gathered), position
-            gathered, rows = [], 0
+            gathered, rows, held_bytes = [], 0, 0
     yield pa.concat_tables(gathered) if gathered else log_schema(product).empty_table(), position
 
 

@@ -101,7 +101,7 @@ def _again(platform: Platform, product: DataProduct) -> Callable[[pa.Table], pa.
     from mesh_pipelines.streams.decode import Decoder
     from mesh_pipelines.streams.drain import SCHEMA, RawBatch
 
-    decoder = Decoder(product, platform.registry)
+    decoder = Decoder(product, platform.registry, max_event_bytes=platform.settings.max_event_bytes)
 
     def again(rows: pa.Table) -> pa.Table:
         columns = [rows[name] for name in (log.PARTITION, log.OFFSET, log.TIMESTAMP, log.KEY, log.RAW)]

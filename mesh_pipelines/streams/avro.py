@@ -1,9 +1,10 @@
 """Avro datums of one writer's schema to Arrow columns, all at once.
 
 An Avro datum on a topic is a block of an Avro file without its header, so a batch of them is given one header and read
-by a native file reader, twelve times as fast as decoding one by one. Which datums may go in is decided beforehand by
-``avro_bounds.exact``: the native reader trusts what it is given. Schemas that it cannot read (unions of several types,
-the likes of duration) are decoded one by one by fastavro, under the same bounds.
+by a native file reader, twelve times as fast as decoding one by one. The native reader trusts what it is given, so it
+is given nothing that it could fail on: only whole datums (``avro_bounds.walk``), only the fields that the contract has
+(the bytes of the others are cut out), and those as the types of the wire: text, decimals and times as the bytes and
+integers they are. What these mean, and whether they mean anything, ``resolve`` says in Arrow.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count, pairwise
 from typing import Any
 
 import numpy as np
@@ -21,12 +23,20 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mesh_pipelines.contract.model import Field
-from mesh_pipelines.streams.avro_bounds import Unwalkable, exact
-from mesh_pipelines.streams.resolve import Irreconcilable, check, project
+from mesh_pipelines.streams.avro_bounds import Bounds, walk
+from mesh_pipelines.streams.avro_schema import Node, Unreadable, read_schema
+from mesh_pipelines.streams.decoded import Decoded
+from mesh_pipelines.streams.resolve import Irreconcilable, check, find, project
 
 _SYNC = os.urandom(16)
-# Logical types whose native form would lose their meaning on the way: their plain type is read instead.
-_READ_PLAIN = {"uuid", "duration", "timestamp-nanos", "local-timestamp-nanos"}
+# Logical types that the native reader takes without a look at the value. The others are read as their plain type.
+_NATIVE_LOGICAL = {
+    ("int", "date"),
+    *(("long", f"{zone}timestamp-{unit}") for zone in ("", "local-") for unit in ("millis", "micros")),
+}
+# One event may take this much memory, and one read: nulls of wide types take a byte on the wire and a kilobyte in
+# memory, and a message has a million bytes.
+MAX_MEMORY_BYTES = 64 << 20
 
 
 @dataclass
@@ -37,137 +47,129 @@ class WriterSchema:
     fields: Sequence[Field]
 
     @cached_property
-    def parsed(self) -> Any:
-        """The schema as parsed JSON."""
-        return json.loads(self.text)
-
-    @cached_property
     def refusal(self) -> str | None:
         """Why no event of this schema can be taken over; None where they can."""
-        from fastavro.schema import SchemaParseException, UnknownType
-
         try:
-            check(self.parsed, self.fields)
-            exact(np.zeros(0, np.uint8), np.zeros(0, np.int64), np.zeros(0, np.int64), self._full_names)
-        except (Irreconcilable, Unwalkable, SchemaParseException, UnknownType) as error:
+            if self._record.kind != "record":
+                return "the writer's schema is no record"
+            check(json.loads(self.text), self.fields)
+            self._read(b"", 0)
+        except Unreadable as error:
+            return f"the writer's schema {error}"
+        except Irreconcilable as error:
             return str(error)
-        except RecursionError:
-            return "the writer's schema nests too deep"
         return None
 
-    @cached_property
-    def _full_names(self) -> Any:
-        """The schema with every type under its full name, so that a reference finds it from any namespace."""
-        import fastavro
-
-        return fastavro.parse_schema(json.loads(self.text))
+    def __reduce__(self) -> tuple[type[WriterSchema], tuple[str, Sequence[Field]]]:
+        return WriterSchema, (self.text, self.fields)
 
     @cached_property
-    def _native(self) -> Any:
-        return _plain(self.parsed)
+    def _record(self) -> Node:
+        return read_schema(self.text)
 
     @cached_property
-    def _is_native(self) -> bool:
-        return not _has_wide_union(self.parsed)
-
-    @cached_property
-    def _fastavro(self) -> Any:
-        import fastavro
-
-        return fastavro.parse_schema(json.loads(json.dumps(self._native)))
+    def _wanted(self) -> list[bool]:
+        found = {find(self._record.names, field) for field in self.fields}
+        return [name in found for name in self._record.names]
 
     @cached_property
     def _header(self) -> bytes:
-        metadata = {b"avro.schema": json.dumps(self._native).encode(), b"avro.codec": b"null"}
+        record = self._record
+        kept = [index for index, keep in enumerate(self._wanted) if keep]
+        wire = Node("record", tuple(record.children[index] for index in kept), tuple(record.names[i] for i in kept))
+        metadata = {b"avro.schema": json.dumps(_on_the_wire(wire, count())).encode(), b"avro.codec": b"null"}
         entries = b"".join(_bytes(key) + _bytes(value) for key, value in metadata.items())
         return b"Obj\x01" + _long(len(metadata)) + entries + _long(0) + _SYNC
 
-    def decode(self, datums: pa.LargeBinaryArray) -> tuple[npt.NDArray[np.bool_], list[pa.Array], list[str]]:
+    def decode(self, values: pa.LargeBinaryArray) -> Decoded:
         """The contract's columns of the datums that can be decoded.
 
-        Gives which datums those are, their columns, and a reason for each of the others (in order).
+        Raises:
+            RuntimeError: the native reader failed on whole datums, which it never should.
         """
+        data, starts, ends = _buffers(values)
+        bounds = walk(data, starts, ends, self._record, self._wanted)
+        faults = dict.fromkeys(np.flatnonzero(~bounds.good).tolist(), "the bytes do not fit the writer's schema")
+        for index in np.flatnonzero(bounds.good & (bounds.memory > MAX_MEMORY_BYTES)).tolist():
+            faults[index] = f"would take {bounds.memory[index]:,} bytes decoded, {MAX_MEMORY_BYTES:,} are allowed"
+            bounds.good[index] = False
+        body, sizes = _kept(data, starts, ends, bounds)
+        read = Decoded.join([project(*part, self.fields) for part in self._parts(body, sizes, bounds)])
+        return read.within(len(values), np.flatnonzero(bounds.good), faults)
+
+    def _parts(
+        self, body: npt.NDArray[np.uint8], sizes: npt.NDArray[np.int64], bounds: Bounds
+    ) -> Iterator[tuple[dict[str, pa.Array], int]]:
+        """The writer's columns and their rows, in parts of bounded memory; at least one."""
+        ends = np.cumsum(sizes)
+        batch = np.cumsum(bounds.memory[bounds.good]) // MAX_MEMORY_BYTES
+        edges = [0, *(np.flatnonzero(np.diff(batch)) + 1).tolist(), len(sizes)]
+        for first, after in pairwise(edges):
+            begin, end = (int(ends[at - 1]) if at else 0 for at in (first, after))
+            yield self._read(body[begin:end].tobytes(), after - first), after - first
+
+    def _read(self, body: bytes, rows: int) -> dict[str, pa.Array]:
         from polars.exceptions import PanicException
-
-        data, starts, ends = _buffers(datums)
-        good = exact(data, starts, ends, self._full_names)
-        kept = datums if good.all() else datums.filter(pa.array(good))
-        reasons = ["the bytes do not fit the writer's schema"] * int((~good).sum())
-        if not len(kept):
-            return good, project({}, 0, self.fields), reasons
-        if not self._is_native:
-            return self._decode_singly(datums, good)
-        try:
-            return good, self._decode_native(kept), reasons
-        # The native reader's errors share no base class, its panics not even Exception; each datum then gets its own
-        # verdict.
-        except (Exception, PanicException):
-            return self._decode_singly(datums, good)
-
-    def _decode_native(self, datums: pa.LargeBinaryArray) -> list[pa.Array]:
         from polars_avro import read_avro
 
-        data, starts, ends = _buffers(datums)
-        body = data[int(starts[0]) : int(ends[-1])].tobytes()
-        block = b"".join([self._header, _long(len(datums)), _long(len(body)), body, _SYNC])
-        table = read_avro(io.BytesIO(block)).to_arrow()
-        if table.num_rows != len(datums):
-            raise ValueError(f"{table.num_rows} rows of {len(datums)} datums")
-        columns = {name: _one(table[name]) for name in table.column_names}
-        return project(columns, table.num_rows, self.fields)
-
-    def _decode_singly(
-        self, datums: pa.LargeBinaryArray, good: npt.NDArray[np.bool_]
-    ) -> tuple[npt.NDArray[np.bool_], list[pa.Array], list[str]]:
-        import fastavro
-
-        reasons: list[str] = []
-        pieces: list[list[pa.Array]] = []
-        kept = good.copy()
-        for index, datum in enumerate(datums.to_pylist()):
-            if not good[index]:
-                reasons.append("the bytes do not fit the writer's schema")
-                continue
-            try:
-                value: Any = fastavro.schemaless_reader(io.BytesIO(datum), self._fastavro, None)
-                columns = {name: pa.array([item]) for name, item in value.items()}
-                pieces.append(project(columns, 1, self.fields))
-            except Exception as error:  # fastavro raises a dozen kinds; each means the same of this one event
-                kept[index] = False
-                reasons.append(f"cannot be decoded: {_first_line(error)}")
-        if not pieces:
-            return kept, project({}, 0, self.fields), reasons
-        return kept, [pa.concat_arrays(list(column)) for column in zip(*pieces, strict=True)], reasons
+        if not any(self._wanted):
+            return {}
+        block = b"".join([_long(rows), _long(len(body)), body, _SYNC]) if rows else b""
+        try:
+            table = read_avro(io.BytesIO(self._header + block)).to_arrow()
+        # The native reader's errors share no base class, its panics not even Exception.
+        except (Exception, PanicException) as error:
+            raise RuntimeError(f"the native reader failed: {str(error).splitlines()[0][:200]}") from error
+        if table.num_rows != rows:
+            raise RuntimeError(f"the native reader gave {table.num_rows} rows of {rows} datums")
+        return {name: _one(table[name]) for name in table.column_names}
 
 
-def _plain(schema: Any) -> Any:
-    """The schema without logical types that are read as their plain type."""
-    if isinstance(schema, list):
-        return [_plain(branch) for branch in schema]
-    if not isinstance(schema, dict):
-        return schema
-    kept = {key: value for key, value in schema.items() if key not in ("default", "aliases", "doc")}
-    if kept.get("logicalType") in _READ_PLAIN:
-        del kept["logicalType"]
-    for key in ("type", "items", "values"):
-        if key in kept:
-            kept[key] = _plain(kept[key])
-    if "fields" in kept:
-        kept["fields"] = [{"name": field["name"], "type": _plain(field["type"])} for field in kept["fields"]]
-    return kept
+def _on_the_wire(node: Node, numbers: Iterator[int]) -> Any:
+    """The Avro schema of what the native reader gets: another reading of the same bytes."""
+    match node.kind:
+        case "string":
+            return "bytes"
+        case "record":
+            fields = [
+                {"name": name, "type": _on_the_wire(child, numbers)}
+                for name, child in zip(node.names, node.children, strict=True)
+            ]
+            return {"type": "record", "name": f"r{next(numbers)}", "fields": fields}
+        case "map":
+            # A block of entries reads as a block of records; keys of a map would have to be UTF-8.
+            [value] = node.children
+            return _on_the_wire(Node("array", (Node("record", (Node("bytes"), value), ("key", "value")),)), numbers)
+        case "array":
+            return {"type": "array", "items": _on_the_wire(node.children[0], numbers)}
+        case "union":
+            if len(node.children) == 1:
+                raise Unreadable("has a union of one type")
+            return [_on_the_wire(child, numbers) for child in node.children]
+        case "enum":
+            return {"type": "enum", "name": f"e{next(numbers)}", "symbols": list(node.names)}
+        case "fixed":
+            return {"type": "fixed", "name": f"f{next(numbers)}", "size": node.size}
+        case kind:
+            # A union is only known for a nullable type where its null is written as a plain name.
+            return {"type": kind, "logicalType": node.logical} if (kind, node.logical) in _NATIVE_LOGICAL else kind
 
 
-def _has_wide_union(schema: Any) -> bool:
-    """Whether a union of several types besides null is anywhere in the schema; the native reader has none."""
-    match schema:
-        case list():
-            return sum(branch != "null" for branch in schema) > 1 or any(map(_has_wide_union, schema))
-        case dict():
-            return any(_has_wide_union(schema[key]) for key in ("type", "items", "values") if key in schema) or any(
-                _has_wide_union(field["type"]) for field in schema.get("fields", ())
-            )
-        case _:
-            return False
+def _kept(
+    data: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], bounds: Bounds
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """The bytes of the good datums without those cut out, and how many each has."""
+    good = bounds.good
+    if not len(good):
+        return data[:0], starts
+    # From edge to edge, bytes are kept and cut in turn; all of a datum that is not good lies in the last cut.
+    inner = [np.where(good, edge, starts) for cut in bounds.cuts for edge in cut]
+    lengths = np.diff(np.stack([starts, *inner, np.where(good, ends, starts), ends]), axis=0)
+    content = data[int(starts[0]) : int(ends[-1])]
+    if good.all() and not bounds.cuts:
+        return content, lengths[0]
+    keep = np.repeat(np.resize([True, False], lengths.size), lengths.T.ravel())
+    return content[keep], lengths[::2].sum(axis=0)[good]
 
 
 def _buffers(array: pa.LargeBinaryArray) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -194,7 +196,3 @@ def _long(number: int) -> bytes:
 
 def _bytes(value: bytes) -> bytes:
     return _long(len(value)) + value
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -2,13 +2,15 @@
 
 A batch is split by what its bytes claim to be and each part decoded as a whole; a message that cannot be decoded
 becomes a row with its fate, the reason and its raw bytes, in its own place. Only the registry's silence stops a batch:
-that says nothing about the events and passes.
+that says nothing about the events and passes. Values that are large, or that a reader failed on, are decoded in a
+process that may be lost (``guarded``).
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -21,7 +23,9 @@ from mesh_pipelines.contract.log import Fate, Op
 from mesh_pipelines.contract.model import DataProduct, WireFormat
 from mesh_pipelines.contract.types import arrow_schema, log_schema
 from mesh_pipelines.streams.avro import WriterSchema
+from mesh_pipelines.streams.decoded import Decoded, Reader
 from mesh_pipelines.streams.drain import RawBatch
+from mesh_pipelines.streams.guarded import LARGE_BYTES, Guarded
 from mesh_pipelines.streams.json_values import JsonReader
 from mesh_pipelines.streams.registry import Registry, UnknownSchema
 
@@ -32,23 +36,33 @@ _MAGIC = 0
 Indices = npt.NDArray[np.int64]
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Part:
-    """Decoded rows of a batch: their indices, their columns, and the reasons of those that failed."""
+    """Messages of a batch that were decoded together: their indices, and what became of them."""
 
     indices: Indices
-    columns: list[pa.Array]
-    failures: dict[int, str] = field(default_factory=dict[int, str])
+    decoded: Decoded
+
+    @property
+    def good(self) -> Indices:
+        """The indices of those that have a row."""
+        return self.indices[self.decoded.good]
 
 
 class Decoder:
-    """Decodes one product's messages; schemas are kept by id between batches."""
+    """Decodes one product's messages, in one landing; schemas are kept by id between batches.
 
-    def __init__(self, product: DataProduct, registry: Registry) -> None:
+    An id that the registry does not know stays unknown: whatever is landed was there when the landing began, and its
+    schema before it. ``max_event_bytes`` is the largest value that is decoded at all.
+    """
+
+    def __init__(self, product: DataProduct, registry: Registry, *, max_event_bytes: int) -> None:
         if product.stream is None:
             raise ValueError(f"{product.fqn} has no stream")
         self._product = product
         self._registry = registry
+        self._max_event_bytes = max_event_bytes
+        self._guarded = Guarded()
         self._wire = product.stream.wire_format
         self._writers: dict[int, WriterSchema | str] = {}
 
@@ -70,8 +84,8 @@ class Decoder:
         pending = np.flatnonzero(~tombstones & np.array([reason is None for reason in reasons]))
         parts = list(self._parts(values, pending, schema_ids))
         for part in parts:
-            for index, reason in part.failures.items():
-                reasons[index] = reason
+            for index, reason in part.decoded.faults.items():
+                reasons[int(part.indices[index])] = reason
         failed = np.array([reason is not None for reason in reasons], np.bool_)
         envelope = self._envelope(messages, batch.position.generation, tombstones, failed, reasons, schema_ids)
         table = pa.Table.from_arrays([*envelope, *self._in_order(parts, rows)], schema=log_schema(self._product))
@@ -79,8 +93,12 @@ class Decoder:
 
     def _out_of_place(self, messages: pa.Table) -> tuple[list[str | None], npt.NDArray[np.bool_]]:
         """Reasons against messages by their shape alone, and which are tombstones."""
-        null_value = _column(messages, "value").is_null().to_numpy(zero_copy_only=False)
+        values = _column(messages, "value")
+        null_value = values.is_null().to_numpy(zero_copy_only=False)
         reasons: list[str | None] = [None] * messages.num_rows
+        sizes = pc.fill_null(pc.binary_length(values), 0).to_numpy()
+        for index in np.flatnonzero(sizes > self._max_event_bytes):
+            reasons[index] = f"has {sizes[index]:,} bytes; MESH_MAX_EVENT_BYTES is {self._max_event_bytes:,}"
         if not self._product.event_type.folds_by_key:
             for index in np.flatnonzero(null_value):
                 reasons[index] = f"a {self._product.event_type} event without a value"
@@ -112,7 +130,7 @@ class Decoder:
                 yield self._refused(indices, writer)
             else:
                 framed = chosen if len(members) == len(chosen) else chosen.take(pa.array(members))
-                yield self._decoded(indices, *writer.decode(_unframed(framed)))
+                yield _Part(indices, self._read(writer, _unframed(framed)))
 
     def _json_part(self, chosen: pa.LargeBinaryArray, pending: Indices) -> _Part:
         """JSON, with or without a registry's five-byte header in front (no JSON text begins with a zero byte)."""
@@ -120,7 +138,27 @@ class Decoder:
         framed = pc.equal(first, pa.scalar(b"\0", first.type)).to_numpy(zero_copy_only=False)
         if framed.any():
             chosen = pc.if_else(pa.array(framed), pc.binary_replace_slice(chosen, 0, _HEADER_BYTES, b""), chosen)
-        return self._decoded(pending, *self._json.decode(chosen))
+        return _Part(pending, self._read(self._json, chosen))
+
+    def _read(self, reader: Reader, values: pa.LargeBinaryArray) -> Decoded:
+        large = pc.greater(pc.binary_length(values), LARGE_BYTES).to_numpy(zero_copy_only=False)
+        if not large.any():
+            return self._read_here(reader, values)
+        edges = [0, *(np.flatnonzero(np.diff(large)) + 1).tolist(), len(values)]
+        return Decoded.join(
+            [
+                (self._guarded.decode if large[first] else self._read_here)(
+                    reader, values.take(pa.array(np.arange(first, after)))
+                )
+                for first, after in itertools.pairwise(edges)
+            ]
+        )
+
+    def _read_here(self, reader: Reader, values: pa.LargeBinaryArray) -> Decoded:
+        try:
+            return reader.decode(values)
+        except Exception:  # nothing is known that raises one; which event it was is found where it can do no harm
+            return self._guarded.decode(reader, values)
 
     def _writer(self, schema_id: int) -> WriterSchema | str:
         """The writer's schema of an id, or why its events cannot be taken over."""
@@ -128,37 +166,29 @@ class Decoder:
             try:
                 writer = WriterSchema(self._registry.schema(schema_id), self._product.fields)
             except UnknownSchema:
-                # Not kept: the registry may learn of it, and a redrive then finds it.
-                return f"schema id {schema_id} is unknown to the registry"
-            except ValueError:
-                return f"schema {schema_id} is no Avro schema"
-            refusal = writer.refusal
-            self._writers[schema_id] = f"schema {schema_id}: {refusal}" if refusal else writer
+                self._writers[schema_id] = f"schema id {schema_id} is unknown to the registry"
+            else:
+                refusal = writer.refusal
+                self._writers[schema_id] = f"schema {schema_id}: {refusal}" if refusal else writer
         return self._writers[schema_id]
-
-    def _decoded(
-        self, indices: Indices, good: npt.NDArray[np.bool_], columns: list[pa.Array], reasons: list[str]
-    ) -> _Part:
-        failures = dict(zip(indices[~good].tolist(), reasons, strict=True))
-        return _Part(indices[good], columns, failures)
 
     def _refused(self, indices: Indices, reason: str) -> _Part:
         none = [pa.nulls(0, column.type) for column in arrow_schema(self._product)]
-        return _Part(np.zeros(0, np.int64), none, dict.fromkeys(indices.tolist(), reason))
+        return _Part(indices, Decoded(len(indices), none, dict.fromkeys(range(len(indices)), reason)))
 
     def _in_order(self, parts: list[_Part], rows: int) -> list[pa.Array]:
         """The parts' columns put back in the batch's order, with nulls where nothing was decoded."""
         schema = arrow_schema(self._product)
-        if len(parts) == 1 and len(parts[0].indices) == rows:
-            return parts[0].columns
+        if len(parts) == 1 and len(parts[0].good) == rows:
+            return parts[0].decoded.columns
         place = np.full(rows, -1, np.int64)
         start = 0
         for part in parts:
-            place[part.indices] = np.arange(start, start + len(part.indices))
-            start += len(part.indices)
+            place[part.good] = np.arange(start, start + len(part.good))
+            start += len(part.good)
         order = pa.array(place, mask=place < 0)
         gathered = [
-            pa.concat_arrays([part.columns[number] for part in parts]) if parts else pa.nulls(0, column.type)
+            pa.concat_arrays([part.decoded.columns[number] for part in parts]) if parts else pa.nulls(0, column.type)
             for number, column in enumerate(schema)
         ]
         return [column.take(order) for column in gathered]

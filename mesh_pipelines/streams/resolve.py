@@ -3,13 +3,17 @@
 The rules are Avro's for a reader's schema ("Schema Resolution" in its specification): a field is found by its name or
 one of its aliases, numbers widen, strings and bytes read as one another, what the writer lacks takes the contract's
 default or null. They are applied to columns and not to values, so they cost the same however many events there are.
+
+What bytes can say and a type cannot hold (text that is not UTF-8, a time of 25 hours, a decimal of 40 digits) is found
+here too. Arrow says only that a column has such a value, so the column is halved until it says so of single ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,12 +21,25 @@ from mesh_pipelines.contract.avro import record_fields
 from mesh_pipelines.contract.model import Field, FieldType, Kind
 from mesh_pipelines.contract.types import arrow_type
 from mesh_pipelines.contract.values import default_value
+from mesh_pipelines.streams.decoded import MISFITS, Decoded, misfits
 
 
 class Irreconcilable(ValueError):
     """Events of this writer's schema cannot be brought to the contract."""
 
 
+_DECIMAL_DIGITS = 38
+_DECIMAL_BYTES = 16
+_DAY_US = 86_400_000_000
+# Days and microseconds from 1970 to the first of January of the years 1 and 10000.
+_YEAR_1, _YEAR_10000 = -719_162, 2_932_897
+_INSTANTS = (_YEAR_1 * _DAY_US, _YEAR_10000 * _DAY_US - 1)
+_RANGES: Mapping[pa.DataType, tuple[int, int]] = {
+    pa.date32(): (_YEAR_1, _YEAR_10000 - 1),
+    pa.time64("us"): (0, _DAY_US - 1),
+    pa.timestamp("us", tz="UTC"): _INSTANTS,
+    pa.timestamp("us"): _INSTANTS,
+}
 _PROMOTIONS = {
     (Kind.INT, Kind.LONG),
     (Kind.INT, Kind.FLOAT),
@@ -50,7 +67,7 @@ def check(writer: Any, fields: Sequence[Field]) -> None:
     except ValueError as error:
         raise Irreconcilable(f"the writer's schema {error}") from error
     for field in fields:
-        found = _find(list(written), field)
+        found = find(list(written), field)
         if found is None:
             if field.required and not field.has_default:
                 raise Irreconcilable(f"the writer's schema has no field {field.name}, which is required")
@@ -80,7 +97,7 @@ def _check_type(have: FieldType, want: FieldType, path: str) -> None:
         case Kind.STRUCT:
             names = [field.name for field in have.fields]
             for field in want.fields:
-                found = _find(names, field)
+                found = find(names, field)
                 if found is not None:
                     _check_type(have.fields[names.index(found)].type, field.type, f"{path}.{field.name}")
                 elif field.required and not field.has_default:
@@ -89,17 +106,31 @@ def _check_type(have: FieldType, want: FieldType, path: str) -> None:
             pass
 
 
-def project(columns: dict[str, pa.Array], rows: int, fields: Sequence[Field]) -> list[pa.Array]:
-    """The contract's columns, in order, from a writer's columns by name.
-
-    Raises:
-        pa.ArrowInvalid: a value does not fit the contract's type.
-    """
-    return [_column(columns, rows, field) for field in fields]
+def project(columns: dict[str, pa.Array], rows: int, fields: Sequence[Field]) -> Decoded:
+    """The contract's columns, in order, from a writer's columns by name; rows that do not fit are faults."""
+    faults: dict[int, str] = {}
+    converted: list[pa.Array] = []
+    for field in fields:
+        try:
+            converted.append(_column(columns, rows, field))
+        except MISFITS:
+            found = find(list(columns), field)
+            assert found is not None
+            # Taken, not sliced: the values of a sliced list are still all of them.
+            wrong = misfits(
+                np.arange(rows),
+                lambda some, column=columns[found], want=field.type: _convert(column.take(pa.array(some)), want),
+            )
+            faults.update((row, f"field {field.name} does not fit its type: {why}") for row, why in wrong.items())
+    if not faults:
+        return Decoded(rows, converted, faults)
+    fitting = pa.array(np.setdiff1d(np.arange(rows), list(faults)))
+    kept = {name: column.take(fitting) for name, column in columns.items()}
+    return Decoded(rows, [_column(kept, len(fitting), field) for field in fields], faults)
 
 
 def _column(columns: dict[str, pa.Array], rows: int, field: Field) -> pa.Array:
-    found = _find(list(columns), field)
+    found = find(list(columns), field)
     target = arrow_type(field.type)
     if found is None:
         default = pa.scalar(default_value(field), target) if field.default is not None else pa.scalar(None, target)
@@ -109,14 +140,12 @@ def _column(columns: dict[str, pa.Array], rows: int, field: Field) -> pa.Array:
 
 def _convert(array: pa.Array, want: FieldType) -> pa.Array:
     target = arrow_type(want)
-    if array.type.equals(target):
-        return array
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     match want.kind:
         case Kind.STRUCT if pa.types.is_struct(array.type):
             flat = dict(zip([f.name for f in array.type], array.flatten(), strict=True))
-            children = project(flat, len(array), want.fields)
+            children = [_column(flat, len(array), field) for field in want.fields]
             mask = pc.is_null(array) if array.null_count else None
             return pa.StructArray.from_arrays(children, fields=list(target), mask=mask)
         case Kind.LIST if pa.types.is_large_list(array.type) or pa.types.is_list(array.type):
@@ -129,8 +158,53 @@ def _convert(array: pa.Array, want: FieldType) -> pa.Array:
             return _to_map(array, want)
         case Kind.FLOAT | Kind.DOUBLE:
             return array.cast(target, safe=False)
+        case Kind.DECIMAL:
+            return _decimals(array, want.scale).cast(target)
+        case Kind.TIME:
+            # Milliseconds of a day are an int in Avro, microseconds a long.
+            return ranged(array.cast(pa.time32("ms") if pa.types.is_int32(array.type) else target).cast(target))
+        case Kind.DATE | Kind.TIMESTAMP | Kind.TIMESTAMP_LOCAL:
+            return ranged(array.cast(target))
         case _:
             return array.cast(target)
+
+
+def ranged(array: pa.Array) -> pa.Array:
+    """The column itself, where all of it lies in the years 1 to 9999, or within a day.
+
+    Arrow holds more, but neither Python nor the engines that read the tables do.
+    """
+    first, last = _RANGES[array.type]
+    bounds = pc.min_max(array.view(pa.int32() if array.type == pa.date32() else pa.int64()))
+    least, most = bounds["min"].as_py(), bounds["max"].as_py()
+    if least is not None and (least < first or most > last):
+        raise ValueError(f"{least if least < first else most} {array.type} is out of range")
+    return array
+
+
+def _decimals(array: pa.Array, scale: int) -> pa.Array:
+    """Decimals from their unscaled values, two's complement with the highest byte first.
+
+    Raises:
+        ValueError: one has no bytes, or more than the 16 of a decimal of 38 digits.
+    """
+    array = array.cast(pa.large_binary())
+    sizes = pc.fill_null(pc.binary_length(array), 1).to_numpy()
+    if len(sizes) and not 1 <= sizes.min() <= sizes.max() <= _DECIMAL_BYTES:
+        raise ValueError("a decimal has no bytes, or more than 16")
+    _, offsets, data = array.buffers()
+    ends = np.frombuffer(offsets, np.int64, len(array) + 1, array.offset * 8)[1:]
+    held = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
+    content = np.concatenate([held, np.zeros(1, np.uint8)])
+    sign = (content[np.maximum(ends - sizes, 0)] >= 0x80).astype(np.uint8) * 0xFF
+    unscaled = np.repeat(sign[:, None], _DECIMAL_BYTES, axis=1)
+    for place in range(int(sizes.max(initial=0))):
+        has = sizes > place
+        unscaled[has, place] = content[ends[has] - 1 - place]
+    validity = pc.is_valid(array).buffers()[1] if array.null_count else None
+    return pa.Array.from_buffers(
+        pa.decimal128(_DECIMAL_DIGITS, scale), len(array), [validity, pa.py_buffer(unscaled.tobytes())]
+    )
 
 
 def _to_map(array: pa.Array, want: FieldType) -> pa.Array:
@@ -151,5 +225,6 @@ def _to_map(array: pa.Array, want: FieldType) -> pa.Array:
     )
 
 
-def _find(names: Sequence[str], field: Field) -> str | None:
+def find(names: Sequence[str], field: Field) -> str | None:
+    """The name under which a writer has a field: its own or a former one; None where it has none."""
     return next((name for name in (field.name, *field.aliases) if name in names), None)

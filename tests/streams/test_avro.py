@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from mesh_pipelines.contract.model import Field, FieldType, Kind
 from mesh_pipelines.streams.avro import WriterSchema
-from mesh_pipelines.streams.avro_bounds import Unwalkable, exact
+from mesh_pipelines.streams.avro_bounds import walk
+from mesh_pipelines.streams.avro_schema import Unreadable, read_schema
 
 SCHEMA: dict[str, Any] = {
     "type": "record",
@@ -57,7 +58,9 @@ def encode(schema: Any, row: dict[str, Any]) -> bytes:
 def accepted(schema: Any, datums: list[bytes]) -> list[bool]:
     ends = np.cumsum([len(datum) for datum in datums]).astype(np.int64)
     starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
-    return exact(np.frombuffer(b"".join(datums), np.uint8), starts, ends, schema).tolist()
+    record = read_schema(json.dumps(schema))
+    wanted = [True] * len(record.children)
+    return walk(np.frombuffer(b"".join(datums), np.uint8), starts, ends, record, wanted).good.tolist()
 
 
 def consumes_all(schema: Any, datum: bytes) -> bool:
@@ -120,10 +123,10 @@ def test_hostile_bytes_are_refused_at_once(schema: Any, datum: bytes) -> None:
 
 def test_schemas_that_bound_nothing_are_refused() -> None:
     nulls = {"type": "record", "name": "w", "fields": [{"name": "v", "type": {"type": "array", "items": "null"}}]}
-    with pytest.raises(Unwalkable):
+    with pytest.raises(Unreadable):
         accepted(nulls, [b"\x02\x00"])
     loop = {"type": "record", "name": "w", "fields": [{"name": "v", "type": ["null", "w"]}]}
-    with pytest.raises(Unwalkable):
+    with pytest.raises(Unreadable):
         accepted(loop, [b"\x02\x02\x00"])
 
 
@@ -175,10 +178,9 @@ def test_decoding_equals_fastavro_with_the_contracts_schema_as_reader() -> None:
     datums[17] = datums[17][:-1]
     schema = WriterSchema(json.dumps(writer), fields)
     assert schema.refusal is None
-    good, columns, reasons = schema.decode(pa.array(datums, pa.large_binary()))
-    assert np.flatnonzero(~good).tolist() == [17]
-    assert len(reasons) == 1
-    got = pa.table(columns, names=[field.name for field in fields]).to_pylist()
+    found = schema.decode(pa.array(datums, pa.large_binary()))
+    assert list(found.faults) == [17]
+    got = pa.table(found.columns, names=[field.name for field in fields]).to_pylist()
     expected = [
         {
             "id": row["id"],
@@ -213,9 +215,9 @@ def test_a_type_named_in_one_field_reads_in_a_later_one_whatever_other_fields_ho
     schema = WriterSchema(json.dumps(writer), (Field("origin", at), Field("target", at)))
     assert schema.refusal is None
     row = {"origin": {"code": "JFK"}, "target": {"code": "LAX"}, "mixed": 5}
-    good, columns, _ = schema.decode(pa.array([encode(writer, row)], pa.large_binary()))
-    assert good.all()
-    assert [column.to_pylist() for column in columns] == [[{"code": "JFK"}], [{"code": "LAX"}]]
+    found = schema.decode(pa.array([encode(writer, row)], pa.large_binary()))
+    assert not found.faults
+    assert [column.to_pylist() for column in found.columns] == [[{"code": "JFK"}], [{"code": "LAX"}]]
 
 
 @pytest.mark.parametrize(
@@ -230,9 +232,9 @@ def test_a_type_named_in_one_field_reads_in_a_later_one_whatever_other_fields_ho
 def test_a_field_the_writer_lacks_takes_its_default(kind: Kind, default: Any, value: Any) -> None:
     field = Field("added", FieldType(kind), default=default, has_default=True)
     writer = {"type": "record", "name": "w", "fields": [{"name": "id", "type": "string"}]}
-    good, [column], _ = WriterSchema(json.dumps(writer), (field,)).decode(pa.array([b"\x02a"], pa.large_binary()))
-    assert good.all()
-    assert column.to_pylist() == [value]
+    found = WriterSchema(json.dumps(writer), (field,)).decode(pa.array([b"\x02a"], pa.large_binary()))
+    assert not found.faults
+    assert found.columns[0].to_pylist() == [value]
 
 
 @pytest.mark.parametrize(

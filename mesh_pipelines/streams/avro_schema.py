@@ -1,0 +1,213 @@
+"""A writer's Avro schema as a tree: names resolved, and no more than decoding can afford.
+
+A schema comes from whoever may write to the registry, so it is as hostile as any event. Named types used twice in each
+other double with every step, a fixed type may be a terabyte, items of no bytes may be a billion. All of that is found
+here, once per schema; after it, walking and decoding cost what the bytes of an event are worth. Recursive types have no
+column, and are refused too: what follows them (fastavro among others) ends its process on five kilobytes.
+
+The rules are those of the Avro 1.12 specification, "Schema Declaration" and "Names".
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+# A schema of the Confluent kind is some kilobytes; this is the largest that is read at all.
+MAX_TEXT_BYTES = 1 << 20
+# Each node costs a batch some 20 microseconds, so the largest schema costs it less than half a second.
+MAX_NODES = 20_000
+MAX_DEPTH = 64
+# The memory of one null, which costs one byte on the wire: what a small event can be blown up by.
+MAX_SLOT_BYTES = 1 << 20
+
+PRIMITIVES: Mapping[str, tuple[int, int]] = {
+    # Fewest bytes on the wire, bytes of a slot in memory.
+    "null": (0, 0),
+    "boolean": (1, 1),
+    "int": (1, 4),
+    "long": (1, 8),
+    "float": (4, 4),
+    "double": (8, 8),
+    "bytes": (1, 16),
+    "string": (1, 16),
+}
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class Unreadable(ValueError):
+    """The schema is no Avro schema, or one whose events cannot be decoded within bounds."""
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One type: a primitive's name, ``fixed``, ``enum``, ``array``, ``map``, ``union`` or ``record``.
+
+    ``names`` are a record's fields, in the order of ``children``, or an enum's symbols; ``size`` is of a fixed type.
+    A type used in several places is one node.
+    """
+
+    kind: str
+    children: tuple[Node, ...] = ()
+    names: tuple[str, ...] = ()
+    size: int = 0
+    logical: str = ""
+
+    @cached_property
+    def nodes(self) -> int:
+        """How many types a walk meets."""
+        return 1 + sum(child.nodes for child in self.children)
+
+    @cached_property
+    def depth(self) -> int:
+        """How deep types nest in it."""
+        return 1 + max((child.depth for child in self.children), default=0)
+
+    @cached_property
+    def least(self) -> int:
+        """The fewest bytes that a value takes on the wire."""
+        if self.kind in PRIMITIVES:
+            return PRIMITIVES[self.kind][0]
+        return sum(child.least for child in self.children) if self.kind == "record" else self.size or 1
+
+    @cached_property
+    def slot(self) -> int:
+        """The bytes that a value takes in memory even where it is null; at least one."""
+        if self.kind in PRIMITIVES:
+            return max(1, PRIMITIVES[self.kind][1])
+        if self.kind in ("record", "union"):
+            return 1 + sum(child.slot for child in self.children)
+        return self.size or 8
+
+
+def read_schema(text: str) -> Node:
+    """The tree of a schema's JSON text.
+
+    Raises:
+        Unreadable: it is no Avro schema, or recursive, or larger than the limits of this module.
+    """
+    if len(text) > MAX_TEXT_BYTES:
+        raise Unreadable(f"has {len(text):,} characters; {MAX_TEXT_BYTES:,} are read")
+    try:
+        return _Reader().read(json.loads(text), "", 0)
+    except Unreadable:
+        raise
+    # JSON's own errors, integers of thousands of digits, and nesting beyond the parser.
+    except (ValueError, RecursionError) as error:
+        raise Unreadable("is no Avro schema in JSON") from error
+
+
+class _Reader:
+    """Reads one schema; remembers named types by full name, as None while they are being read."""
+
+    def __init__(self) -> None:
+        self._named: dict[str, Node | None] = {}
+
+    def read(self, schema: Any, namespace: str, depth: int) -> Node:
+        if depth > MAX_DEPTH:
+            raise Unreadable(f"nests deeper than {MAX_DEPTH} levels")
+        match schema:
+            case str():
+                return self._referred(schema, namespace)
+            case list():
+                return self._union(schema, namespace, depth)
+            case {"type": "record" | "error" | "enum" | "fixed" as kind, "name": str(name)}:
+                return self._definition(kind, name, schema, namespace, depth)
+            case {"type": "array", "items": items}:
+                return self._repeated("array", items, namespace, depth)
+            case {"type": "map", "values": values}:
+                return self._repeated("map", values, namespace, depth)
+            case {"type": str(name)} if name in PRIMITIVES:
+                return Node(name, logical=_logical(schema))
+            case {"type": inner}:
+                return self.read(inner, namespace, depth + 1)
+            case _:
+                raise Unreadable(f"has {str(schema)[:80]} in place of a type")
+
+    def _referred(self, name: str, namespace: str) -> Node:
+        if name in PRIMITIVES:
+            return Node(name)
+        full = _full_name(name, namespace)
+        if full not in self._named:
+            raise Unreadable(f"has the unknown type {name[:80]!r}")
+        found = self._named[full]
+        if found is None:
+            raise Unreadable(f"is recursive: {full[:80]} holds itself")
+        return found
+
+    def _union(self, branches: list[Any], namespace: str, depth: int) -> Node:
+        children = tuple(self.read(branch, namespace, depth + 1) for branch in branches)
+        kinds = [child.kind for child in children]
+        if not kinds or "union" in kinds or kinds.count("null") > 1:
+            raise Unreadable("has a union of nothing, of unions, or of null twice")
+        return _bounded(Node("union", children))
+
+    def _repeated(self, kind: str, items: Any, namespace: str, depth: int) -> Node:
+        item = self.read(items, namespace, depth + 1)
+        if kind == "array" and item.least == 0:
+            raise Unreadable("has an array whose items take no bytes, so that nothing bounds their number")
+        return _bounded(Node(kind, (item,)))
+
+    def _definition(self, kind: str, name: str, schema: Mapping[str, Any], namespace: str, depth: int) -> Node:
+        given = schema.get("namespace")
+        full = _full_name(name, given if isinstance(given, str) else namespace)
+        if not all(_NAME.fullmatch(part) for part in full.split(".")):
+            raise Unreadable(f"has a type of the name {full[:80]!r}")
+        if full in self._named:
+            raise Unreadable(f"defines {full[:80]} twice")
+        self._named[full] = None
+        found = self._defined(kind, full, schema, depth)
+        self._named[full] = found
+        return found
+
+    def _defined(self, kind: str, full: str, schema: Mapping[str, Any], depth: int) -> Node:
+        match kind, schema:
+            case "fixed", {"size": int(size)} if size > 0 and not isinstance(size, bool):
+                return _bounded(Node("fixed", size=size, logical=_logical(schema)))
+            case "enum", {"symbols": list(symbols)}:
+                return Node("enum", names=_names(symbols, full))
+            case "record" | "error", {"fields": list(fields)} if all(map(_is_field, fields)):
+                names = _names([field["name"] for field in fields], full)
+                namespace = full.rpartition(".")[0]
+                return _bounded(
+                    Node("record", tuple(self.read(field["type"], namespace, depth + 1) for field in fields), names)
+                )
+            case _:
+                raise Unreadable(f"defines the {kind} {full[:80]} without its size, symbols or fields")
+
+
+def _is_field(field: Any) -> bool:
+    return isinstance(field, dict) and "name" in field and "type" in field
+
+
+def _names(names: list[Any], full: str) -> tuple[str, ...]:
+    for name in names:
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise Unreadable(f"has the name {str(name)[:80]!r} in {full[:80]}")
+    if len(set(names)) < len(names):
+        raise Unreadable(f"has a name twice in {full[:80]}")
+    return tuple(names)
+
+
+def _bounded(node: Node) -> Node:
+    # Children are bounded already, so none of these sums can have taken long.
+    if node.depth > MAX_DEPTH:
+        raise Unreadable(f"nests deeper than {MAX_DEPTH} levels")
+    if node.nodes > MAX_NODES:
+        raise Unreadable(f"has more than {MAX_NODES:,} types when each is counted where it is used")
+    if node.slot > MAX_SLOT_BYTES:
+        raise Unreadable(f"has a type of more than {MAX_SLOT_BYTES:,} bytes a value, null or not")
+    return node
+
+
+def _logical(schema: Mapping[str, Any]) -> str:
+    logical = schema.get("logicalType")
+    return logical if isinstance(logical, str) else ""
+
+
+def _full_name(name: str, namespace: str) -> str:
+    return name if "." in name or not namespace else f"{namespace}.{name}"

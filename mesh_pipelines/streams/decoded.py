@@ -1,0 +1,75 @@
+"""What decoding gives, whatever the format: the columns of what could be decoded, and why the rest could not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from mesh_pipelines.contract.model import Field
+
+# What Arrow and Python raise where a value does not fit a type.
+MISFITS = (pa.ArrowException, ValueError, ArithmeticError)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """``count`` values: those with an entry in ``faults`` (index to reason) have no row in ``columns``."""
+
+    count: int
+    columns: list[pa.Array]
+    faults: dict[int, str]
+
+    @property
+    def good(self) -> npt.NDArray[np.bool_]:
+        """Which values have a row."""
+        good = np.ones(self.count, np.bool_)
+        good[list(self.faults)] = False
+        return good
+
+    def within(self, count: int, places: npt.NDArray[np.int64], faults: dict[int, str]) -> Decoded:
+        """These values as those at ``places`` (ascending) of ``count``, the others being ``faults``."""
+        own = {int(places[index]): reason for index, reason in self.faults.items()}
+        return Decoded(count, self.columns, {**faults, **own})
+
+    @classmethod
+    def join(cls, parts: Sequence[Self]) -> Decoded:
+        """Values decoded one part after the other, as one."""
+        if len(parts) == 1:
+            return parts[0]
+        faults: dict[int, str] = {}
+        count = 0
+        for part in parts:
+            faults.update((count + index, reason) for index, reason in part.faults.items())
+            count += part.count
+        columns = [pa.concat_arrays(list(column)) for column in zip(*(part.columns for part in parts), strict=True)]
+        return Decoded(count, columns, faults)
+
+
+class Reader(Protocol):
+    """Decodes values of one format to a contract's columns. It can be pickled: a process of its own may decode."""
+
+    @property
+    def fields(self) -> Sequence[Field]:
+        """The contract's fields."""
+        ...
+
+    def decode(self, values: pa.LargeBinaryArray) -> Decoded:
+        """Decode values, none of them null."""
+        ...
+
+
+def misfits(rows: npt.NDArray[np.int64], convert: Callable[[npt.NDArray[np.int64]], object]) -> dict[int, str]:
+    """Which rows ``convert`` fails on, and how: all of them are halved until those that fail are alone."""
+    try:
+        convert(rows)
+    except MISFITS as error:
+        if len(rows) == 1:
+            return {int(rows[0]): (str(error) or type(error).__name__).splitlines()[0][:160]}
+        half = len(rows) // 2
+        return {**misfits(rows[:half], convert), **misfits(rows[half:], convert)}
+    return {}
