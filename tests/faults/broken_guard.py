@@ -13,6 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pyiceberg.exceptions import CommitFailedException, ValidationException
+
+from mesh_pipelines.errors import ConcurrentWriter
 from mesh_pipelines.lake import commit, log, versions
 from mesh_pipelines.lake.versions import Versions
 from mesh_pipelines.local.supervisor import free_ports
@@ -27,10 +30,12 @@ def retries() -> None:
 
     @contextmanager
     def transaction(table: Any, what: str) -> Generator[Any]:
-        del what
         table.metadata.properties["commit.retry.num-retries"] = "10"
-        with table.transaction() as opened:
-            yield opened
+        try:
+            with table.transaction() as opened:
+                yield opened
+        except (CommitFailedException, ValidationException) as error:
+            raise ConcurrentWriter(what) from error
 
     commit.transaction = transaction
 
