@@ -33,7 +33,7 @@ from mesh_pipelines.steps.land import land
 from mesh_pipelines.steps.quarantine import redrive
 from mesh_pipelines.steps.rollback import rollback
 
-pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("faults"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("services"), pytest.mark.timeout(900)]
 
 
 class Life(RuleBasedStateMachine):
