@@ -35,6 +35,7 @@ def run_selftest(
             on_round=lambda name, at, of: bars.update(task, description=name, completed=at, total=of),
         ):
             outcomes.append(outcome)
+            output.say(f"{outcome.fault}: {_row(outcome, seed)['verdict']}, {outcome.seconds:.0f} s")
             bars.update(task, description="next", completed=0, total=None)
     output.records([_row(outcome, seed) for outcome in outcomes])
     failed = [outcome for outcome in outcomes if not outcome.passed]
