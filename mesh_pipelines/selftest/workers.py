@@ -6,6 +6,7 @@ of a second and not the seconds of an import.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import random
@@ -203,6 +204,8 @@ class Workers:
 def _work(task: Task, answering: Any, asked: Any) -> None:
     from mesh_pipelines.steps.platform import Platform
 
+    # Writers that race remove the same old metadata files, which the table library reports as a failure.
+    logging.getLogger("pyiceberg").setLevel(logging.ERROR)
     platform = Platform(task.settings, {task.product.fqn: task.product})
     answering.send(task.work(platform, asked.poll))
 
