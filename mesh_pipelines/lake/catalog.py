@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -22,10 +24,19 @@ def open_catalog(settings: Settings) -> Catalog:
 
     uri = settings.catalog
     if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        _prepare(Path(uri.removeprefix("sqlite:///")))
     kind = "rest" if uri.startswith(("http://", "https://")) else "sql"
     properties = {"type": kind, "uri": uri, "warehouse": settings.warehouse_uri, **settings.catalog_config}
     return load_catalog("mesh", **properties)
+
+
+def _prepare(file: Path) -> None:
+    """Create an SQLite catalog's file with a write-ahead log, under which who reads never holds up who writes."""
+    if file.exists():
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
 
 
 def table_name(product: DataProduct, kind: Kind) -> tuple[str, str, str]:

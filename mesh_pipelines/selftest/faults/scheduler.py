@@ -14,7 +14,7 @@ from mesh_pipelines.local.supervisor import Supervisor
 from mesh_pipelines.orchestration import graphql
 from mesh_pipelines.orchestration.instance import children
 from mesh_pipelines.selftest.bench import Bench, Outcome
-from mesh_pipelines.selftest.subject import Subject
+from mesh_pipelines.selftest.subject import Subject, create
 from mesh_pipelines.selftest.verify import Findings, compare
 
 # Run monitoring looks every 30 s, the sensor as often; a run takes some 10 s to start.
@@ -24,11 +24,13 @@ _DAEMON = "Dagster's daemon"
 
 def dagster(bench: Bench, rounds: int) -> Outcome:
     """Each round: the daemon killed between tick and run, a run killed in its middle, a product asked for twice."""
-    subject = bench.subject("dagster")
-    settings = subject.settings
+    # In a home of its own: each product of the other faults would be a code location to load.
+    home = bench.settings.home / "scheduled"
+    settings = bench.settings.model_copy(update={"home": home, "assets": home / "assets"})
+    subject = create(settings, "dagster", bench.rng)
     found, done, problems = Findings(), 0, list[str]()
     with Supervisor() as supervisor:
-        supervisor.start(children(settings))
+        supervisor.start(children(subject.settings))
         for at in range(rounds):
             for fault in (_kill_daemon, _kill_run, _ask_twice):
                 subject.producer.send(200)
