@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import fastavro
+import pyarrow as pa
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
@@ -21,7 +22,9 @@ from mesh_pipelines.steps import apply
 from mesh_pipelines.steps.land import land
 from mesh_pipelines.steps.platform import Platform
 from mesh_pipelines.steps.quarantine import quarantined
-from mesh_pipelines.streams.guarded import LARGE_BYTES
+from mesh_pipelines.streams.avro import WriterSchema
+from mesh_pipelines.streams.decoded import Decoded, Reader
+from mesh_pipelines.streams.guarded import LARGE_BYTES, Guarded
 
 pytestmark = [pytest.mark.services, pytest.mark.xdist_group("services")]
 
@@ -128,9 +131,43 @@ def test_a_hundred_percent_stop_by_default_and_a_few_never(settings: Settings, c
         land(platform, product)
 
 
-def test_large_events_land_and_those_over_the_limit_are_quarantined_unread(
-    settings: Settings, contract: Callable[..., str]
+def spied(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of the values that are decoded in a process of their own, from now on."""
+    sizes: list[int] = []
+    decode = Guarded.decode
+
+    def spy(self: Guarded, reader: Reader, values: pa.LargeBinaryArray) -> Decoded:
+        sizes.extend(map(len, values.to_pylist()))
+        return decode(self, reader, values)
+
+    monkeypatch.setattr(Guarded, "decode", spy)
+    return sizes
+
+
+def test_where_a_reader_fails_its_events_are_decoded_in_a_process_of_their_own(
+    settings: Settings, contract: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    name = contract("readings", READINGS, kind="measurement")
+    platform, product = applied(settings, name)
+    readings = Readings(settings, name)
+    send(settings, name, [readings.event("a", number) for number in range(10)])
+    elsewhere = spied(monkeypatch)
+
+    def broken(self: WriterSchema, values: pa.LargeBinaryArray) -> Decoded:
+        raise RuntimeError("the native reader failed")
+
+    monkeypatch.setattr(WriterSchema, "decode", broken)
+    landed = land(platform, product)
+    assert (landed.rows, landed.quarantined) == (10, 0)
+    assert len(elsewhere) == 10
+    taken = load(platform.catalog, product, "log").scan(row_filter="_fate = 'ok'").to_arrow()
+    assert taken["value"].to_pylist() == list(range(10))
+
+
+def test_large_events_land_and_those_over_the_limit_are_quarantined_unread(
+    settings: Settings, contract: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = spied(monkeypatch)
     more = "- {property: mesh.topicConfig, value: {max.message.bytes: 8388608}}"
     name = contract("readings", READINGS, kind="measurement", more=more)
     settings = settings.model_copy(update={"max_event_bytes": 3 * LARGE_BYTES})
@@ -143,5 +180,6 @@ def test_large_events_land_and_those_over_the_limit_are_quarantined_unread(
     [held] = quarantined(platform, product).to_pylist()
     assert held["_offset"] == 3
     assert "MESH_MAX_EVENT_BYTES" in held["_reason"]
+    assert [size // LARGE_BYTES for size in elsewhere] == [2]
     taken = load(platform.catalog, product, "log").scan(row_filter="_fate = 'ok'").to_arrow()
     assert [len(sensor) for sensor in taken["sensor"].to_pylist()] == [1, 2 * LARGE_BYTES, 2, 3]
