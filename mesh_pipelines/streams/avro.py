@@ -115,8 +115,9 @@ class WriterSchema:
         if not any(self._wanted):
             return {}
         block = b"".join([_long(rows), _long(len(body)), body, _SYNC]) if rows else b""
+        file = io.BytesIO(self._header + block)
         try:
-            table = read_avro(io.BytesIO(self._header + block)).to_arrow()
+            table = read_avro(file).to_arrow()
         # The native reader's errors share no base class, its panics not even Exception.
         except (Exception, PanicException) as error:
             raise RuntimeError(f"the native reader failed: {str(error).splitlines()[0][:200]}") from error

@@ -116,10 +116,9 @@ class _Walk:
         active = rows[self.good[rows]]
         while len(active) >= _FEW:
             count = self._varint(active, cursor)
-            negative = count < 0
-            if negative.any():
-                self._varint(active[negative], cursor)
-                count = np.abs(count)
+            sized = active[count < 0]
+            claimed = self._varint(sized, cursor) + cursor[sized]
+            count = np.abs(count)
             # Every item takes a byte or more, so more items than bytes left is a lie, found before it costs anything.
             # The least integer stays negative.
             self._require(active, (count >= 0) & (count <= self._ends[active] - cursor[active]))
@@ -127,6 +126,8 @@ class _Walk:
             active, left = active[more], count[more]
             self.memory[active] += left * slot
             self._items(node, active, left, cursor)
+            # The native reader goes by a block's size, so it may not be another than its items have.
+            self._require(sized, cursor[sized] == claimed)
             active = active[self.good[active]]
         for row in active:
             self._singly(row, cursor, lambda single, at, end: single.skip(node, at, end))

@@ -82,13 +82,17 @@ class SingleWalk:
             count, at = self._varint(at, end)
             if count == 0:
                 return at
+            size = None
             if count < 0:
-                _, at = self._varint(at, end)
+                size, at = self._varint(at, end)
                 count = -count
             if count > end - at:
                 raise Broken
             self.memory += count * slot
+            begin = at
             at = self.items(node, count, at, end)
+            if size is not None and at != begin + size:
+                raise Broken
 
     def _short_varints(self, count: int, longest: int, at: int, end: int) -> int | None:
         """The place after ``count`` varints; None where one has more bytes than can be passed without a look at it."""

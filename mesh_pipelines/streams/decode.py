@@ -216,7 +216,8 @@ class Decoder:
             log.FATE: _choose(failed, str(Fate.UNDECODABLE), str(Fate.OK)),
             log.RULE: pa.nulls(rows, pa.string()),
             log.REASON: pa.array(reasons, pa.string()) if failed.any() else pa.nulls(rows, pa.string()),
-            log.RAW: pc.if_else(pa.array(failed), raw, pa.scalar(None, raw.type)) if failed.any() else _no_raw(rows),
+            # Taken by place: choosing between two columns keeps the bytes of both.
+            log.RAW: raw.take(pa.array(np.arange(rows), mask=~failed)) if failed.any() else _no_raw(rows),
             log.REDRIVE: pa.nulls(rows, pa.int32()),
         }
         return [columns[name] for name in log.ENVELOPE.names]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -11,9 +11,6 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mesh_pipelines.contract.model import Field
-
-# What Arrow and Python raise where a value does not fit a type.
-MISFITS = (pa.ArrowException, ValueError, ArithmeticError)
 
 
 @dataclass(frozen=True)
@@ -61,15 +58,3 @@ class Reader(Protocol):
     def decode(self, values: pa.LargeBinaryArray) -> Decoded:
         """Decode values, none of them null."""
         ...
-
-
-def misfits(rows: npt.NDArray[np.int64], convert: Callable[[npt.NDArray[np.int64]], object]) -> dict[int, str]:
-    """Which rows ``convert`` fails on, and how: all of them are halved until those that fail are alone."""
-    try:
-        convert(rows)
-    except MISFITS as error:
-        if len(rows) == 1:
-            return {int(rows[0]): (str(error) or type(error).__name__).splitlines()[0][:160]}
-        half = len(rows) // 2
-        return {**misfits(rows[:half], convert), **misfits(rows[half:], convert)}
-    return {}

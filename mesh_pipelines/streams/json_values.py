@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any
@@ -21,10 +21,12 @@ import pyarrow as pa
 
 from mesh_pipelines.contract.model import Field, FieldType, Kind
 from mesh_pipelines.contract.types import arrow_type
-from mesh_pipelines.streams.decoded import MISFITS, Decoded, misfits
-from mesh_pipelines.streams.resolve import ranged
+from mesh_pipelines.streams.decoded import Decoded
+from mesh_pipelines.streams.resolve import out_of_range
 
 _DIGITS = decimal.Context(prec=38)
+# What Arrow and Python raise where a value does not fit a type.
+_MISFITS = (pa.ArrowException, ValueError, ArithmeticError)
 _INT = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 _LONG = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _TYPES: dict[Kind, Any] = {
@@ -77,9 +79,9 @@ class JsonReader:
             values = [getattr(row, field.name) for row in rows]
             try:
                 columns.append(_array(values, field.type))
-            except MISFITS:
-                wrong = misfits(
-                    np.arange(len(rows)),
+            except _MISFITS:
+                wrong = _misfits(
+                    range(len(rows)),
                     lambda some, values=values, want=field.type: _array([values[row] for row in some], want),
                 )
                 faults.update((row, f"field {field.name} does not fit its type: {why}") for row, why in wrong.items())
@@ -87,6 +89,18 @@ class JsonReader:
             return Decoded(len(rows), columns, faults)
         fitting = self._columns([row for index, row in enumerate(rows) if index not in faults])
         return Decoded(len(rows), fitting.columns, faults)
+
+
+def _misfits(rows: Sequence[int], convert: Callable[[Sequence[int]], object]) -> dict[int, str]:
+    """Which rows ``convert`` fails on, and how: all of them are halved until those that fail are alone."""
+    try:
+        convert(rows)
+    except _MISFITS as error:
+        if len(rows) == 1:
+            return {rows[0]: (str(error) or type(error).__name__).splitlines()[0][:160]}
+        half = len(rows) // 2
+        return {**_misfits(rows[:half], convert), **_misfits(rows[half:], convert)}
+    return {}
 
 
 def _struct(name: str, fields: Sequence[Field]) -> type[msgspec.Struct]:
@@ -123,7 +137,9 @@ def _array(values: list[Any], field_type: FieldType) -> pa.Array:
         values = msgspec.to_builtins(values, builtin_types=(dt.datetime, dt.date, dt.time, decimal.Decimal, bytes))
     array = pa.array(values, arrow_type(field_type))
     # An offset can carry an instant over the edge of the years.
-    return ranged(array) if field_type.kind is Kind.TIMESTAMP else array
+    if field_type.kind is Kind.TIMESTAMP and out_of_range(array) is not None:
+        raise ValueError("an instant outside the years 1 to 9999")
+    return array
 
 
 def _exact_decimal(value: decimal.Decimal | None, scale: decimal.Decimal) -> decimal.Decimal | None:

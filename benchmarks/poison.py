@@ -1,0 +1,186 @@
+"""What poison costs a landing: the rate with 1 % and 100 % of undecodable events, beside the rate with none.
+
+Three topics of the same number of events, landed in turn, each time on tables of its own and in a process of its own;
+the ratios are what to watch. The poison is of every kind at once: random bytes, truncated and grown events, flipped
+bits, text that is not UTF-8, decimals of too many digits, ids that the registry does not know, and plain text.
+
+    python benchmarks/poison.py --events 500000 --rounds 3
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+import fastavro
+from confluent_kafka import Producer
+from confluent_kafka.schema_registry import SchemaRegistryClient
+
+from mesh_pipelines.local.services import Services
+from mesh_pipelines.settings import Settings
+from mesh_pipelines.steps import apply
+from mesh_pipelines.steps.land import land
+from mesh_pipelines.steps.platform import Platform
+
+SHARES = {"none": 0.0, "one": 0.01, "all": 1.0}
+CONTRACT = """\
+apiVersion: v3.1.0
+kind: DataContract
+id: poison.{name}
+name: {name}
+domain: poison
+version: "1.0.0"
+status: active
+team: {{members: [{{username: ann@example.com, role: owner}}]}}
+customProperties:
+  - {{property: mesh.alignment, value: source-aligned}}
+  - {{property: mesh.eventType, value: measurement}}
+  - {{property: mesh.maxUndecodableShare, value: 1}}
+schema:
+  - name: {name}
+    properties:
+      - {{name: id, logicalType: string}}
+      - {{name: at, logicalType: timestamp}}
+      - {{name: price, logicalType: number, physicalType: "decimal(10,2)"}}
+      - {{name: city, logicalType: string}}
+      - {{name: count, logicalType: integer}}
+      - {{name: ratio, logicalType: number}}
+      - {{name: note, logicalType: string}}
+      - {{name: tags, logicalType: array, items: {{logicalType: string}}}}
+"""
+
+
+def good(schema: object, number: int) -> bytes:
+    """One event, without its header."""
+    from datetime import UTC, datetime, timedelta
+    from decimal import Decimal
+
+    row = {
+        "id": f"event-{number:08}",
+        "at": datetime(2024, 1, 1, tzinfo=UTC) + timedelta(seconds=number),
+        "price": Decimal(number % 1_000_000) / 100,
+        "city": ("Zürich", "New York", "東京")[number % 3],
+        "count": number,
+        "ratio": number / 7,
+        "note": None if number % 5 else "a few words that somebody wrote",
+        "tags": ["a", "b", "c"][: number % 4],
+    }
+    buffer = io.BytesIO()
+    fastavro.schemaless_writer(buffer, schema, row)
+    return buffer.getvalue()
+
+
+def poison(rng: random.Random, header: bytes, datum: bytes) -> bytes:
+    """An event that cannot be decoded, made of one that can."""
+    at = rng.randrange(1, len(datum))
+    match rng.randrange(7):
+        case 0:
+            return rng.randbytes(rng.randrange(100))
+        case 1:
+            return header + datum[:at]
+        case 2:
+            return header + datum + rng.randbytes(3)
+        case 3:
+            return header + datum.replace(b"event", b"ev\xffnt")
+        case 4:
+            return b"\0" + rng.randrange(10**6, 10**6 + 20).to_bytes(4, "big") + datum
+        case 5:
+            # The decimal's length, after an optional text of 14 bytes and an optional instant of eight or so.
+            return header + datum[:17] + b"\x02" + b"\xff" * 9 + b"\x7f" + datum[17:]
+        case _:
+            return b"not an event at all, but a line of a log"
+
+
+def fill(settings: Settings, name: str, share: float, events: int) -> None:
+    """Produce the events of one topic."""
+    registry = SchemaRegistryClient({"url": settings.registry_url})
+    latest = registry.get_latest_version(f"poison.{name}-value")
+    schema = fastavro.parse_schema(json.loads(latest.schema.schema_str or ""))
+    header = b"\0" + (latest.schema_id or 0).to_bytes(4, "big")
+    rng = random.Random(2013)
+    producer = Producer({"bootstrap.servers": settings.brokers, "queue.buffering.max.messages": 1_000_000})
+    for number in range(events):
+        datum = good(schema, number)
+        value = poison(rng, header, datum) if rng.random() < share else header + datum
+        producer.produce(f"poison.{name}", value)
+        if not number % 1000:
+            producer.poll(0)
+    producer.flush()
+
+
+def measure(name: str, settings: Settings) -> tuple[float, int]:
+    """Land one topic in a process of its own: events a second, and how many were quarantined."""
+    fresh = Platform.open(settings)
+    apply.execute(fresh, apply.plan(fresh, [fresh.product(f"poison.{name}")]))
+    command = [sys.executable, __file__, "--measure", name, "--settings", settings.model_dump_json()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr)
+    rate, quarantined = json.loads(done.stdout.splitlines()[-1])
+    return rate, quarantined
+
+
+def child(name: str, settings: Settings) -> None:
+    """One landing, its rate printed; the clock runs without the imports, which are the same for all."""
+    platform = Platform.open(settings)
+    product = platform.product(f"poison.{name}")
+    import polars_avro  # noqa: F401
+
+    began = time.perf_counter()
+    landed = land(platform, product)
+    print(json.dumps([landed.rows / (time.perf_counter() - began), landed.quarantined]))
+
+
+def rounds(settings: Settings, folder: Path, count: int) -> Iterator[dict[str, float]]:
+    """The rates of each round; the order turns, so that none always comes first."""
+    names = list(SHARES)
+    for number in range(count):
+        turned = names[number % 3 :] + names[: number % 3]
+        rates: dict[str, float] = {}
+        for name in turned:
+            home = settings.model_copy(update={"home": folder / f"{name}{number}"})
+            rates[name], quarantined = measure(name, home)
+            print(f"  {name:>4} {rates[name]:>10,.0f} events/s, {quarantined:,} quarantined", flush=True)
+        yield rates
+
+
+def main() -> None:
+    """Parse the options and measure."""
+    options = argparse.ArgumentParser(description="Landing with none, 1 % and 100 % of poison.")
+    options.add_argument("--events", type=int, default=500_000)
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--measure", choices=SHARES, help=argparse.SUPPRESS)
+    options.add_argument("--settings", help=argparse.SUPPRESS)
+    given = options.parse_args()
+    if given.measure:
+        child(given.measure, Settings.model_validate_json(given.settings))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for product in SHARES:
+            path = folder / "assets" / "poison" / product / "contract.yaml"
+            path.parent.mkdir(parents=True)
+            path.write_text(CONTRACT.format(name=product))
+        settings = Settings(home=folder / "broker", assets=folder / "assets")
+        with Services(settings):
+            platform = Platform.open(settings)
+            apply.execute(platform, apply.plan(platform, platform.in_order))
+            for product, share in SHARES.items():
+                fill(settings, product, share, given.events)
+            found = list(rounds(settings, folder, given.rounds))
+    for product in ("one", "all"):
+        ratios = [rates[product] / rates["none"] for rates in found]
+        print(f"{product:>4} of none: median {median(ratios):.2f}, from {min(ratios):.2f} to {max(ratios):.2f}")
+
+
+if __name__ == "__main__":
+    main()
