@@ -266,3 +266,9 @@ class StorageUnavailable(EnvironmentFault):
 
     code = "M409"
     transient = True
+
+
+class TableOutdated(EnvironmentFault):
+    """The product's tables lack columns that its contract has by now."""
+
+    code = "M410"

@@ -82,7 +82,7 @@ class Position:
     def from_dict(cls, raw: Mapping[str, Any]) -> Position:
         """The position of a decoded JSON object."""
         partitions = {int(number): PartitionOffset(**offset) for number, offset in raw["partitions"].items()}
-        return cls(raw["cluster_id"], raw["topic"], raw["topic_id"], partitions, raw["generation"], raw["redrives"])
+        return cls(**{**raw, "partitions": partitions})
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.lake import state
-from mesh_pipelines.lake.catalog import load
 from mesh_pipelines.lake.commit import current_files, replace_files, write_files
 from mesh_pipelines.lake.fold import columns
 from mesh_pipelines.lake.log import POSITION
-from mesh_pipelines.lake.tables import table_schema
+from mesh_pipelines.lake.tables import table_schema, up_to_date
 from mesh_pipelines.positions import Position
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def keep_up(
 
     Gives the snapshot's id (None while the stream is short and has no base) and whether it was rewritten.
     """
-    table = load(catalog, product, "base")
+    table = up_to_date(catalog, product, "base")
     newest = next((base for base in state.bases_of(table) if position.covers(base.position)), None)
     if newest and newest.position.generation == position.generation:
         tail = newest.position.lag_to(position)
@@ -67,7 +66,7 @@ def rewrite_base(
     Raises:
         ConcurrentWriter: another writer rewrote the base meanwhile.
     """
-    table = load(catalog, product, "base")
+    table = up_to_date(catalog, product, "base")
     bases = [] if from_log else [base for base in state.bases_of(table) if position.covers(base.position)]
     folded = state.folded_sql(catalog, product, next(iter(bases), None), position)
     schema = table_schema(product, "base")
@@ -83,7 +82,7 @@ def write_result(catalog: Catalog, product: DataProduct, rows: pa.RecordBatchRea
     Raises:
         ConcurrentWriter: another run stored its result meanwhile.
     """
-    table = load(catalog, product, "base")
+    table = up_to_date(catalog, product, "base")
     files = write_files(table, cast(rows, table_schema(product, "base")))
     return replace_files(table, current_files(table), files, {}, f"{product.fqn}.base")
 

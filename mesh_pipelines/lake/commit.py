@@ -116,11 +116,11 @@ def rows_of(table: Table, files: Iterable[DataFile]) -> pa.RecordBatchReader:
     import pyarrow as pa
     from pyiceberg.expressions import AlwaysTrue
     from pyiceberg.io.pyarrow import ArrowScan, schema_to_pyarrow
+    from pyiceberg.table import FileScanTask
 
-    wanted = {file.file_path for file in files}
-    tasks = [task for task in table.scan().plan_files() if task.file.file_path in wanted]
     schema = schema_to_pyarrow(table.schema(), include_field_ids=False)
     scan = ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue(), case_sensitive=True)
+    tasks = [FileScanTask(file) for file in files]
     batches = (batch.cast(schema) for batch in scan.to_record_batches(tasks))
     return pa.RecordBatchReader.from_batches(schema, batches)
 

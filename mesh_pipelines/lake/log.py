@@ -25,11 +25,13 @@ from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.errors import ConcurrentWriter
 from mesh_pipelines.lake.catalog import load
 from mesh_pipelines.lake.commit import append, replace_files, rows_of, write_files
+from mesh_pipelines.lake.tables import up_to_date
 from mesh_pipelines.positions import Position
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyiceberg.catalog import Catalog
+    from pyiceberg.expressions import BooleanExpression
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
 
@@ -80,7 +82,7 @@ class Log:
         Raises:
             ConcurrentWriter: the log is not at ``before``, or another writer committed meanwhile. Nothing was added.
         """
-        table = load(self._catalog, self._product, "log")
+        table = up_to_date(self._catalog, self._product, "log")
         stored = _position(table.properties)
         if stored != before:
             raise ConcurrentWriter(
@@ -105,7 +107,7 @@ class Log:
         Raises:
             ConcurrentWriter: another writer committed meanwhile. Nothing was changed.
         """
-        table = load(self._catalog, self._product, "log")
+        table = up_to_date(self._catalog, self._product, "log")
         position = _position(table.properties)
         if position is None:
             return 0
@@ -135,20 +137,19 @@ class Log:
 
     def quarantined_at(self, generation: int, partition: int, offset: int) -> pa.Table:
         """The quarantined event at these coordinates, as a table of one row or none."""
-        from pyiceberg.expressions import And, EqualTo, NotEqualTo
+        from pyiceberg.expressions import And, EqualTo
 
         at = And(EqualTo(GENERATION, generation), EqualTo(PARTITION, partition), EqualTo(OFFSET, offset))
-        table = load(self._catalog, self._product, "log")
-        rows = table.scan(row_filter=And(NotEqualTo(FATE, str(Fate.OK)), at)).to_arrow()
-        return rows.cast(log_schema(self._product))
+        table = up_to_date(self._catalog, self._product, "log")
+        rows = table.scan(row_filter=And(_held(), at)).to_arrow()
+        schema = log_schema(self._product)
+        return rows.select(schema.names).cast(schema)
 
     def quarantine(self, limit: int | None = None) -> pa.Table:
         """The newest events that were not taken over: coordinates, key, fate, rule, reason and raw bytes."""
-        from pyiceberg.expressions import NotEqualTo
-
         columns = (GENERATION, PARTITION, OFFSET, TIMESTAMP, KEY, FATE, RULE, REASON, RAW)
         table = load(self._catalog, self._product, "log")
-        rows = table.scan(row_filter=NotEqualTo(FATE, str(Fate.OK)), selected_fields=columns).to_arrow()
+        rows = table.scan(row_filter=_held(), selected_fields=columns).to_arrow()
         newest = rows.select(list(columns)).sort_by(
             [(TIMESTAMP, "descending"), (PARTITION, "ascending"), (OFFSET, "descending")]
         )
@@ -156,9 +157,14 @@ class Log:
 
 
 def _quarantine_files(table: Table) -> list[DataFile]:
-    from pyiceberg.expressions import NotEqualTo
+    return [task.file for task in table.scan(row_filter=_held()).plan_files()]
 
-    return [task.file for task in table.scan(row_filter=NotEqualTo(FATE, str(Fate.OK))).plan_files()]
+
+def _held() -> BooleanExpression:
+    """Quarantined events; "not OK" would say the same, but leave out no file by its statistics."""
+    from pyiceberg.expressions import In
+
+    return In(FATE, [str(fate) for fate in Fate if fate is not Fate.OK])
 
 
 def _mend(
@@ -183,7 +189,7 @@ def _mend(
     for fate, count in _count_fates(before.filter(pa.array(passes))).items():
         counts[fate] -= count
     counts[Fate.OK] = counts.get(Fate.OK, 0) + int(passes.sum())
-    taken = anew.filter(pa.array(passes)).cast(rows.schema)
+    taken = anew.filter(pa.array(passes)).select(rows.column_names).cast(rows.schema)
     number = rows.schema.get_field_index(REDRIVE)
     taken = taken.set_column(number, rows.schema.field(REDRIVE), pa.repeat(pa.scalar(redrive, pa.int32()), len(taken)))
     order = np.arange(len(rows))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.sql import literal, quote
-from mesh_pipelines.errors import TableMissing
+from mesh_pipelines.errors import TableMissing, TableOutdated
 from mesh_pipelines.failpoints import reach
 from mesh_pipelines.lake.state import state_sql
 from mesh_pipelines.lake.versions import Versions
@@ -42,14 +42,16 @@ def write_serving_file(settings: Settings, products: Iterable[DataProduct], cata
 
 
 def _write_view(connection: duckdb.DuckDBPyConnection, product: DataProduct, catalog: Catalog) -> None:
+    """A product that waits for ``mesh apply`` has no view meanwhile: the others' publishing does not wait for it."""
     try:
         published = Versions(catalog, product).published()
-    except TableMissing:
-        return
-    if published is None:
+        if published is None:
+            return
+        select = state_sql(catalog, product, published)
+    except (TableMissing, TableOutdated):
         return
     name = f"{quote(product.domain)}.{quote(product.name)}"
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(product.domain)}")
-    connection.execute(f"CREATE VIEW {name} AS {state_sql(catalog, product, published)}")
+    connection.execute(f"CREATE VIEW {name} AS {select}")
     about = f"version {published.number}, published {published.published_at}: {product.description}"
     connection.execute(f"COMMENT ON VIEW {name} IS {literal(about)}")

@@ -14,10 +14,9 @@ from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.sql import quote
 from mesh_pipelines.errors import UnknownVersion
 from mesh_pipelines.lake import fold
-from mesh_pipelines.lake.catalog import load
 from mesh_pipelines.lake.files import relation
 from mesh_pipelines.lake.log import POSITION
-from mesh_pipelines.lake.tables import table_schema
+from mesh_pipelines.lake.tables import table_schema, up_to_date
 from mesh_pipelines.positions import Position, Version
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def state_sql(catalog: Catalog, product: DataProduct, version: Version, *, from_
     if not product.event_type.folds_by_key:
         events = events_sql(catalog, product, None, version.position)
         return f"SELECT {columns} FROM {events}"
-    base = None if from_log else usable_base(load(catalog, product, "base"), version)
+    base = None if from_log else usable_base(up_to_date(catalog, product, "base"), version)
     return f"SELECT {columns} FROM {folded_sql(catalog, product, base, version.position)} WHERE {fold.LIVE}"
 
 
@@ -71,7 +70,7 @@ def folded_sql(catalog: Catalog, product: DataProduct, base: Base | None, until:
     """The latest event of each key before a position, tombstones included, in the base table's columns."""
     if base is None:
         return fold.latest(events_sql(catalog, product, None, until))
-    base_rows = relation(load(catalog, product, "base"), product, snapshot_id=base.snapshot_id)
+    base_rows = relation(up_to_date(catalog, product, "base"), product, snapshot_id=base.snapshot_id)
     if base.position == until:
         return base_rows
     tail = events_sql(catalog, product, base.position, until)
@@ -80,7 +79,7 @@ def folded_sql(catalog: Catalog, product: DataProduct, base: Base | None, until:
 
 def events_sql(catalog: Catalog, product: DataProduct, after: Position | None, until: Position) -> str:
     """The events taken over between two positions, in the base table's columns."""
-    files = relation(load(catalog, product, "log"), product, row_filter=_file_filter(after, until))
+    files = relation(up_to_date(catalog, product, "log"), product, row_filter=_file_filter(after, until))
     columns = fold.columns(table_schema(product, "base").names)
     return f"(SELECT {columns} FROM {files} WHERE {fold.TAKEN_OVER} AND {fold.between(after, until)})"
 
@@ -104,7 +103,7 @@ def bases_of(table: Table) -> list[Base]:
 
 
 def _result(catalog: Catalog, product: DataProduct, version: Version) -> str:
-    table = load(catalog, product, "base")
+    table = up_to_date(catalog, product, "base")
     assert version.base_snapshot_id is not None
     if table.snapshot_by_id(version.base_snapshot_id) is None:
         raise UnknownVersion(

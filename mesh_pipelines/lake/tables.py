@@ -13,7 +13,7 @@ import pyarrow as pa
 from mesh_pipelines.contract.log import GENERATION, KEY, OFFSET, OP, PARTITION, TIMESTAMP
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.types import arrow_schema, log_schema
-from mesh_pipelines.errors import ApplyRefused
+from mesh_pipelines.errors import ApplyRefused, TableOutdated
 from mesh_pipelines.lake.catalog import Kind, load, table_name
 from mesh_pipelines.lake.commit import TABLE_PROPERTIES
 from mesh_pipelines.quality.history import RESULT_SCHEMA
@@ -48,6 +48,24 @@ def table_schema(product: DataProduct, kind: Kind) -> pa.Schema:
             return VERSIONS_SCHEMA
         case "checks":
             return RESULT_SCHEMA
+
+
+def up_to_date(catalog: Catalog, product: DataProduct, kind: Kind) -> Table:
+    """The product's table as it is now, with all the columns it is read and written by.
+
+    Raises:
+        TableMissing: the product was not applied.
+        TableOutdated: it was, but not since it has these columns.
+    """
+    table = load(catalog, product, kind)
+    known = {column.name for column in table.schema().fields}
+    lacking = [name for name in table_schema(product, kind).names if name not in known]
+    if lacking:
+        raise TableOutdated(
+            f"{product.fqn}: its table {kind} lacks {', '.join(lacking)}; it was made before they were there",
+            next_step="mesh apply",
+        )
+    return table
 
 
 def kinds(product: DataProduct) -> tuple[Kind, ...]:

@@ -262,4 +262,7 @@ def _property(table: Table, name: str) -> Version | None:
 
 
 def _next_number(table: Table) -> int:
-    return int(table.properties.get(LAST, 0)) + 1
+    """Tables of before there were rollbacks lack the last number; there it is the published version's."""
+    published = _property(table, PUBLISHED)
+    last = table.properties.get(LAST, published.number if published else 0)
+    return int(last) + 1

@@ -1,0 +1,238 @@
+"""Redrives of a log that has a history: written before redrives were known, evolved since, or written to meanwhile."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from mesh_pipelines.contract.load import load_product
+from mesh_pipelines.contract.log import REDRIVE
+from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.types import log_schema
+from mesh_pipelines.errors import ConcurrentWriter, TableOutdated
+from mesh_pipelines.lake import commit
+from mesh_pipelines.lake.catalog import load, open_catalog, table_name
+from mesh_pipelines.lake.log import Log
+from mesh_pipelines.lake.serving import write_serving_file
+from mesh_pipelines.lake.state import state_sql
+from mesh_pipelines.lake.tables import create_tables, evolve, plan_evolution
+from mesh_pipelines.lake.versions import LAST, Versions
+from mesh_pipelines.positions import PartitionOffset, Position, Verdict, Version
+from mesh_pipelines.settings import Settings
+
+START = Position("cluster", "shop.orders", "topic")
+
+
+def product_of(folder: Path, *fields: str, name: str = "orders") -> DataProduct:
+    properties = "".join(f"\n      - {{name: {field}, logicalType: string}}" for field in fields)
+    home = folder / "shop" / name
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "contract.yaml").write_text(f"""
+apiVersion: v3.1.0
+kind: DataContract
+id: shop.{name}
+name: {name}
+domain: shop
+version: 1.0.0
+status: active
+description: {{purpose: Orders.}}
+team:
+  members: [{{username: ann@example.com, role: owner}}]
+customProperties:
+  - {{property: mesh.alignment, value: source-aligned}}
+  - {{property: mesh.eventType, value: state}}
+schema:
+  - name: {name}
+    properties:
+      - {{name: id, logicalType: string, primaryKey: true}}{properties}
+""")
+    return load_product(home)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def events(product: DataProduct, first: int, fates: list[str]) -> pa.Table:
+    rows = [
+        {
+            "_generation": 0,
+            "_partition": 0,
+            "_offset": first + number,
+            "_key": f"k{first + number}".encode(),
+            "_op": "upsert",
+            "_fate": fate,
+            "_reason": None if fate == "ok" else "unreadable",
+            "id": f"k{first + number}",
+        }
+        for number, fate in enumerate(fates)
+    ]
+    return pa.Table.from_pylist(rows, schema=log_schema(product))
+
+
+def land(log: Log, product: DataProduct, fates: list[str]) -> Position:
+    before = log.position()
+    start = before or START
+    first = start.next_offset(0)
+    after = start.advance({0: PartitionOffset(first + len(fates))})
+    log.append(events(product, first, fates), before, after)
+    return after
+
+
+def publish(versions: Versions, product: DataProduct, number: int) -> None:
+    verdict = Verdict(f"c{number}", product.contract_hash, True, 1, 0, 0, 0, 0, "now")
+    draft = Version(product.fqn, number, f"c{number}", "1.0.0", product.contract_hash, "now", 0, position=START)
+    versions.propose(replace(draft, verdict=verdict))
+    versions.publish(f"c{number}", product.contract_hash, f"2024-01-0{number}T00:00:00+00:00")
+
+
+def all_pass(product: DataProduct) -> Any:
+    """What a decoder gives under today's contract: every event is well, in the contract's columns."""
+
+    def mend(rows: pa.Table) -> pa.Table:
+        ok = pa.array(["ok"] * rows.num_rows)
+        nothing = pa.nulls(rows.num_rows, pa.string())
+        known = {**{name: rows[name] for name in rows.column_names}, "_fate": ok, "_reason": nothing}
+        schema = log_schema(product)
+        return pa.table([known[name] for name in schema.names], schema=schema)
+
+    return mend
+
+
+def stored(catalog: Any, product: DataProduct) -> list[dict[str, Any]]:
+    return load(catalog, product, "log").scan().to_arrow().sort_by("_offset").to_pylist()
+
+
+def test_a_column_added_between_others_is_no_hindrance(folder: Path) -> None:
+    product = product_of(folder, "size")
+    catalog = open_catalog(Settings(home=folder))
+    create_tables(catalog, product)
+    land(Log(catalog, product), product, ["ok", "undecodable", "ok"])
+    wider = product_of(folder, "colour", "size")
+    evolve(catalog, wider)
+    log = Log(catalog, wider)
+    assert log.quarantined_at(0, 0, 1)["_reason"].to_pylist() == ["unreadable"]
+    assert log.redrive(all_pass(wider)) == 1
+    assert [(row["_offset"], row["_fate"], row[REDRIVE]) for row in stored(catalog, wider)] == [
+        (0, "ok", None),
+        (1, "ok", 1),
+        (2, "ok", None),
+    ]
+
+
+def test_a_log_written_before_redrives_were_known_gets_their_column(folder: Path) -> None:
+    product = product_of(folder)
+    catalog = open_catalog(Settings(home=folder))
+    create_tables(catalog, product)
+    catalog.drop_table(table_name(product, "log"))
+    schema = log_schema(product)
+    older = schema.remove(schema.get_field_index(REDRIVE))
+    catalog.create_table(table_name(product, "log"), schema=older, properties=dict(commit.TABLE_PROPERTIES))
+    position = START.advance({0: PartitionOffset(2)})
+    raw = json.loads(position.to_json())
+    del raw["redrives"]
+    commit.append(
+        load(catalog, product, "log"),
+        events(product, 0, ["ok", "undecodable"]).drop_columns([REDRIVE]),
+        {"mesh.position": json.dumps(raw), "mesh.fates.ok": "1", "mesh.fates.undecodable": "1"},
+        "an older log",
+    )
+    log = Log(catalog, product)
+    assert log.position() == position
+    for touch in (lambda: land(log, product, ["ok"]), lambda: log.redrive(all_pass(product))):
+        with pytest.raises(TableOutdated, match=REDRIVE):
+            touch()
+    with pytest.raises(TableOutdated, match=REDRIVE):
+        state_sql(catalog, product, Version(product.fqn, 1, "c", "1", "h", "now", 0, position=position))
+    assert plan_evolution(catalog, product) == [f"log: add column {REDRIVE}"]
+    evolve(catalog, product)
+    assert plan_evolution(catalog, product) == []
+    land(log, product, ["ok"])
+    assert log.redrive(all_pass(product)) == 1
+    assert [row[REDRIVE] for row in stored(catalog, product)] == [None, 1, None]
+    assert log.fates() == {"ok": 3, "undecodable": 0}
+    assert log.position() == replace(position.advance({0: PartitionOffset(3)}), redrives=1)
+
+
+def test_numbers_go_on_where_the_last_one_used_was_not_kept(folder: Path) -> None:
+    product = product_of(folder)
+    catalog = open_catalog(Settings(home=folder))
+    create_tables(catalog, product)
+    versions = Versions(catalog, product)
+    for number in (1, 2):
+        publish(versions, product, number)
+    with load(catalog, product, "versions").transaction() as opened:
+        opened.remove_properties(LAST)
+    assert versions.next_number() == 3
+
+
+def test_what_waits_for_apply_does_not_keep_others_out_of_the_serving_file(folder: Path) -> None:
+    orders, returns = product_of(folder), product_of(folder, name="returns")
+    catalog = open_catalog(Settings(home=folder))
+    for product in (orders, returns):
+        create_tables(catalog, product)
+        publish(Versions(catalog, product), product, 1)
+    wider = product_of(folder, "colour")
+    for products, views in (([wider, returns], {"returns"}), ([orders, returns], {"orders", "returns"})):
+        serving = write_serving_file(Settings(home=folder), products, catalog)
+        with duckdb.connect(str(serving), read_only=True) as connection:
+            found = connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
+        assert {name for (name,) in found} == views
+
+
+def test_only_files_that_hold_quarantined_events_are_read(folder: Path) -> None:
+    product = product_of(folder)
+    catalog = open_catalog(Settings(home=folder))
+    create_tables(catalog, product)
+    log = Log(catalog, product)
+    for fates in (["ok", "ok"], ["ok", "diverted"], ["ok"], ["undecodable"]):
+        land(log, product, fates)
+    before = {task.file.file_path for task in load(catalog, product, "log").scan().plan_files()}
+    seen: list[tuple[int, int]] = []
+    assert log.redrive(all_pass(product), lambda at, files: seen.append((at, files))) == 2
+    assert seen == [(1, 2), (2, 2)]
+    after = {task.file.file_path for task in load(catalog, product, "log").scan().plan_files()}
+    assert len(before & after) == 2
+
+
+def test_a_landing_during_a_redrive_wins_and_nothing_is_lost(folder: Path) -> None:
+    product = product_of(folder)
+    catalog = open_catalog(Settings(home=folder))
+    create_tables(catalog, product)
+    log = Log(catalog, product)
+    land(log, product, ["ok", "undecodable"])
+
+    def land_meanwhile(rows: pa.Table) -> pa.Table:
+        land(log, product, ["ok", "ok"])
+        return all_pass(product)(rows)
+
+    with pytest.raises(ConcurrentWriter):
+        log.redrive(land_meanwhile)
+    assert log.fates() == {"ok": 3, "undecodable": 1}
+    assert [row["_fate"] for row in stored(catalog, product)] == ["ok", "undecodable", "ok", "ok"]
+    assert log.redrive(all_pass(product)) == 1
+    assert log.fates() == {"ok": 4, "undecodable": 0}
+
+
+def test_a_redrive_during_a_landing_wins_and_nothing_is_lost(folder: Path) -> None:
+    product = product_of(folder)
+    catalog = open_catalog(Settings(home=folder))
+    create_tables(catalog, product)
+    log = Log(catalog, product)
+    stood = land(log, product, ["ok", "undecodable"])
+    log.redrive(all_pass(product))
+    with pytest.raises(ConcurrentWriter):
+        log.append(events(product, 2, ["ok"]), stood, stood.advance({0: PartitionOffset(3)}))
+    land(log, product, ["ok"])
+    assert [row["_offset"] for row in stored(catalog, product)] == [0, 1, 2]
+    assert log.fates() == {"ok": 3, "undecodable": 0}
+    position = log.position()
+    assert position
+    assert position.redrives == 1
