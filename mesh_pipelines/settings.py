@@ -70,6 +70,10 @@ class Settings(BaseSettings):
     )
     memory_limit: str = Field("600MB", description="DuckDB's memory limit; it spills to the home folder above it.")
 
+    sql_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        600.0, description="Seconds the SQL of a query, a rule or a transform may compute before it is stopped."
+    )
+
     host: str = Field("127.0.0.1", description="Address local services and Dagster listen on.")
     kafka_port: Port = Field(19092, description="Port of the local broker.")
     controller_port: Port = Field(19093, description="Port of the local broker's KRaft controller.")

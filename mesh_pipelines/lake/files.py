@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlparse
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.sql import literal, quote
+from mesh_pipelines.engine import local_path
 from mesh_pipelines.errors import EnvironmentFault
 
 if TYPE_CHECKING:
@@ -44,13 +44,8 @@ def relation(
         )
     if not tasks:
         return _empty(table)
-    files = ", ".join(literal(_path(task.file.file_path)) for task in tasks)
+    files = ", ".join(literal(local_path(task.file.file_path)) for task in tasks)
     return f"read_parquet([{files}], schema = {_schema(table, product)})"
-
-
-def _path(uri: str) -> str:
-    parsed = urlparse(uri)
-    return unquote(parsed.path) if parsed.scheme == "file" else uri
 
 
 def _schema(table: Table, product: DataProduct | None) -> str:

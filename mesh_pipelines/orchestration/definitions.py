@@ -38,24 +38,13 @@ def domain_definitions(domain: str, settings: Settings | None = None) -> dg.Defi
             )
         )
     jobs, schedules = upkeep(platform, domain, products) if products else ([], [])
-    spill = platform.settings.home / "spill"
-    spill.mkdir(parents=True, exist_ok=True)
     return dg.Definitions(
         assets=[*assets, *(broken_asset(name, error) for name, error in broken.items())],
         sensors=sensors,
         jobs=jobs,
         schedules=schedules,
-        resources={
-            "duckdb": DuckDBResource(
-                database=":memory:",
-                connection_config={
-                    "memory_limit": platform.settings.memory_limit,
-                    "temp_directory": str(spill),
-                    "autoinstall_known_extensions": False,
-                    "autoload_known_extensions": False,
-                },
-            )
-        },
+        # Each connection is confined by the step that runs in it, as every other is.
+        resources={"duckdb": DuckDBResource(database=":memory:")},
         executor=dg.in_process_executor,
     )
 

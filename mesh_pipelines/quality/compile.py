@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
+from string import Formatter
 from typing import Any, TypeAlias
 
 from mesh_pipelines.contract.load import CONTRACT
@@ -30,6 +31,9 @@ _SYMBOLS = {
     Operator.LESS_OR_EQUAL: "<=",
 }
 _MAX_HOSTNAME = 253
+# What expectations read besides their rows, in forms that are not ours to parse.
+_READING_KWARGS = frozenset({"query", "template_dict", "other_table_name"})
+_BRACES = "use {batch} for the rows, and double every other brace"
 
 
 @dataclass(frozen=True)
@@ -213,9 +217,24 @@ def _check_expectation(rule: Rule, product: DataProduct) -> None:
         raise Uncompilable(f"{unknown[0]!r} is no property", "name a property of the contract")
     for name, value in kwargs.items():
         if name == "unexpected_rows_query":
-            parse_query(str(value).replace("{batch}", "{object}"), product)
-        elif name.endswith("_query"):
+            parse_query(batch_query(str(value), "{object}"), product)
+        elif name.endswith("_query") or name in _READING_KWARGS:
             raise Uncompilable(f"{name} cannot be checked for what it reads", "state the rule as type sql")
+
+
+def batch_query(text: str, batch: str) -> str:
+    """An expectation's query as the library formats it: ``{batch}`` stands for the rows, other braces are doubled.
+
+    Raises:
+        Uncompilable: the library would put something else into it.
+    """
+    try:
+        fields = [(name, form, conversion) for _, name, form, conversion in Formatter().parse(text) if name is not None]
+    except ValueError as error:
+        raise Uncompilable(f"the query has a brace that stands alone: {error}", _BRACES) from error
+    if any(field != ("batch", "", None) for field in fields):
+        raise Uncompilable("the query has a placeholder other than {batch}", _BRACES)
+    return text.format(batch=batch)
 
 
 def _column_names(kwargs: Mapping[str, Any]) -> Iterator[Any]:

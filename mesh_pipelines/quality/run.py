@@ -18,7 +18,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from mesh_pipelines.contract.model import DataProduct, OnFailure, Rule, RuleKind, Unit
+from mesh_pipelines.contract.select import NotReadable
 from mesh_pipelines.contract.sql import literal, quote
+from mesh_pipelines.engine import check, interrupting
 from mesh_pipelines.quality.compile import (
     CompiledRule,
     compile_product,
@@ -43,17 +45,19 @@ def audit(
     *,
     candidate_id: str,
     inputs: Mapping[str, str] | None = None,
+    timeout_s: float | None = None,
 ) -> Audit:
     """Run the product's rules over a table or view of this connection.
 
-    ``relation`` is its name, ``inputs`` the names of the views of a derived product's inputs by ``domain.name``.
+    ``relation`` is its name, ``inputs`` the names of the views of a derived product's inputs by ``domain.name``. Rules
+    written as a query, and all those written as expectations together, are stopped after ``timeout_s`` seconds.
 
     Raises:
         ContractInvalid: a rule of the contract compiles to nothing.
         duckdb.Error: the relation cannot be read at all.
     """
     rules = compile_product(product)
-    run = _Run(connection, relation, product, inputs or {})
+    run = _Run(connection, relation, product, inputs or {}, timeout_s)
     row_results = dict(zip((one.rule.id for one in rules.row_rules), run.scan(rules.row_rules), strict=True))
     expected = {result.rule: result for result in run.expectations(rules.expectations)}
     results = [row_results.get(one.rule.id) or expected.get(one.rule.id) or run.measure_one(one) for one in rules.rules]
@@ -109,6 +113,7 @@ class _Run:
     relation: str
     product: DataProduct
     inputs: Mapping[str, str]
+    timeout_s: float | None = None
     rows: int = 0
 
     def scan(self, rules: Sequence[CompiledRule]) -> list[RuleResult]:
@@ -146,7 +151,10 @@ class _Run:
             return [result(one.rule, State.NOT_EXECUTED, self.rows, message=message) for one in rules]
         from mesh_pipelines.quality.validate import validate_rules
 
-        return list(validate_rules(self.connection, self.relation, self.product, rules, self.inputs, rows=self.rows))
+        with interrupting(self.connection, self.timeout_s):
+            return list(
+                validate_rules(self.connection, self.relation, self.product, rules, self.inputs, rows=self.rows)
+            )
 
     def with_samples(self, rules: Sequence[CompiledRule], results: Sequence[RuleResult]) -> tuple[RuleResult, ...]:
         """The results, with a few of the rows that broke each broken rule: the smallest, so that they are stable."""
@@ -210,12 +218,18 @@ class _Run:
         """The one value of a rule's query.
 
         Raises:
-            ValueError: it gives another number of rows or columns.
+            ValueError: it gives another number of rows or columns, or reads what it may not.
         """
         inputs = {name: quote(view) for name, view in self.inputs.items()}
         query = compiled.query.bound(quote(self.relation), inputs)
-        # A line of its own for the bracket: the query may end in a comment.
-        rows = self.connection.execute(f"SELECT * FROM (\n{query}\n) LIMIT 2").fetchall()
+        names = {self.relation, *self.inputs.values(), *self.product.inputs, *compiled.query.expressions}
+        try:
+            check(self.connection, query, names)
+        except NotReadable as error:
+            raise ValueError(f"the query {error}") from error
+        with interrupting(self.connection, self.timeout_s):
+            # A line of its own for the bracket: the query may end in a comment.
+            rows = self.connection.execute(f"SELECT * FROM (\n{query}\n) LIMIT 2").fetchall()
         if len(rows) != 1 or len(rows[0]) != 1:
             raise ValueError("the query must give one row of one column")
         return rows[0][0]

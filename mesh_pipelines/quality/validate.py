@@ -15,9 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.model import DataProduct, Rule, RuleKind
+from mesh_pipelines.contract.select import NotReadable, read_select
 from mesh_pipelines.contract.sql import literal, quote
-from mesh_pipelines.quality.compile import CompiledRule, compile_product
+from mesh_pipelines.engine import check
+from mesh_pipelines.errors import ContractInvalid
+from mesh_pipelines.quality.compile import CompiledRule, batch_query, compile_product, fault
 from mesh_pipelines.quality.expectations import expectation
+from mesh_pipelines.quality.faults import Uncompilable
 from mesh_pipelines.quality.results import RuleResult, State
 from mesh_pipelines.quality.run import outcome, result
 
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
 
     from mesh_pipelines.quality.gx_engine import Answer
 
+# Stands for the rows in a query while it is looked at.
+_BATCH = "batch"
 _ON_ROWS = (RuleKind.ROW, RuleKind.UNIQUE)
 
 
@@ -61,7 +67,13 @@ def validate_rules(
     *,
     rows: int,
 ) -> tuple[RuleResult, ...]:
-    """Run some rules of a product by Great Expectations, over a relation of ``rows`` rows."""
+    """Run some rules of a product by Great Expectations, over a relation of ``rows`` rows.
+
+    Raises:
+        ContractInvalid: a query in them reads what it may not.
+    """
+    for compiled in rules:
+        _check_query(connection, compiled.rule, product)
     expectations = [expectation(compiled, product, inputs) for compiled in rules]
     started = time.perf_counter()
     with quiet():
@@ -73,6 +85,19 @@ def validate_rules(
         _result(compiled.rule, answers[one["id"]], rows, share)
         for compiled, one in zip(rules, expectations, strict=True)
     )
+
+
+def _check_query(connection: duckdb.DuckDBPyConnection, rule: Rule, product: DataProduct) -> None:
+    """Ask the engine what the query of an expectation reads: the library runs it as text of its own."""
+    text = rule.arguments.get("kwargs", {}).get("unexpected_rows_query")
+    if text is None:
+        return
+    try:
+        select = read_select(batch_query(str(text), _BATCH))
+        check(connection, select.text, {_BATCH, *product.inputs, *select.expressions})
+    except (NotReadable, Uncompilable) as error:
+        problem = fault(rule, product, f"its query {error}", "read {batch} or a declared input")
+        raise ContractInvalid(product.fqn, (problem,)) from error
 
 
 def check_expectation(rule: Rule) -> str:

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.engine import connect
 from mesh_pipelines.errors import NothingPublished, UnknownVersion
 from mesh_pipelines.lake.catalog import Kind
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.positions import Version
-from mesh_pipelines.steps.engine import connect
 from mesh_pipelines.steps.platform import Platform
 
 if TYPE_CHECKING:
@@ -100,7 +100,8 @@ def rebuild(platform: Platform, product: DataProduct, *, number: int | None = No
     with closing(connect(platform.settings)) as engine:
         if product.is_derived:
             register_inputs(platform, engine, version.input_versions)
-            engine.register("recomputed", transform.run(engine, product).read_all())
+            rows = transform.run(engine, product, timeout_s=platform.settings.sql_timeout_s)
+            engine.register("recomputed", rows.read_all())
         else:
             state.register(engine, platform.catalog, product, version, "recomputed", from_log=True)
         identical, rows = _compare(platform, product, engine, version)

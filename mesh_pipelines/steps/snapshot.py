@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.sql import quote
+from mesh_pipelines.engine import confine, connect
 from mesh_pipelines.errors import NothingPublished
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.positions import Version
-from mesh_pipelines.steps.engine import connect
 from mesh_pipelines.steps.platform import Platform
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def snapshot(
     """Compute and audit the product's next version.
 
     Where neither the data nor the contract changed since the newest candidate, that candidate and its audit are given
-    back and nothing is written.
+    back and nothing is written. A ``connection`` that is handed in is confined first.
 
     Raises:
         NothingPublished: an input of a derived product has no published version yet.
@@ -70,7 +70,8 @@ def snapshot(
         return Snapshot(
             product.fqn, newest, False, _stored_audit(platform, product, newest), False, time.monotonic() - started
         )
-    with closing(connection.cursor() if connection else connect(platform.settings)) as engine:
+    settings = platform.settings
+    with closing(confine(connection.cursor(), settings) if connection else connect(settings)) as engine:
         draft, rewrote = _materialise(platform, product, engine, draft)
         candidate, audit = _audit(platform, product, engine, draft)
     _store(platform, product, versions, candidate, audit)
@@ -137,7 +138,8 @@ def _materialise(
         register_inputs(platform, engine, draft.input_versions)
         from mesh_pipelines.steps import transform
 
-        snapshot_id = base.write_result(platform.catalog, product, transform.run(engine, product))
+        rows = transform.run(engine, product, timeout_s=platform.settings.sql_timeout_s)
+        snapshot_id = base.write_result(platform.catalog, product, rows)
         draft, rewrote = replace(draft, base_snapshot_id=snapshot_id), True
     elif draft.position and product.event_type.folds_by_key:
         snapshot_id, rewrote = base.keep_up(
@@ -169,7 +171,14 @@ def _audit(
     from mesh_pipelines.quality.run import audit
 
     inputs = {name: f"input {name}" for name in draft.input_versions}
-    outcome = audit(engine, CANDIDATE, product, candidate_id=draft.candidate_id, inputs=inputs)
+    outcome = audit(
+        engine,
+        CANDIDATE,
+        product,
+        candidate_id=draft.candidate_id,
+        inputs=inputs,
+        timeout_s=platform.settings.sql_timeout_s,
+    )
     return replace(
         draft, rows=outcome.rows, quarantined=_quarantined(platform, product), verdict=outcome.verdict
     ), outcome

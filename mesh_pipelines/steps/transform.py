@@ -2,7 +2,7 @@
 
 The SQL is parsed, never searched by pattern: what it reads and where each column comes from are facts of its syntax
 tree, so an input that was not declared is found before anything runs. It must be one SELECT; everything else
-(ATTACH, COPY, SET, ...) is refused here and cannot be reached by the locked-down engine that runs it.
+(ATTACH, COPY, SET, ...) is refused by ``contract/select.py`` and cannot be reached by the engine that runs it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.select import NotReadable, Select, read_select
+from mesh_pipelines.contract.sql import quote
 from mesh_pipelines.contract.types import arrow_schema, duckdb_type
+from mesh_pipelines.engine import Author
 from mesh_pipelines.errors import TransformInvalid
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
-    from sqlglot import exp
+
+_BATCH_ROWS = 100_000
 
 
 @dataclass(frozen=True, order=True)
@@ -35,8 +39,7 @@ def reads(product: DataProduct) -> frozenset[str]:
     Raises:
         TransformInvalid: the SQL does not parse, is not one SELECT, or reads what is not declared as an input.
     """
-    select = _select(product)
-    return frozenset(_tables(product, select))
+    return _select(product).names
 
 
 def lineage(product: DataProduct, inputs: Mapping[str, DataProduct]) -> dict[str, tuple[SourceColumn, ...]]:
@@ -49,7 +52,7 @@ def lineage(product: DataProduct, inputs: Mapping[str, DataProduct]) -> dict[str
     from sqlglot.errors import SqlglotError
     from sqlglot.lineage import lineage as trace
 
-    _tables(product, _select(product))
+    text = _select(product).text
     schema: dict[str, dict[str, dict[str, str]]] = {}
     for source in inputs.values():
         columns = {field.name: duckdb_type(field.type) for field in source.fields}
@@ -57,8 +60,8 @@ def lineage(product: DataProduct, inputs: Mapping[str, DataProduct]) -> dict[str
     traced: dict[str, tuple[SourceColumn, ...]] = {}
     for field in product.fields:
         try:
-            root = trace(field.name, product.transform, schema=schema, dialect="duckdb")
-        except (SqlglotError, ValueError) as error:
+            root = trace(field.name, text, schema=schema, dialect="duckdb")
+        except (SqlglotError, ValueError, RecursionError) as error:
             raise _invalid(product, f"column {field.name} cannot be traced: {_first_line(error)}") from error
         leaves = {
             SourceColumn(f"{node.source.db}.{node.source.name}", node.name.rsplit(".", 1)[-1].strip('"'))
@@ -69,25 +72,21 @@ def lineage(product: DataProduct, inputs: Mapping[str, DataProduct]) -> dict[str
     return traced
 
 
-def run(connection: duckdb.DuckDBPyConnection, product: DataProduct) -> pa.RecordBatchReader:
+def run(connection: duckdb.DuckDBPyConnection, product: DataProduct, *, timeout_s: float) -> pa.RecordBatchReader:
     """The transform's rows in the contract's columns and types, streamed; its inputs are registered as views.
 
     Raises:
-        TransformInvalid: the SQL fails, or does not give the contract's columns.
+        TransformInvalid: the SQL fails, takes more than ``timeout_s`` seconds (both also while reading), or does not
+            give the contract's columns.
     """
-    import duckdb
-
-    reads(product)
-    try:
-        relation = connection.sql(product.transform.rstrip().rstrip(";"))
-        _same_columns(product, list(relation.columns))
-        columns = ", ".join(
-            f'CAST("{field.name}" AS {duckdb_type(field.type)}) AS "{field.name}"' for field in product.fields
-        )
-        reader = relation.project(columns).to_arrow_reader(100_000)
-    except duckdb.Error as error:
-        raise _invalid(product, _first_line(error)) from error
-    return _cast(reader, arrow_schema(product))
+    select = _select(product)
+    author = Author(connection, timeout_s, lambda problem: _invalid(product, problem))
+    relation = author.relation(select, product.inputs)
+    _same_columns(product, list(relation.columns))
+    columns = ", ".join(
+        f"CAST({quote(field.name)} AS {duckdb_type(field.type)}) AS {quote(field.name)}" for field in product.fields
+    )
+    return _cast(author.rows(relation.project(columns), _BATCH_ROWS), arrow_schema(product))
 
 
 def _cast(reader: pa.RecordBatchReader, schema: pa.Schema) -> pa.RecordBatchReader:
@@ -98,45 +97,19 @@ def _cast(reader: pa.RecordBatchReader, schema: pa.Schema) -> pa.RecordBatchRead
     )
 
 
-def _select(product: DataProduct) -> exp.Query:
-    import sqlglot
-    from sqlglot import exp
-    from sqlglot.errors import SqlglotError
-
+def _select(product: DataProduct) -> Select:
     try:
-        statements = [statement for statement in sqlglot.parse(product.transform, dialect="duckdb") if statement]
-    except SqlglotError as error:
-        raise _invalid(product, _first_line(error)) from error
-    if len(statements) != 1 or not isinstance(statements[0], exp.Query):
-        raise _invalid(product, "it must be exactly one SELECT")
-    return statements[0]
-
-
-def _tables(product: DataProduct, select: exp.Query) -> set[str]:
-    from sqlglot import exp
-    from sqlglot.optimizer.scope import traverse_scope
-
-    found: set[str] = set()
-    for scope in traverse_scope(select):
-        for source in scope.sources.values():
-            if isinstance(source, exp.Table):
-                found.add(_read_name(product, source))
-    undeclared = sorted(found - set(product.inputs))
+        select = read_select(product.transform)
+    except NotReadable as error:
+        raise _invalid(product, f"it {error}") from error
+    undeclared = sorted(select.names - set(product.inputs))
     if undeclared:
         raise _invalid(
             product,
             f"it reads {', '.join(undeclared)}, declared as input: {', '.join(product.inputs) or 'none'}",
             next_step="add it to mesh.inputs in the contract, or take it out of transform.sql",
         )
-    return found
-
-
-def _read_name(product: DataProduct, table: exp.Table) -> str:
-    from sqlglot import exp
-
-    if not isinstance(table.this, exp.Identifier) or not table.db or table.catalog:
-        raise _invalid(product, f"it reads {table.sql(dialect='duckdb')}; only products can be read, as domain.name")
-    return f"{table.db}.{table.name}"
+    return select
 
 
 def _same_columns(product: DataProduct, columns: list[str]) -> None:
