@@ -9,11 +9,12 @@ import time
 from mesh_pipelines.errors import EnvironmentFault
 from mesh_pipelines.failpoints import POINTS
 from mesh_pipelines.selftest.bench import RUN_S, Bench, Outcome, progress
+from mesh_pipelines.selftest.subject import Subject
 from mesh_pipelines.selftest.verify import Findings, compare
 from mesh_pipelines.selftest.workers import Job
 
-# A run takes about 0.7 s, so kills fall on all of it, and now and then on a second one.
-_KILL_WITHIN_S = 1.2
+# Kills fall on all of a run, and now and then on the next one; how long a run takes is the machine's affair.
+_KILL_WITHIN_RUNS = 1.6
 _COMPARE_EVERY = 25
 # One kill in three comes before the first commit of its run; far fewer commits would mean that nothing was tested.
 _LEAST_PROGRESS = 0.33
@@ -24,20 +25,30 @@ def kills(bench: Bench, rounds: int) -> Outcome:
     """``kill -9`` of the working process at random moments, with bad events planted now and then."""
     subject = bench.subject("kills")
     found, moved = Findings(), 0
+    a_run = _seconds_of_a_run(bench, subject)
     for at in range(rounds):
         if at % _BAD_EVERY == _BAD_EVERY - 1:
             subject.producer.correct()
         subject.producer.send(bench.rng.randrange(20, 200), bad=at % _BAD_EVERY == _BAD_EVERY - 3)
         before = progress(subject)
         worker = bench.workers.start(Job(subject.settings, subject.product))
-        time.sleep(bench.rng.uniform(0, _KILL_WITHIN_S))
+        time.sleep(bench.rng.uniform(0, _KILL_WITHIN_RUNS * a_run))
         worker.kill()
         moved += progress(subject) != before
         if at % _COMPARE_EVERY == 0:
             found += compare(subject)
+            a_run = _seconds_of_a_run(bench, subject)
         bench.on_round(at + 1, rounds)
     problem = "" if moved >= _LEAST_PROGRESS * rounds else f"only {moved} kills fell on work"
     return Outcome("kill -9 of the worker", rounds, moved, found + bench.settle(subject), problem)
+
+
+def _seconds_of_a_run(bench: Bench, subject: Subject) -> float:
+    """How long a run of the product takes now, from the start of its process."""
+    subject.producer.send(100)
+    began = time.monotonic()
+    bench.run(subject)
+    return time.monotonic() - began
 
 
 def steps(bench: Bench, rounds: int) -> Outcome:
