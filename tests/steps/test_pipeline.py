@@ -106,7 +106,7 @@ class Orders:
         self._flush()
 
     def _flush(self) -> None:
-        assert self._producer.flush(60) == 0, f"not acknowledged: {self._errors}"
+        assert self._producer.flush(120) == 0, f"not acknowledged: {self._errors}"
 
 
 def applied(settings: Settings) -> Platform:
