@@ -126,7 +126,7 @@ def wrapped(schema: Any) -> dict[str, Any]:
     "hostile",
     [
         # A count of the least integer, which has no absolute value.
-        b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x02\x00",
+        b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x00",
         # An item, and no end of the list.
         b"\x02\x02",
         # A varint of 65 bits.
