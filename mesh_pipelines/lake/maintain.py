@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlparse
+from urllib.parse import urlparse
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.lake.catalog import Kind, load
@@ -98,7 +98,7 @@ def remove_orphans(table: Table, age_floor_s: float = AGE_FLOOR_S) -> int:
         for entry in manifest.fetch_manifest_entry(table.io)
     }
     oldest = time.time() - age_floor_s
-    folder = Path(unquote(location.path)) / "data"
+    folder = Path(location.path) / "data"
     orphans = [file for file in folder.rglob("*.parquet") if file not in named and file.stat().st_mtime < oldest]
     for file in orphans:
         file.unlink()
@@ -120,4 +120,4 @@ def _rows_of(table: Table, files: list[DataFile]):
 
 
 def _local(uri: str) -> Path:
-    return Path(unquote(urlparse(uri).path))
+    return Path(urlparse(uri).path)
