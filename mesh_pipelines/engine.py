@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlparse
+from urllib.parse import urlparse
 
 from mesh_pipelines.contract.select import REACHING, SERIES, NotReadable, Select
 from mesh_pipelines.contract.sql import literal
@@ -66,9 +66,9 @@ def confine(connection: duckdb.DuckDBPyConnection, settings: Settings) -> duckdb
 
 
 def local_path(uri: str) -> str:
-    """The path of a ``file:`` URI as the engine wants it; any other address as it is."""
+    """The path of a ``file:`` address, taken literally as pyiceberg does; any other address as it is."""
     parsed = urlparse(uri)
-    return unquote(parsed.path) if parsed.scheme == "file" else uri
+    return parsed.path if parsed.scheme == "file" else uri
 
 
 def check(connection: duckdb.DuckDBPyConnection, sql: str, tables: Collection[str]) -> None:

@@ -124,7 +124,8 @@ class Settings(BaseSettings):
     @property
     def warehouse_uri(self) -> str:
         """Where table files live."""
-        return self.warehouse or (self.home / "warehouse").as_uri()
+        # As it is: who writes there takes the path of the address literally, an escaped blank included.
+        return self.warehouse or f"file://{self.home / 'warehouse'}"
 
     @property
     def catalog(self) -> str:

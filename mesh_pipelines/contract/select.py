@@ -35,6 +35,8 @@ REACHING = frozenset(
         *("stats", "txid_current", "vector_type", "write_log"),
     }
 )
+# A surrogate is what is left of a command's argument that was no UTF-8.
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _BEGINS = (TokenType.SELECT, TokenType.WITH, TokenType.FROM, TokenType.L_PAREN)
 _STATEMENTS = (exp.DML, exp.DDL, exp.Command, exp.Describe, exp.Summarize, exp.Show)
 _FROM_QUERY = (exp.Subquery, exp.Values, exp.Unnest, exp.Select, exp.SetOperation)
@@ -92,8 +94,8 @@ def read_select(text: str) -> Select:
     """
     if len(text) > MAX_CHARACTERS:
         raise NotReadable(f"is {len(text):,} characters long; {MAX_CHARACTERS:,} are read")
-    if "\0" in text:
-        raise NotReadable("holds a NUL character")
+    if _NO_TEXT.search(text):
+        raise NotReadable("holds a NUL character, or bytes that are no UTF-8")
     try:
         text = _one_statement(text)
         tree = sqlglot.parse_one(text, dialect="duckdb")

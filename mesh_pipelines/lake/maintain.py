@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlparse
+from urllib.parse import urlparse
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.lake.catalog import Kind, load
@@ -115,7 +115,7 @@ def remove_orphans(table: Table, age_floor_s: float = AGE_FLOOR_S) -> int:
     location = urlparse(table.location())
     if location.scheme not in ("file", ""):
         return 0
-    folder = Path(unquote(location.path))
+    folder = Path(location.path)
     named = _named(table)
     now = time.time()
     found = [*folder.glob("data/**/*.parquet"), *folder.glob("metadata/*.avro"), *folder.glob("metadata/*.json")]
@@ -164,4 +164,4 @@ def _write_notes(notes: Path, since: dict[str, float]) -> None:
 
 
 def _local(uri: str) -> Path:
-    return Path(unquote(urlparse(uri).path))
+    return Path(urlparse(uri).path)

@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
+from urllib.parse import urlparse
 
 import pytest
 
@@ -84,7 +84,7 @@ def publish(catalog: Any, product: DataProduct, position: Position) -> Version:
 
 
 def folder_of(catalog: Any, product: DataProduct, kind: Any = "log") -> Path:
-    return Path(unquote(urlparse(load(catalog, product, kind).location()).path))
+    return Path(urlparse(load(catalog, product, kind).location()).path)
 
 
 def test_a_file_stays_for_the_floor_after_nothing_names_it(clicks: tuple[Any, DataProduct]) -> None:

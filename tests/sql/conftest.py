@@ -1,0 +1,98 @@
+"""A mesh with one published product, one whose rows nobody may see yet, and secrets beside them; no service."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.scaffold import scaffold
+from mesh_pipelines.contract.types import log_schema
+from mesh_pipelines.engine import connect
+from mesh_pipelines.lake.log import Log
+from mesh_pipelines.lake.tables import create_tables
+from mesh_pipelines.positions import PartitionOffset, Position
+from mesh_pipelines.settings import Settings
+from mesh_pipelines.steps.platform import Platform
+from mesh_pipelines.steps.publish import publish
+from mesh_pipelines.steps.snapshot import register_inputs, snapshot
+
+SECRET = "the-secret-nobody-may-read"
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """``shop.orders`` is published, ``hr.salaries`` landed and not published, ``insights.totals`` reads the first."""
+
+    platform: Platform
+    secret: Path
+    out: Path
+    password: str = SECRET
+
+    @property
+    def home(self) -> Path:
+        return self.platform.settings.home
+
+    @property
+    def data(self) -> Path:
+        """A data file of ``hr.salaries``."""
+        return next(path for path in (self.home / "warehouse").rglob("*.parquet") if "salaries" in str(path))
+
+    @property
+    def totals(self) -> DataProduct:
+        return self.platform.products["insights.totals"]
+
+    def files(self) -> set[Path]:
+        """Every file there is, but what the engine spills."""
+        spill = self.home / "spill"
+        return {path for path in self.home.parent.rglob("*") if path.is_file() and spill not in path.parents}
+
+    def engine(self) -> duckdb.DuckDBPyConnection:
+        """The engine that a transform of ``insights.totals`` runs in."""
+        connection = connect(self.platform.settings)
+        register_inputs(self.platform, connection, {"shop.orders": 1})
+        return connection
+
+
+def _land(catalog: Any, product: DataProduct, ids: list[str]) -> None:
+    create_tables(catalog, product)
+    at = dt.datetime(2013, 1, 1, tzinfo=dt.UTC)
+    rows = [
+        {
+            "_generation": 0,
+            "_partition": 0,
+            "_offset": offset,
+            "_key": name.encode(),
+            "_op": "upsert",
+            "_fate": "ok",
+            "id": name,
+            "changed_at": at,
+        }
+        for offset, name in enumerate(ids)
+    ]
+    end = Position("cluster", product.fqn, "topic").advance({0: PartitionOffset(len(ids))})
+    Log(catalog, product).append(pa.Table.from_pylist(rows, schema=log_schema(product)), None, end)
+
+
+@pytest.fixture(scope="session")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Mesh:
+    # A folder whose name has to be quoted, in SQL and in a URI.
+    root = tmp_path_factory.mktemp("mesh") / "it's a mesh"
+    assets = root / "assets"
+    for name, inputs in (("shop/orders", ()), ("hr/salaries", ()), ("insights/totals", ("shop.orders",))):
+        scaffold(assets, name, inputs=inputs)
+    platform = Platform.open(Settings(home=root / "home", assets=assets))
+    orders, salaries = platform.products["shop.orders"], platform.products["hr.salaries"]
+    _land(platform.catalog, orders, ["a", "b"])
+    _land(platform.catalog, salaries, [SECRET])
+    snapshot(platform, orders)
+    publish(platform, orders)
+    secret = platform.settings.home / "secret.txt"
+    secret.write_text(SECRET)
+    return Mesh(platform, secret, root / "out")

@@ -1,0 +1,211 @@
+"""Nothing that a person writes as SQL reads, writes or finds out what it was not given: each attempt, each way in.
+
+Three layers stand behind each other, and the first two are tried alone: the check of the text, DuckDB's own reading of
+it, and an engine that could not reach the thing if it ran.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from mesh_pipelines.contract.select import REACHING, NotReadable, read_select
+from mesh_pipelines.engine import check
+from mesh_pipelines.errors import TransformInvalid, UsageError
+from mesh_pipelines.lake.query import query
+from mesh_pipelines.quality.compile import Uncompilable
+from mesh_pipelines.quality.queries import parse_query
+from mesh_pipelines.quality.results import State
+from mesh_pipelines.quality.run import audit
+from mesh_pipelines.steps import transform
+
+LINES = (Path(__file__).parent / "attacks.txt").read_text().splitlines()
+ATTACKS = [line for line in LINES if line and not line.startswith("#")]
+Mesh = Any
+GOOD = "SELECT count(*) AS shop_orders_rows FROM shop.orders"
+# A variable of this process, which the engine would find by the name of a table.
+leaked = pa.table({"id": ["the-secret-nobody-may-read"]})
+
+
+def text_of(attack: str, mesh: Mesh) -> str:
+    """The attack with its paths, and with the characters that a line cannot hold."""
+    paths = {"secret": mesh.secret, "data": mesh.data, "catalog": mesh.home / "catalog.db"}
+    paths |= {"out": mesh.out, "home": mesh.home}
+    for name, path in paths.items():
+        attack = attack.replace(f"{{{name}}}", str(path).replace("'", "''"))
+    return re.sub(r"\\(n|r|u[0-9a-f]{4})", lambda found: found[0].encode().decode("unicode_escape"), attack)
+
+
+@pytest.fixture
+def nothing_written(mesh: Mesh) -> Iterator[None]:
+    before = mesh.files()
+    yield
+    assert mesh.files() == before
+
+
+def test_there_are_enough_of_them_and_the_good_one_runs(mesh: Mesh) -> None:
+    assert len(ATTACKS) == len(set(ATTACKS)) >= 60
+    settings, products, catalog = mesh.platform.settings, mesh.platform.products, mesh.platform.catalog
+    assert query(settings, products, catalog, GOOD).read_all().to_pylist() == [{"shop_orders_rows": 2}]
+    with closing(mesh.engine()) as engine:
+        product = replace(mesh.totals, transform=GOOD)
+        assert transform.run(engine, product, timeout_s=60).read_all().to_pylist() == [{"shop_orders_rows": 2}]
+        engine.execute("CREATE VIEW candidate AS SELECT 2 AS shop_orders_rows")
+        assert parse_query(GOOD, mesh.totals).bound("candidate", {}) == (
+            'SELECT count(*) AS shop_orders_rows FROM "shop"."orders" AS "orders"'
+        )
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_no_query_gets_by(mesh: Mesh, attack: str, nothing_written: None) -> None:
+    platform = mesh.platform
+    with pytest.raises(UsageError) as refused:
+        query(platform.settings, platform.products, platform.catalog, text_of(attack, mesh)).read_all()
+    assert mesh.password not in str(refused.value)
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_no_transform_gets_by(mesh: Mesh, attack: str, nothing_written: None) -> None:
+    product = replace(mesh.totals, transform=text_of(attack, mesh))
+    with closing(mesh.engine()) as engine, pytest.raises(TransformInvalid) as refused:
+        transform.run(engine, product, timeout_s=60).read_all()
+    assert mesh.password not in str(refused.value)
+    # Not for what it gave: it gave nothing.
+    assert "its result" not in str(refused.value)
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_no_rule_gets_by(mesh: Mesh, attack: str) -> None:
+    with pytest.raises(Uncompilable):
+        parse_query(text_of(attack, mesh), mesh.totals)
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_the_engines_own_parser_refuses_alone(mesh: Mesh, attack: str, nothing_written: None) -> None:
+    """What it does let pass is to DuckDB another text than it looks, and gives but the rows that may be read."""
+    text = text_of(attack, mesh)
+    with closing(mesh.engine()) as engine:
+        try:
+            check(engine, text, {"shop.orders"})
+            rows = engine.sql(text).fetchall()
+        except (NotReadable, duckdb.Error):
+            return
+    assert rows in ([("a",), ("b",)], [("b",), ("a",)])
+
+
+@pytest.mark.parametrize("attack", [one for one in ATTACKS if "{data}" not in one and "warehouse/*" not in one])
+def test_the_engine_reaches_nothing_even_unchecked(mesh: Mesh, attack: str, nothing_written: None) -> None:
+    """Run as it is: no file but the warehouse's is read, none is written, and no setting changes."""
+    if "sleep" in attack:
+        return
+    with closing(mesh.engine()) as engine:
+        try:
+            found = engine.execute(text_of(attack, mesh)).fetchall()
+        except (duckdb.Error, ValueError, RuntimeError):
+            found = []
+        assert mesh.password not in str(found)
+        [settings] = engine.execute(
+            "SELECT current_setting('enable_external_access'), current_setting('lock_configuration')"
+        ).fetchall()
+        assert settings == (False, True)
+
+
+def test_every_function_that_is_not_about_its_arguments_is_known(mesh: Mesh) -> None:
+    """A new release of DuckDB with another such function has to be looked at."""
+    harmless = {
+        *("random", "uuid", "uuidv4", "uuidv7", "gen_random_uuid", "error", "current_schema"),
+        *("now", "today", "current_date", "transaction_timestamp", "get_current_time", "get_current_timestamp"),
+    }
+    with closing(duckdb.connect()) as engine:
+        found = engine.execute(
+            "SELECT DISTINCT function_name FROM duckdb_functions() "
+            "WHERE function_type IN ('scalar', 'aggregate') AND (stability <> 'CONSISTENT' OR has_side_effects)"
+        ).fetchall()
+    assert {name for (name,) in found} <= REACHING | harmless
+
+
+ENDLESS = [
+    "SELECT count(*) AS shop_orders_rows FROM range(1000000000000)",
+    "SELECT i AS shop_orders_rows FROM range(1000000000000) t(i) WHERE i < 0",
+    "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) AS shop_orders_rows FROM n",
+    "SELECT count(*) AS shop_orders_rows FROM range(10000000) a, range(10000000) b WHERE a.range + b.range < 0",
+    "SELECT sum(random())::BIGINT AS shop_orders_rows FROM generate_series(1, 1000000000000)",
+]
+
+
+@pytest.mark.parametrize("endless", ENDLESS)
+def test_what_does_not_end_is_stopped(mesh: Mesh, endless: str) -> None:
+    settings = mesh.platform.settings.model_copy(update={"sql_timeout_s": 0.5})
+    with pytest.raises(UsageError, match="longer than MESH_SQL_TIMEOUT_S"):
+        query(settings, mesh.platform.products, mesh.platform.catalog, endless).read_all()
+    with closing(mesh.engine()) as engine, pytest.raises(TransformInvalid, match="longer than MESH_SQL_TIMEOUT_S"):
+        transform.run(engine, replace(mesh.totals, transform=endless), timeout_s=0.5).read_all()
+
+
+@pytest.mark.parametrize("endless", ENDLESS)
+def test_a_rule_that_does_not_end_is_an_error_of_its_own(mesh: Mesh, endless: str) -> None:
+    [rule] = [one for one in mesh.totals.rules if one.check == "rowCount"]
+    sql = replace(rule, id="endless", kind="sql", check="sql", arguments={"query": endless})
+    product = replace(mesh.totals, rules=(sql, rule))
+    with closing(mesh.engine()) as engine:
+        engine.execute("CREATE VIEW candidate AS SELECT 2 AS shop_orders_rows")
+        done = audit(engine, "candidate", product, candidate_id="c", timeout_s=0.5)
+    assert [result.state for result in done.results] == [State.ERROR, State.PASS]
+    assert not done.verdict.passed
+
+
+def test_reading_rows_slowly_costs_a_query_none_of_its_time(mesh: Mesh) -> None:
+    import time
+
+    settings = mesh.platform.settings.model_copy(update={"sql_timeout_s": 1.0})
+    sql = "SELECT range AS id FROM range(300000)"
+    rows = 0
+    for batch in query(settings, mesh.platform.products, mesh.platform.catalog, sql):
+        rows += batch.num_rows
+        time.sleep(0.3)
+    assert rows == 300_000
+
+
+def test_a_failure_among_streamed_rows_is_the_authors(mesh: Mesh) -> None:
+    sql = "SELECT CASE WHEN range > 200000 THEN 'x' ELSE '1' END::INTEGER AS shop_orders_rows FROM range(1000000)"
+    reader = query(mesh.platform.settings, mesh.platform.products, mesh.platform.catalog, sql)
+    with pytest.raises(UsageError, match="Could not convert string 'x'"):
+        reader.read_all()
+    with closing(mesh.engine()) as engine, pytest.raises(TransformInvalid, match="Could not convert string 'x'"):
+        transform.run(engine, replace(mesh.totals, transform=sql), timeout_s=60).read_all()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT " + "(" * 5000 + "1" + ")" * 5000,
+        "SELECT * FROM " + "(SELECT * FROM " * 3000 + "shop.orders" + ")" * 3000,
+        "SELECT " + "NOT " * 20_000 + "true",
+        "SELECT " + "[" * 5000 + "]" * 5000,
+        "SELECT " + "CASE WHEN true THEN " * 3000 + "1" + " END" * 3000,
+        "SELECT '" + "x" * 100_000 + "'",
+        "SELECT '\0'",
+        "SELECT '\ud800'",
+        "SELECT \ufffe FROM \u202e",
+        "",
+        " ;; ",
+        "-- nothing",
+        "SELECT 'open",
+        'SELECT "open',
+        "SELECT $x$ open",
+        "SELECT /* open",
+    ],
+)
+def test_text_out_of_measure_is_refused(mesh: Mesh, text: str) -> None:
+    with pytest.raises(NotReadable):
+        read_select(text)
+    with pytest.raises(UsageError):
+        query(mesh.platform.settings, mesh.platform.products, mesh.platform.catalog, text).read_all()
