@@ -24,11 +24,9 @@ def reader(bench: Bench, rounds: int) -> Outcome:
     for at in range(rounds):
         subject.producer.send(bench.rng.randrange(10, 60), bad=at % 2 == 0)
         if at % 2 == 0:
-            blocked += bench.run(subject) == [AuditBlocked.code]
+            blocked += _decided(bench, subject) == [AuditBlocked.code]
             subject.producer.correct()
-        codes = bench.run(subject)
-        while set(codes) <= _MAY_LOSE:
-            codes = bench.run(subject)
+        codes = _decided(bench, subject)
         if codes != [""]:
             problems.append(f"publishing ended with {codes}")
         bench.on_round(at + 1, rounds)
@@ -42,6 +40,14 @@ def reader(bench: Bench, rounds: int) -> Outcome:
         problems.append(f"only {blocked} of {rounds // 2} bad candidates were blocked")
     findings = _judge(subject, seen) + compare(subject) + bench.settle(subject)
     return Outcome("a reader beside all this", rounds, len({one[0] for one in seen}), findings, "; ".join(problems))
+
+
+def _decided(bench: Bench, subject: Subject) -> list[str]:
+    """Run the product until upkeep does not win; the codes of that run."""
+    codes = bench.run(subject)
+    while set(codes) <= _MAY_LOSE:
+        codes = bench.run(subject)
+    return codes
 
 
 def _judge(subject: Subject, seen: list[tuple[int, str]]) -> Findings:
