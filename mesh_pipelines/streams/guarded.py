@@ -89,8 +89,9 @@ class Guarded:
             process = subprocess.Popen(
                 [sys.executable, "-m", __name__, str(theirs.fileno()), str(self._memory_bytes)],
                 pass_fds=[theirs.fileno()],
-                # One thread, so that its memory is that of the values and not of a pool.
-                env={**os.environ, "POLARS_MAX_THREADS": "1"},
+                # One thread, and an allocator that reserves no gibibyte of addresses ahead, so that what is limited
+                # is the memory of the values.
+                env={**os.environ, "POLARS_MAX_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 # A native reader prints a page for each of its panics; what it says of them is in the reason.
