@@ -1,8 +1,9 @@
 """What poison costs a landing: the rate with 1 % and 100 % of undecodable events, beside the rate with none.
 
 Three topics of the same number of events, landed in turn, each time on tables of its own and in a process of its own;
-the ratios are what to watch. The poison is of every kind at once: random bytes, truncated and grown events, flipped
-bits, text that is not UTF-8, decimals of too many digits, ids that the registry does not know, and plain text.
+the ratios are what to watch, that of the CPU seconds where the machine has other work. The poison is of every kind at
+once: random bytes, truncated and grown events, text that is not UTF-8, ids that the registry does not know, bytes put
+in between, and plain text.
 
     python benchmarks/poison.py --events 500000 --rounds 3
 """
@@ -94,7 +95,6 @@ def poison(rng: random.Random, header: bytes, datum: bytes) -> bytes:
         case 4:
             return b"\0" + rng.randrange(10**6, 10**6 + 20).to_bytes(4, "big") + datum
         case 5:
-            # The decimal's length, after an optional text of 14 bytes and an optional instant of eight or so.
             return header + datum[:17] + b"\x02" + b"\xff" * 9 + b"\x7f" + datum[17:]
         case _:
             return b"not an event at all, but a line of a log"
@@ -117,40 +117,41 @@ def fill(settings: Settings, name: str, share: float, events: int) -> None:
     producer.flush()
 
 
-def measure(name: str, settings: Settings) -> tuple[float, int]:
-    """Land one topic in a process of its own: events a second, and how many were quarantined."""
+def measure(name: str, settings: Settings) -> dict[str, float]:
+    """Land one topic in a process of its own: ``seconds``, CPU seconds (``cpu``), ``rows`` and ``quarantined``."""
     fresh = Platform.open(settings)
     apply.execute(fresh, apply.plan(fresh, [fresh.product(f"poison.{name}")]))
     command = [sys.executable, __file__, "--measure", name, "--settings", settings.model_dump_json()]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(done.stderr)
-    rate, quarantined = json.loads(done.stdout.splitlines()[-1])
-    return rate, quarantined
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def child(name: str, settings: Settings) -> None:
-    """One landing, its rate printed; the clock runs without the imports, which are the same for all."""
+    """One landing, printed as JSON; the clock runs without the imports, which are the same for all."""
     platform = Platform.open(settings)
     product = platform.product(f"poison.{name}")
     import polars_avro  # noqa: F401
 
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.process_time()
     landed = land(platform, product)
-    print(json.dumps([landed.rows / (time.perf_counter() - began), landed.quarantined]))
+    seconds, cpu = time.perf_counter() - began, time.process_time() - used
+    print(json.dumps({"seconds": seconds, "cpu": cpu, "rows": landed.rows, "quarantined": landed.quarantined}))
 
 
-def rounds(settings: Settings, folder: Path, count: int) -> Iterator[dict[str, float]]:
-    """The rates of each round; the order turns, so that none always comes first."""
+def rounds(settings: Settings, folder: Path, count: int) -> Iterator[dict[str, dict[str, float]]]:
+    """What each round measured; the order turns, so that none always comes first."""
     names = list(SHARES)
     for number in range(count):
         turned = names[number % 3 :] + names[: number % 3]
-        rates: dict[str, float] = {}
+        found: dict[str, dict[str, float]] = {}
         for name in turned:
             home = settings.model_copy(update={"home": folder / f"{name}{number}"})
-            rates[name], quarantined = measure(name, home)
-            print(f"  {name:>4} {rates[name]:>10,.0f} events/s, {quarantined:,} quarantined", flush=True)
-        yield rates
+            one = found[name] = measure(name, home)
+            rate, cpu = one["rows"] / one["seconds"], one["cpu"] / one["rows"] * 1e6
+            print(f"  {name:>4} {rate:>10,.0f} events/s, {cpu:>6.2f} CPU s a million", flush=True)
+        yield found
 
 
 def main() -> None:
@@ -178,8 +179,10 @@ def main() -> None:
                 fill(settings, product, share, given.events)
             found = list(rounds(settings, folder, given.rounds))
     for product in ("one", "all"):
-        ratios = [rates[product] / rates["none"] for rates in found]
-        print(f"{product:>4} of none: median {median(ratios):.2f}, from {min(ratios):.2f} to {max(ratios):.2f}")
+        for what in ("seconds", "cpu"):
+            ratios = [one["none"][what] / one[product][what] for one in found]
+            spread = f"from {min(ratios):.2f} to {max(ratios):.2f}"
+            print(f"{product:>4} of none by {what:>7}: median {median(ratios):.2f}, {spread}")
 
 
 if __name__ == "__main__":

@@ -169,7 +169,7 @@ def _kept(
     content = data[int(starts[0]) : int(ends[-1])]
     if good.all() and not bounds.cuts:
         return content, lengths[0]
-    keep = np.repeat(np.resize([True, False], lengths.size), lengths.T.ravel())
+    keep = np.repeat(np.tile([True, False], lengths.size // 2), lengths.T.ravel())
     return content[keep], lengths[::2].sum(axis=0)[good]
 
 

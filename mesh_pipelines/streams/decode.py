@@ -32,6 +32,7 @@ from mesh_pipelines.streams.registry import Registry, UnknownSchema
 VALUE = "__value"
 _HEADER_BYTES = 5
 _MAGIC = 0
+_UNFRAMED = "no schema id: the value does not begin with a zero byte and four more"
 
 Indices = npt.NDArray[np.int64]
 
@@ -117,20 +118,26 @@ class Decoder:
             return
         headers = pc.binary_slice(chosen, 0, _HEADER_BYTES).dictionary_encode()
         codes = headers.indices.to_numpy()
-        for code, header in enumerate(headers.dictionary.to_pylist()):
-            members = np.flatnonzero(codes == code)
-            indices = pending[members]
+        # Sorted once: garbage has as many headers as messages.
+        members = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
+        refused: dict[int, str] = {}
+        for header, group in zip(headers.dictionary.to_pylist(), members, strict=True):
+            indices = pending[group]
             if len(header) < _HEADER_BYTES or header[0] != _MAGIC:
-                yield self._refused(indices, "no schema id: the value does not begin with a zero byte and four more")
+                refused.update(dict.fromkeys(indices.tolist(), _UNFRAMED))
                 continue
             schema_id = int.from_bytes(header[1:], "big")
             schema_ids[indices] = schema_id
             writer = self._writer(schema_id)
             if isinstance(writer, str):
-                yield self._refused(indices, writer)
+                refused.update(dict.fromkeys(indices.tolist(), writer))
             else:
-                framed = chosen if len(members) == len(chosen) else chosen.take(pa.array(members))
+                framed = chosen if len(group) == len(chosen) else chosen.take(pa.array(group))
                 yield _Part(indices, self._read(writer, _unframed(framed)))
+        if refused:
+            none = [pa.nulls(0, column.type) for column in arrow_schema(self._product)]
+            faults = dict(enumerate(refused.values()))
+            yield _Part(np.fromiter(refused, np.int64), Decoded(len(refused), none, faults))
 
     def _json_part(self, chosen: pa.LargeBinaryArray, pending: Indices) -> _Part:
         """JSON, with or without a registry's five-byte header in front (no JSON text begins with a zero byte)."""
@@ -171,10 +178,6 @@ class Decoder:
                 refusal = writer.refusal
                 self._writers[schema_id] = f"schema {schema_id}: {refusal}" if refusal else writer
         return self._writers[schema_id]
-
-    def _refused(self, indices: Indices, reason: str) -> _Part:
-        none = [pa.nulls(0, column.type) for column in arrow_schema(self._product)]
-        return _Part(indices, Decoded(len(indices), none, dict.fromkeys(range(len(indices)), reason)))
 
     def _in_order(self, parts: list[_Part], rows: int) -> list[pa.Array]:
         """The parts' columns put back in the batch's order, with nulls where nothing was decoded."""
