@@ -24,7 +24,6 @@ from mesh_pipelines.contract.types import arrow_type
 from mesh_pipelines.streams.decoded import Decoded
 from mesh_pipelines.streams.resolve import out_of_range
 
-_DIGITS = decimal.Context(prec=38)
 # What Arrow and Python raise where a value does not fit a type.
 _MISFITS = (pa.ArrowException, ValueError, ArithmeticError)
 _INT = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
@@ -76,19 +75,25 @@ class JsonReader:
         columns: list[pa.Array] = []
         faults: dict[int, str] = {}
         for field in self.fields:
-            values = [getattr(row, field.name) for row in rows]
-            try:
-                columns.append(_array(values, field.type))
-            except _MISFITS:
-                wrong = _misfits(
-                    range(len(rows)),
-                    lambda some, values=values, want=field.type: _array([values[row] for row in some], want),
-                )
-                faults.update((row, f"field {field.name} does not fit its type: {why}") for row, why in wrong.items())
-        if not faults:
-            return Decoded(len(rows), columns, faults)
-        fitting = self._columns([row for index, row in enumerate(rows) if index not in faults])
-        return Decoded(len(rows), fitting.columns, faults)
+            column, wrong = _column([getattr(row, field.name) for row in rows], field.type)
+            columns.append(column)
+            faults.update((row, f"field {field.name} does not fit its type: {why}") for row, why in wrong.items())
+        if faults:
+            fitting = pa.array(np.setdiff1d(np.arange(len(rows)), list(faults)))
+            columns = [column.take(fitting) for column in columns]
+        return Decoded(len(rows), columns, faults)
+
+
+def _column(values: list[Any], field_type: FieldType) -> tuple[pa.Array, dict[int, str]]:
+    """The values as a column, and why some of them do not fit; these are null in it."""
+    wrong: dict[int, str] = {}
+    if field_type.kind is Kind.DECIMAL:
+        values, wrong = _exact_decimals(values, field_type)
+    try:
+        return _array(values, field_type), wrong
+    except _MISFITS:
+        wrong |= _misfits(range(len(values)), lambda some: _array([values[row] for row in some], field_type))
+        return _array([None if row in wrong else value for row, value in enumerate(values)], field_type), wrong
 
 
 def _misfits(rows: Sequence[int], convert: Callable[[Sequence[int]], object]) -> dict[int, str]:
@@ -130,10 +135,7 @@ def _default(field: Field) -> Any:
 
 
 def _array(values: list[Any], field_type: FieldType) -> pa.Array:
-    if field_type.kind is Kind.DECIMAL:
-        scale = decimal.Decimal(1).scaleb(-field_type.scale)
-        values = [_exact_decimal(value, scale) for value in values]
-    elif field_type.kind is Kind.STRUCT or field_type.kind is Kind.LIST:
+    if field_type.kind is Kind.STRUCT or field_type.kind is Kind.LIST:
         values = msgspec.to_builtins(values, builtin_types=(dt.datetime, dt.date, dt.time, decimal.Decimal, bytes))
     array = pa.array(values, arrow_type(field_type))
     # An offset can carry an instant over the edge of the years.
@@ -142,10 +144,16 @@ def _array(values: list[Any], field_type: FieldType) -> pa.Array:
     return array
 
 
-def _exact_decimal(value: decimal.Decimal | None, scale: decimal.Decimal) -> decimal.Decimal | None:
-    if value is None:
-        return None
-    quantized = value.quantize(scale, context=_DIGITS)
-    if quantized != value:
-        raise ValueError(f"{value} has more decimals than the column")
-    return quantized
+def _exact_decimals(values: list[Any], field_type: FieldType) -> tuple[list[Any], dict[int, str]]:
+    """Decimals with the digits of their column, and those that have others: null, and why."""
+    digits = decimal.Context(prec=field_type.precision, traps=[decimal.InvalidOperation, decimal.Inexact])
+    unit = decimal.Decimal(1).scaleb(-field_type.scale)
+    exact: list[Any] = []
+    wrong: dict[int, str] = {}
+    for index, value in enumerate(values):
+        try:
+            exact.append(value if value is None else value.quantize(unit, context=digits))
+        except decimal.DecimalException:
+            exact.append(None)
+            wrong[index] = f"{str(value)[:60]} is no decimal({field_type.precision}, {field_type.scale})"
+    return exact, wrong
