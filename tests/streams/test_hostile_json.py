@@ -23,7 +23,7 @@ READER = JsonReader(
         Field("prices", FieldType(Kind.LIST, items=FieldType(Kind.DECIMAL, 5, 2))),
     )
 )
-GOOD = b'{"price": 123456789012345678901234567890123456.78, "at": "2013-01-31T12:00:00+02:00", "count": 7, "prices": [1.5]}'
+GOOD = b'{"price": 123456789012345678901234567890123456.78, "at": "2013-01-31T12:00:00+02:00", "prices": [1.5]}'
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,9 @@ def test_what_no_field_holds_is_refused_beside_good_neighbours(bad: bytes) -> No
 def test_of_a_field_that_is_there_twice_the_last_counts() -> None:
     found = READER.decode(pa.array([b'{"count": 1, "count": 2}'], pa.large_binary()))
     assert found.columns[3].to_pylist() == [2]
+
+
+def test_two_ways_not_to_fit_one_field_are_both_found() -> None:
+    found = READER.decode(pa.array([b'{"price": 1.234}', GOOD, b'{"price": "NaN"}'], pa.large_binary()))
+    assert list(found.faults) == [0, 2]
+    assert len(found.columns[0]) == 1
