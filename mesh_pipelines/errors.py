@@ -162,6 +162,12 @@ class Undecodable(Violation):
     code = "M106"
 
 
+class RebuildRefused(Violation):
+    """The topic no longer holds all that the log holds; a log read anew from it would have lost events."""
+
+    code = "M107"
+
+
 class StreamDiscontinuity(MeshError):
     """The stream is not the one the log was read from; going on would lose or double events.
 
@@ -272,3 +278,9 @@ class TableOutdated(EnvironmentFault):
     """The product's tables lack columns that its contract has by now."""
 
     code = "M410"
+
+
+class TableDamaged(EnvironmentFault):
+    """Data files of the product's tables are missing or unreadable."""
+
+    code = "M411"

@@ -29,7 +29,8 @@ class Position:
     ``generation`` counts the incarnations of the topic that one log has read (0 for the first). A later generation
     follows an operator's explicit choice to go on after the topic was recreated; all rows of earlier generations
     belong to every position of a later one. ``redrives`` counts the redrives of quarantined events it includes: what a
-    later redrive brought back is not part of it, though it lies before its offsets.
+    later redrive brought back is not part of it, though it lies before its offsets. ``rebuilds`` counts how often the
+    log was replaced by one read anew from the topic: a position belongs to the log as it was under its count.
     """
 
     cluster_id: str
@@ -38,6 +39,7 @@ class Position:
     partitions: Mapping[int, PartitionOffset] = field(default_factory=dict[int, PartitionOffset])
     generation: int = 0
     redrives: int = 0
+    rebuilds: int = 0
 
     def next_offset(self, partition: int) -> int:
         """The next offset to read of a partition; 0 for one never read."""
@@ -58,12 +60,18 @@ class Position:
         return replace(self, partitions={**self.partitions, **partitions})
 
     def covers(self, other: Position) -> bool:
-        """Whether every event before ``other`` is also before this position."""
+        """Whether every event before ``other`` is also before this position, or was before it when last read."""
+        if self.rebuilds != other.rebuilds:
+            return self.rebuilds > other.rebuilds
         if self.redrives < other.redrives:
             return False
         if self.generation != other.generation:
             return self.generation > other.generation
         return all(self.next_offset(number) >= offset.next_offset for number, offset in other.partitions.items())
+
+    def continues(self, other: Position) -> bool:
+        """Whether what was folded up to ``other`` can be folded on up to this position."""
+        return self.rebuilds == other.rebuilds and self.covers(other)
 
     def lag_to(self, end: Position) -> int:
         """Offsets between this position and ``end``: an upper bound of the events not yet read (gaps are legal)."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from datetime import date, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -330,7 +331,7 @@ def status(output_format: OutputFormat = Format.TABLE) -> None:
 
 STATUS_COLUMNS = (
     *("product", "version", "rows", "rules_passed", "rules_failed", "rules_warned"),
-    *("quarantined", "lag", "published_at"),
+    *("quarantined", "redriven", "lag", "published_at"),
 )
 
 
@@ -516,24 +517,75 @@ def tag(
         output.say(f"{product.fqn} has no tag {label} any more")
 
 
+class Source(StrEnum):
+    """What a rebuild reads."""
+
+    LOG = "log"
+    TOPIC = "topic"
+
+
 @app.command()
 def rebuild(
     name: OneProduct,
     version: Annotated[
         int | None, typer.Option(min=1, help="The version to rebuild; default: the published one.")
     ] = None,
+    source: Annotated[
+        Source, typer.Option("--from", help="log: recompute a version. topic: read the log itself anew.")
+    ] = Source.LOG,
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
-    """Recompute a version from the log (or its pinned inputs), and compare it row by row with what was there."""
+    """Recompute a version from the log, or the log from its topic; compare, and publish what is right if they differ.
+
+    From the log (a derived product: from its pinned inputs) every row is compared with what was there. From the topic
+    every event is compared with the log's; it is refused where the topic no longer has all of them. What differed
+    stays readable by its version's number.
+
+    Example: mesh rebuild operations.flights --from topic
+    """
+    output, platform = Output(output_format), _platform()
+    product = platform.product(_fqn(name))
+    if source is Source.TOPIC:
+        if version is not None:
+            raise UsageError("a log is read anew as a whole: leave out --version", next_step="mesh rebuild --help")
+        _rebuild_from_topic(output, platform, product)
+    else:
+        _rebuild_from_log(output, platform, product, version)
+
+
+def _rebuild_from_log(output: Output, platform: Any, product: Any, version: int | None) -> None:
     from mesh_pipelines.steps.maintain import rebuild as step
 
-    output, platform = Output(output_format), _platform()
-    done = step(platform, platform.product(_fqn(name)), number=version)
+    done = step(platform, product, number=version)
     output.records([record(done)])
-    if done.identical is False:
-        output.say("the rebuilt rows differ from what was there")
-        raise typer.Exit(1)
-    output.say(f"version {done.version} was rebuilt")
+    match done.identical:
+        case True:
+            output.say(f"version {done.version} is what it should be")
+        case None:
+            output.say(f"version {done.version} could not be read, and can be again")
+        case _ if done.published_as:
+            output.say(
+                f"version {done.version} lacked {done.missing:,} rows and had {done.surplus:,} wrong ones; readers see "
+                f"version {done.published_as}; next: mesh run, for what is derived from it"
+            )
+        case _:
+            output.say(f"version {done.version} differs from what it should be; it was left as it is")
+            raise typer.Exit(1)
+
+
+def _rebuild_from_topic(output: Output, platform: Any, product: Any) -> None:
+    from mesh_pipelines.steps.reread import reread as step
+
+    with output.progress() as bars:
+        task = bars.add_task(f"reading {product.fqn} anew", total=None)
+        done = step(platform, product, on_progress=lambda at, total: bars.update(task, completed=at, total=total))
+    output.records([record(done)])
+    if not (done.lacking or done.changed or done.damaged):
+        output.say(f"{done.events:,} events are the same in log and topic; nothing was changed")
+        return
+    found = f"{done.lacking:,} events lacked, {done.changed:,} differed, {done.damaged} files could not be read"
+    seen = f"readers see version {done.published_as}" if done.published_as else "no version was published for it"
+    output.say(f"{found}; the log is what its topic says now; {seen}; next: mesh run")
 
 
 @app.command()

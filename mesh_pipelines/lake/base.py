@@ -42,7 +42,7 @@ def keep_up(
     Gives the snapshot's id (None while the stream is short and has no base) and whether it was rewritten.
     """
     table = up_to_date(catalog, product, "base")
-    newest = next((base for base in state.bases_of(table) if position.covers(base.position)), None)
+    newest = next((base for base in state.bases_of(table) if position.continues(base.position)), None)
     if newest and newest.position.generation == position.generation:
         tail = newest.position.lag_to(position)
     else:
@@ -67,7 +67,7 @@ def rewrite_base(
         ConcurrentWriter: another writer rewrote the base meanwhile.
     """
     table = up_to_date(catalog, product, "base")
-    bases = [] if from_log else [base for base in state.bases_of(table) if position.covers(base.position)]
+    bases = [] if from_log else [base for base in state.bases_of(table) if position.continues(base.position)]
     folded = state.folded_sql(catalog, product, next(iter(bases), None), position)
     schema = table_schema(product, "base")
     reader = engine.sql(f"SELECT {columns(schema.names)} FROM {folded}").to_arrow_reader(100_000)

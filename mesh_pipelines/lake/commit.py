@@ -70,10 +70,24 @@ def append(table: Table, rows: pa.Table, properties: Mapping[str, str], what: st
 
 
 def replace_files(
-    table: Table, old: Iterable[DataFile], new: Iterable[DataFile], properties: Mapping[str, str], what: str
+    table: Table,
+    old: Iterable[DataFile],
+    new: Iterable[DataFile],
+    properties: Mapping[str, str],
+    what: str,
+    *,
+    keep_as: str = "",
 ) -> int:
-    """Swap data files in one commit and set table properties with it; gives the new snapshot's id."""
+    """Swap data files in one commit and set table properties with it; gives the new snapshot's id.
+
+    ``keep_as`` names the tag under which the table as it was stays readable.
+    """
+    from pyiceberg.table.update.snapshot import ManageSnapshots
+
     with transaction(table, what) as opened:
+        if keep_as and (former := table.current_snapshot()):
+            with ManageSnapshots(opened) as snapshots:
+                snapshots.create_tag(former.snapshot_id, keep_as)
         with opened.update_snapshot(snapshot_properties=dict(properties)).overwrite() as overwrite:
             for file in old:
                 overwrite.delete_data_file(file)
@@ -139,13 +153,20 @@ def shed_snapshots(table: Table) -> None:
     expire_ids(table, [snapshot.snapshot_id for snapshot in oldest])
 
 
-def expire_ids(table: Table, ids: list[int]) -> None:
-    """Expire these snapshots; losing the commit to another writer is no fault, the next upkeep does it."""
+def expire_ids(table: Table, ids: Iterable[int]) -> int:
+    """Expire these snapshots but for those with a tag; gives how many.
+
+    Losing the commit to another writer is no fault, the next upkeep does it.
+    """
     from pyiceberg.exceptions import CommitFailedException
 
-    if not ids:
-        return
+    tagged = {reference.snapshot_id for reference in table.metadata.refs.values()}
+    loose = [snapshot_id for snapshot_id in ids if snapshot_id not in tagged]
+    if not loose:
+        return 0
     try:
-        table.maintenance.expire_snapshots().by_ids(ids).commit()
+        table.maintenance.expire_snapshots().by_ids(loose).commit()
     except CommitFailedException:
         table.refresh()
+        return 0
+    return len(loose)

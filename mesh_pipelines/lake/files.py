@@ -8,6 +8,7 @@ of the mesh makes any.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.model import DataProduct
@@ -17,6 +18,7 @@ from mesh_pipelines.errors import EnvironmentFault
 
 if TYPE_CHECKING:
     from pyiceberg.expressions import BooleanExpression
+    from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
     from pyiceberg.types import IcebergType
 
@@ -42,10 +44,22 @@ def relation(
             f"{'.'.join(table.name())}: another engine left delete files, which native reads do not apply",
             next_step="rewrite the table's data files with that engine",
         )
-    if not tasks:
+    return relation_of(table, [task.file for task in tasks], product)
+
+
+def relation_of(table: Table, files: Sequence[DataFile], product: DataProduct | None = None) -> str:
+    """The rows of these data files of the table, committed or not, as ``relation`` gives them."""
+    if not files:
         return _empty(table)
-    files = ", ".join(literal(local_path(task.file.file_path)) for task in tasks)
-    return f"read_parquet([{files}], schema = {_schema(table, product)})"
+    paths = ", ".join(literal(local_path(file.file_path)) for file in files)
+    return f"read_parquet([{paths}], schema = {_schema(table, product)})"
+
+
+def damage() -> tuple[type[Exception], ...]:
+    """What reading a data file that is missing or cannot be read raises."""
+    import duckdb
+
+    return duckdb.IOException, duckdb.InvalidInputException, duckdb.SerializationException
 
 
 def _schema(table: Table, product: DataProduct | None) -> str:

@@ -22,7 +22,7 @@ from mesh_pipelines.contract.log import (
 )
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.types import log_schema
-from mesh_pipelines.errors import ConcurrentWriter
+from mesh_pipelines.errors import ConcurrentWriter, UnknownVersion
 from mesh_pipelines.lake.catalog import load
 from mesh_pipelines.lake.commit import append, replace_files, rows_of, write_files
 from mesh_pipelines.lake.tables import up_to_date
@@ -40,6 +40,8 @@ POSITION = "mesh.position"
 FATES = "mesh.fates."
 LOSSES = "mesh.losses"
 REDRIVEN = "mesh.redriven"
+# Iceberg tags: the log as it was before each rebuild, for the versions of then.
+BEFORE_REBUILD = "mesh.before-rebuild-"
 
 OnProgress = Callable[[int, int], None]
 
@@ -57,7 +59,7 @@ class Log:
         Raises:
             TableMissing: the product was not applied.
         """
-        return _position(load(self._catalog, self._product, "log").properties)
+        return stored_position(load(self._catalog, self._product, "log"))
 
     def fates(self) -> dict[str, int]:
         """The number of landed events by fate."""
@@ -65,7 +67,11 @@ class Log:
 
     def rows(self) -> int:
         """The number of landed events, whatever their fate."""
-        return sum(self.fates().values())
+        return count_of(load(self._catalog, self._product, "log"))
+
+    def quarantined(self) -> int:
+        """The number of events that are held back now."""
+        return sum(count for fate, count in self.fates().items() if fate != Fate.OK)
 
     def losses(self) -> list[dict[str, Any]]:
         """The losses operators accepted, oldest first: what, when, by whom, and the positions before and after."""
@@ -83,7 +89,7 @@ class Log:
             ConcurrentWriter: the log is not at ``before``, or another writer committed meanwhile. Nothing was added.
         """
         table = up_to_date(self._catalog, self._product, "log")
-        stored = _position(table.properties)
+        stored = stored_position(table)
         if stored != before:
             raise ConcurrentWriter(
                 f"{self._product.fqn}: the log has moved on from where this landing began; nothing of it was kept",
@@ -92,7 +98,7 @@ class Log:
         counts = _fates(table.properties)
         for fate, count in _count_fates(rows).items():
             counts[fate] = counts.get(fate, 0) + count
-        properties = {POSITION: after.to_json(), **_fate_properties(counts)}
+        properties = {POSITION: after.to_json(), **fate_properties(counts)}
         if loss:
             properties[LOSSES] = json.dumps([*_losses(table.properties), dict(loss)])
         append(table, rows, properties, f"{self._product.fqn}.log")
@@ -108,7 +114,7 @@ class Log:
             ConcurrentWriter: another writer committed meanwhile. Nothing was changed.
         """
         table = up_to_date(self._catalog, self._product, "log")
-        position = _position(table.properties)
+        position = stored_position(table)
         if position is None:
             return 0
         after = replace(position, redrives=position.redrives + 1)
@@ -127,7 +133,7 @@ class Log:
             return 0
         came_back = counts[Fate.OK] - _fates(table.properties).get(Fate.OK, 0)
         redriven = self.redriven() + came_back
-        properties = {POSITION: after.to_json(), REDRIVEN: str(redriven), **_fate_properties(counts)}
+        properties = {POSITION: after.to_json(), REDRIVEN: str(redriven), **fate_properties(counts)}
         replace_files(table, old, new, properties, f"{self._product.fqn}.log")
         return came_back
 
@@ -154,6 +160,38 @@ class Log:
             [(TIMESTAMP, "descending"), (PARTITION, "ascending"), (OFFSET, "descending")]
         )
         return newest if limit is None else newest.slice(0, limit)
+
+
+def snapshot_of(table: Table, position: Position) -> int | None:
+    """The log's snapshot that a position belongs to; None for the current one.
+
+    Raises:
+        UnknownVersion: the log of then is gone.
+    """
+    stored = stored_position(table)
+    if stored is None or stored.rebuilds <= position.rebuilds:
+        return None
+    kept = table.metadata.refs.get(f"{BEFORE_REBUILD}{position.rebuilds + 1}")
+    if kept is None:
+        name = ".".join(table.name()[:-1])
+        raise UnknownVersion(f"{name}: the log that this version was read from is gone", next_step=f"mesh run {name}")
+    return kept.snapshot_id
+
+
+def stored_position(table: Table) -> Position | None:
+    """How far the stream was read, as a log table says it."""
+    text = table.properties.get(POSITION)
+    return Position.from_json(text) if text else None
+
+
+def count_of(table: Table) -> int:
+    """The number of landed events, as a log table counted them."""
+    return sum(_fates(table.properties).values())
+
+
+def fate_properties(counts: Mapping[str, int]) -> dict[str, str]:
+    """The properties that say how many events a log holds by fate."""
+    return {FATES + fate: str(count) for fate, count in counts.items()}
 
 
 def _quarantine_files(table: Table) -> list[DataFile]:
@@ -195,15 +233,6 @@ def _mend(
     order = np.arange(len(rows))
     order[held[passes]] = len(rows) + np.arange(len(taken))
     return pa.concat_tables([rows, taken]).take(pa.array(order))
-
-
-def _fate_properties(counts: Mapping[str, int]) -> dict[str, str]:
-    return {FATES + fate: str(count) for fate, count in counts.items()}
-
-
-def _position(properties: Mapping[str, str]) -> Position | None:
-    text = properties.get(POSITION)
-    return Position.from_json(text) if text else None
 
 
 def _losses(properties: Mapping[str, str]) -> list[dict[str, Any]]:

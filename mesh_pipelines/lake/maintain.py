@@ -100,8 +100,7 @@ def expire(catalog: Catalog, product: DataProduct, keep: int, *, age_floor_s: fl
             for snapshot in table.metadata.snapshots
             if snapshot.snapshot_id not in needed and (current is None or snapshot.snapshot_id != current.snapshot_id)
         ]
-        expire_ids(table, drop)
-        snapshots += len(drop)
+        snapshots += expire_ids(table, drop)
         files += remove_orphans(load(catalog, product, kind), age_floor_s)
     return Expired(snapshots, files)
 

@@ -1,7 +1,7 @@
 """A product's state at a version, as a DuckDB view: fold(base, log rows between the base's position and the version's).
 
 Which base is used never changes what is read, only what it costs: the version's own while its snapshot exists, else
-the newest one the version's position covers, else none, and the log is folded from its first event.
+the newest one the version's position continues, else none, and the log is folded from its first event.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mesh_pipelines.contract.sql import quote
 from mesh_pipelines.errors import UnknownVersion
 from mesh_pipelines.lake import fold
 from mesh_pipelines.lake.files import relation
-from mesh_pipelines.lake.log import POSITION
+from mesh_pipelines.lake.log import POSITION, snapshot_of
 from mesh_pipelines.lake.tables import table_schema, up_to_date
 from mesh_pipelines.positions import Position, Version
 
@@ -79,15 +79,16 @@ def folded_sql(catalog: Catalog, product: DataProduct, base: Base | None, until:
 
 def events_sql(catalog: Catalog, product: DataProduct, after: Position | None, until: Position) -> str:
     """The events taken over between two positions, in the base table's columns."""
-    files = relation(up_to_date(catalog, product, "log"), product, row_filter=_file_filter(after, until))
+    table = up_to_date(catalog, product, "log")
+    files = relation(table, product, snapshot_id=snapshot_of(table, until), row_filter=_file_filter(after, until))
     columns = fold.columns(table_schema(product, "base").names)
     return f"(SELECT {columns} FROM {files} WHERE {fold.TAKEN_OVER} AND {fold.between(after, until)})"
 
 
 def usable_base(table: Table, version: Version) -> Base | None:
-    """The base to read a version from: its own, else the newest that its position covers."""
+    """The base to read a version from: its own, else the newest that its position continues."""
     assert version.position is not None
-    bases = [base for base in bases_of(table) if version.position.covers(base.position)]
+    bases = [base for base in bases_of(table) if version.position.continues(base.position)]
     own = [base for base in bases if base.snapshot_id == version.base_snapshot_id]
     return own[0] if own else next(iter(bases), None)
 

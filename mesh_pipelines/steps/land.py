@@ -84,14 +84,14 @@ def land(platform: Platform, product: DataProduct, *, on_progress: Progress | No
     at = stored
     with ThreadPoolExecutor(1, thread_name_prefix="writer") as writer:
         pending: Future[None] | None = None
-        with closing(_chunks(platform, product, start, end)) as chunks:
+        with closing(decoded(platform, product, start, end)) as chunks:
             for chunk, after in chunks:
                 if pending:
                     pending.result()
                 if chunk.num_rows == 0 and after == at:
                     continue
                 _check_decodable(product, chunk)
-                _check_same_topic(platform, product, after)
+                check_same_topic(platform, product, after)
                 pending = writer.submit(log.append, chunk, at, after)
                 at, commits, rows = after, commits + 1, rows + chunk.num_rows
                 quarantined += _quarantined(chunk)
@@ -130,7 +130,7 @@ def stream_bounds(platform: Platform, product: DataProduct) -> tuple[Position, P
     return begins[topic], ends[topic]
 
 
-def _check_same_topic(platform: Platform, product: DataProduct, read: Position) -> None:
+def check_same_topic(platform: Platform, product: DataProduct, read: Position) -> None:
     """Check, after reading and before committing, that all of it came from the topic whose id the position has.
 
     Ids are never used again, so a topic that still has its id was not deleted and created again meanwhile.
@@ -160,7 +160,7 @@ def _check_decodable(product: DataProduct, chunk: pa.Table) -> None:
     )
 
 
-def _chunks(
+def decoded(
     platform: Platform, product: DataProduct, start: Position, end: Position
 ) -> Generator[tuple[pa.Table, Position]]:
     """Decoded tables of about ``chunk_rows`` events, or fewer where they are large, with the position after each.

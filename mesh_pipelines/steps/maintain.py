@@ -1,8 +1,9 @@
 """Upkeep: fewer and bigger files, fewer old snapshots, and rebuilding what is only a cache.
 
 None of these changes what any readable version of a product reads. ``rebuild`` recomputes a product from its log (or,
-derived, from the very input versions it was made of) and compares before it replaces: a cache that differs from what
-it caches is an error to be named, not to be papered over.
+derived, from the very input versions it was made of) and compares: a cache that differs from what it caches is an error
+to be named, not to be papered over. What is right is then published as a version of its own, so that products derived
+from the wrong one follow; writing over the wrong one was ruled out, because they would not.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.engine import connect
-from mesh_pipelines.errors import NothingPublished, UnknownVersion
+from mesh_pipelines.errors import NothingPublished, TableDamaged, UnknownVersion
 from mesh_pipelines.lake.catalog import Kind
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.positions import Version
+from mesh_pipelines.steps import transform
 from mesh_pipelines.steps.platform import Platform
+from mesh_pipelines.steps.publish import publish
+from mesh_pipelines.steps.snapshot import register_inputs, snapshot
 
 if TYPE_CHECKING:
     import duckdb
@@ -41,12 +45,19 @@ class Upkeep:
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """A rebuilt version: its rows, and whether they equalled, row by row, what was there (None: it had expired)."""
+    """A recomputed version: its rows, and whether they equalled, row by row, what was there (None: it was unreadable).
+
+    ``missing`` and ``surplus`` count the rows that were not there and those that should not have been.
+    ``published_as`` is the version that readers see instead, where the rows differed.
+    """
 
     product: str
     version: int
     rows: int
     identical: bool | None
+    missing: int | None
+    surplus: int | None
+    published_as: int | None
     seconds: float
 
 
@@ -80,17 +91,19 @@ def expire(platform: Platform, product: DataProduct, keep: int = KEPT_VERSIONS) 
 
 @over_storage
 def rebuild(platform: Platform, product: DataProduct, *, number: int | None = None) -> Rebuilt:
-    """Recompute a published version (default: the newest) from the log or its pinned inputs, and compare.
+    """Recompute a published version (default: the one readers see) from the log or its pinned inputs, and compare.
 
-    A stream's base is rewritten from the first event of the log; a derived product's rows are computed again.
+    Rows that had expired or cannot be read are there again afterwards. Where the newest version's rows differ, what is
+    right is audited and published as the next version; any other version that differs stays as it is.
 
     Raises:
         NothingPublished: there is nothing to rebuild.
+        TableDamaged: files of the log are missing or unreadable.
+        AuditBlocked: what is right breaks a blocking rule; the published version stays.
+        ConcurrentWriter: another writer committed meanwhile; transient.
     """
-    from mesh_pipelines.lake import base, state
+    from mesh_pipelines.lake import base
     from mesh_pipelines.lake.versions import Versions
-    from mesh_pipelines.steps import transform
-    from mesh_pipelines.steps.snapshot import register_inputs
 
     started = time.monotonic()
     versions = Versions(platform.catalog, product)
@@ -98,38 +111,90 @@ def rebuild(platform: Platform, product: DataProduct, *, number: int | None = No
     if version is None:
         raise NothingPublished(f"{product.fqn}: nothing is published yet", next_step=f"mesh run {product.fqn}")
     with closing(connect(platform.settings)) as engine:
-        if product.is_derived:
-            register_inputs(platform, engine, version.input_versions)
-            rows = transform.run(engine, product, timeout_s=platform.settings.sql_timeout_s)
-            engine.register("recomputed", rows.read_all())
-        else:
-            state.register(engine, platform.catalog, product, version, "recomputed", from_log=True)
-        identical, rows = _compare(platform, product, engine, version)
-        if product.is_derived:
+        _recompute(platform, product, engine, version)
+        rows = engine.table("recomputed").shape[0]
+        differing = _differing(platform, product, engine, version)
+        snapshot_id = version.base_snapshot_id
+        if product.is_derived and differing is None:
             snapshot_id = base.write_result(platform.catalog, product, engine.table("recomputed").to_arrow_reader())
-            versions.restore(replace(version, base_snapshot_id=snapshot_id))
-        elif version.position and product.event_type.folds_by_key:
-            base.rewrite_base(engine, platform.catalog, product, version.position, from_log=True)
+        elif version.position and product.event_type.folds_by_key and (differing is None or differing == (0, 0)):
+            snapshot_id = base.rewrite_base(engine, platform.catalog, product, version.position, from_log=True)
+    if differing is None:
+        versions.restore(replace(version, base_snapshot_id=snapshot_id))
+    missing, surplus = differing or (None, None)
+    identical = None if differing is None else differing == (0, 0)
+    published_as = None
+    if identical is False and version.number == versions.current().number:
+        published_as = publish_anew(platform, product)
     _refresh_serving(platform)
-    return Rebuilt(product.fqn, version.number, rows, identical, time.monotonic() - started)
+    return Rebuilt(
+        product.fqn, version.number, rows, identical, missing, surplus, published_as, time.monotonic() - started
+    )
 
 
-def _compare(
-    platform: Platform, product: DataProduct, engine: duckdb.DuckDBPyConnection, version: Version
-) -> tuple[bool | None, int]:
-    """Whether what is kept and what was recomputed are the same rows, duplicates counted; second, how many."""
+def publish_anew(platform: Platform, product: DataProduct) -> int | None:
+    """Rewrite the product's base from its log, and audit and publish the next version though no event is new.
+
+    Gives the version's number; None where readers were taken back to an earlier version, or have none yet.
+
+    Raises:
+        AuditBlocked: it breaks a blocking rule; the published version stays.
+    """
+    from mesh_pipelines.lake import base
+    from mesh_pipelines.lake.log import Log
+    from mesh_pipelines.lake.versions import Versions
+
+    versions = Versions(platform.catalog, product)
+    published = versions.published()
+    if published is None or published.number != versions.next_number() - 1:
+        return None
+    position = None if product.is_derived else Log(platform.catalog, product).position()
+    if position and product.event_type.folds_by_key:
+        with closing(connect(platform.settings)) as engine:
+            base.rewrite_base(engine, platform.catalog, product, position, from_log=True)
+    snapshot(platform, product, anew=True)
+    return publish(platform, product).version.number
+
+
+def _recompute(platform: Platform, product: DataProduct, engine: duckdb.DuckDBPyConnection, version: Version) -> None:
+    """The version's rows from the log, or from its pinned inputs, as ``recomputed``."""
     from mesh_pipelines.lake import state
+    from mesh_pipelines.lake.files import damage
 
-    [(rows,)] = engine.execute("SELECT count(*) FROM recomputed").fetchall()
+    if product.is_derived:
+        register_inputs(platform, engine, version.input_versions)
+        rows = transform.run(engine, product, timeout_s=platform.settings.sql_timeout_s)
+        engine.register("recomputed", rows.read_all())
+        return
+    try:
+        state.register(engine, platform.catalog, product, version, "from log", from_log=True)
+        engine.execute('CREATE TABLE recomputed AS FROM "from log"')
+    except damage() as error:
+        raise TableDamaged(
+            f"{product.fqn}: its log cannot be read: {str(error).splitlines()[0]}",
+            next_step=f"mesh rebuild {product.fqn} --from topic",
+        ) from error
+
+
+def _differing(
+    platform: Platform, product: DataProduct, engine: duckdb.DuckDBPyConnection, version: Version
+) -> tuple[int, int] | None:
+    """How many recomputed rows are not there, and how many rows there were not recomputed, duplicates counted.
+
+    None where what is there expired or cannot be read.
+    """
+    from mesh_pipelines.lake import state
+    from mesh_pipelines.lake.files import damage
+
     try:
         state.register(engine, platform.catalog, product, version, "before")
-    except UnknownVersion:
-        return None, rows
-    [(missing, added)] = engine.execute(
-        "SELECT (SELECT count(*) FROM (FROM before EXCEPT ALL FROM recomputed)),"
-        " (SELECT count(*) FROM (FROM recomputed EXCEPT ALL FROM before))"
-    ).fetchall()
-    return missing == added == 0, rows
+        [(missing, surplus)] = engine.execute(
+            "SELECT (SELECT count(*) FROM (FROM recomputed EXCEPT ALL FROM before)),"
+            " (SELECT count(*) FROM (FROM before EXCEPT ALL FROM recomputed))"
+        ).fetchall()
+    except (UnknownVersion, *damage()):
+        return None
+    return missing, surplus
 
 
 def _tables(product: DataProduct) -> tuple[Kind, ...]:

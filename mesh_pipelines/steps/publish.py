@@ -48,18 +48,18 @@ def publish(platform: Platform, product: DataProduct) -> Published:
     if newest.published_at and newest.contract_hash == product.contract_hash:
         # After a rollback the newest version is not the one that readers see, and is not published again by itself.
         return Published(product.fqn, versions.current(), False, time.monotonic() - started)
-    _refuse_blocked(product, newest)
+    _refuse_blocked(product, newest, versions.published())
     reach("publish.audited")
     version = versions.publish(newest.candidate_id, product.contract_hash, datetime.now(UTC).isoformat())
     write_serving_file(platform.settings, platform.products.values(), platform.catalog)
     return Published(product.fqn, version, True, time.monotonic() - started)
 
 
-def _refuse_blocked(product: DataProduct, candidate: Version) -> None:
+def _refuse_blocked(product: DataProduct, candidate: Version, published: Version | None) -> None:
     verdict = candidate.verdict
     if verdict and not verdict.passed and verdict.contract_hash == product.contract_hash:
         raise AuditBlocked(
             f"{product.fqn}: version {candidate.number} broke {', '.join(verdict.blocking)}; "
-            f"{f'version {candidate.number - 1} stays published' if candidate.number > 1 else 'nothing is published'}",
+            f"{f'version {published.number} stays published' if published else 'nothing is published'}",
             next_step=f"mesh quarantine list {product.fqn}, or mend the data at its source and mesh run {product.fqn}",
         )

@@ -21,14 +21,18 @@ def rollback(platform: Platform, product: DataProduct, number: int, why: str = "
     """Make a published version the one that readers see; gives it. Later versions are marked as withdrawn.
 
     Raises:
-        UnknownVersion: there is no such version.
+        UnknownVersion: there is no such version, or its rows have expired.
         ConcurrentWriter: another writer moved the pointer first; transient.
     """
     from mesh_pipelines.lake.serving import write_serving_file
+    from mesh_pipelines.lake.state import state_sql
     from mesh_pipelines.lake.versions import Versions
 
+    versions = Versions(platform.catalog, product)
+    # Asked for beforehand: readers cannot be taken to rows that are no longer there.
+    state_sql(platform.catalog, product, versions.at(number))
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
     reason = f"{stamp} by {getpass.getuser()}{f': {why}' if why else ''}"
-    version = Versions(platform.catalog, product).roll_back(number, reason)
+    version = versions.roll_back(number, reason)
     write_serving_file(platform.settings, platform.products.values(), platform.catalog)
     return version

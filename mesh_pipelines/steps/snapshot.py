@@ -49,12 +49,16 @@ class Snapshot:
 
 @over_storage
 def snapshot(
-    platform: Platform, product: DataProduct, *, connection: duckdb.DuckDBPyConnection | None = None
+    platform: Platform,
+    product: DataProduct,
+    *,
+    connection: duckdb.DuckDBPyConnection | None = None,
+    anew: bool = False,
 ) -> Snapshot:
     """Compute and audit the product's next version.
 
     Where neither the data nor the contract changed since the newest candidate, that candidate and its audit are given
-    back and nothing is written. A ``connection`` that is handed in is confined first.
+    back and nothing is written, unless ``anew``. A ``connection`` that is handed in is confined first.
 
     Raises:
         NothingPublished: an input of a derived product has no published version yet.
@@ -66,7 +70,7 @@ def snapshot(
     versions = Versions(platform.catalog, product)
     draft = _draft(platform, product, versions)
     newest = versions.newest()
-    if newest and _same_content(newest, draft):
+    if newest and not anew and _same_content(newest, draft):
         return Snapshot(
             product.fqn, newest, False, _stored_audit(platform, product, newest), False, time.monotonic() - started
         )
@@ -185,12 +189,9 @@ def _audit(
 
 
 def _quarantined(platform: Platform, product: DataProduct) -> int:
-    from mesh_pipelines.contract.log import Fate
     from mesh_pipelines.lake.log import Log
 
-    if product.is_derived:
-        return 0
-    return sum(count for fate, count in Log(platform.catalog, product).fates().items() if fate != Fate.OK)
+    return 0 if product.is_derived else Log(platform.catalog, product).quarantined()
 
 
 def _store(platform: Platform, product: DataProduct, versions: Versions, candidate: Version, audit: Audit) -> None:

@@ -13,8 +13,9 @@ from mesh_pipelines.steps.platform import Platform
 
 @dataclass(frozen=True)
 class ProductStatus:
-    """One product's state. Counts are of its newest audit; ``lag`` is offsets of its stream not yet published.
+    """One product's state. Counts of rules are of its newest audit; ``lag`` is offsets of its stream not yet published.
 
+    ``quarantined`` and ``redriven`` are the events its log holds back now, and those that redrives brought back.
     ``version`` is None where nothing is published; ``lag`` is None for derived products and where the broker or the
     topic cannot be asked. ``problem`` says what is wrong, if anything is.
     """
@@ -27,6 +28,7 @@ class ProductStatus:
     rules_failed: int | None = None
     rules_warned: int | None = None
     quarantined: int | None = None
+    redriven: int | None = None
     lag: int | None = None
     published_at: str | None = None
     problem: str | None = None
@@ -57,11 +59,14 @@ def _ends(platform: Platform) -> tuple[Mapping[str, Position], str | None]:
 def _status(
     platform: Platform, product: DataProduct, ends: Mapping[str, Position], problem: str | None
 ) -> ProductStatus:
+    from mesh_pipelines.lake.log import Log
     from mesh_pipelines.lake.versions import Versions
 
     try:
         versions = Versions(platform.catalog, product)
         published, newest = versions.published(), versions.newest()
+        log = None if product.is_derived else Log(platform.catalog, product)
+        quarantined, redriven = (log.quarantined(), log.redriven()) if log else (0, 0)
     except MeshError as error:
         return ProductStatus(product.fqn, product.alignment, problem=f"{error.code} {error.message}")
     if product.stream is None:
@@ -70,6 +75,8 @@ def _status(
         problem = f"the topic {product.stream.name} does not exist (mesh apply)"
     if not problem and newest and newest.verdict and not newest.verdict.passed:
         problem = f"version {newest.number} blocked by {', '.join(newest.verdict.blocking)}"
+    if not problem and newest and newest.withdrawn and published:
+        problem = f"readers were taken back to version {published.number}, {newest.withdrawn}"
     verdict = newest.verdict if newest else None
     return ProductStatus(
         product=product.fqn,
@@ -79,7 +86,8 @@ def _status(
         rules_passed=verdict.rules - verdict.failed - verdict.warned - verdict.errors if verdict else None,
         rules_failed=verdict.failed + verdict.errors if verdict else None,
         rules_warned=verdict.warned if verdict else None,
-        quarantined=newest.quarantined if newest else None,
+        quarantined=quarantined,
+        redriven=redriven,
         lag=_lag(product, published, ends),
         published_at=published.published_at if published else None,
         problem=problem,

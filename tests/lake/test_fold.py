@@ -23,6 +23,7 @@ from mesh_pipelines.errors import ConcurrentWriter, Unaudited
 from mesh_pipelines.lake import base, maintain, state
 from mesh_pipelines.lake.catalog import open_catalog
 from mesh_pipelines.lake.log import Log
+from mesh_pipelines.lake.rewrite import Rewrite
 from mesh_pipelines.lake.tables import create_tables
 from mesh_pipelines.lake.versions import Versions
 from mesh_pipelines.positions import PartitionOffset, Position, Verdict, Version
@@ -118,6 +119,19 @@ def mending(chosen: set[tuple[int, int, int]]) -> Any:
     return mend
 
 
+def read_anew(catalog: Any, product: DataProduct, events: list[tuple[int, int, int, Event]]) -> Position:
+    """Rewrite the log by these events; gives where it stands then."""
+    with closing(duckdb.connect()) as engine:
+        rewrite = Rewrite(catalog, product, engine)
+        rewrite.add(rows_of(product, events))
+        differences = rewrite.compare()
+        if not differences.none:
+            rewrite.swap(differences)
+    position = Log(catalog, product).position()
+    assert position
+    return position
+
+
 def read_state(catalog: Any, product: DataProduct, position: Position, **options: Any) -> dict[str, int]:
     version = Version(product.fqn, 1, "c", "1", "h", "now", 0, position=position)
     with closing(duckdb.connect()) as connection:
@@ -129,11 +143,15 @@ def read_state(catalog: Any, product: DataProduct, position: Position, **options
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 @given(
-    batches=st.lists(st.tuples(EVENTS, st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=5),
+    batches=st.lists(
+        st.tuples(EVENTS, st.booleans(), st.booleans(), st.booleans(), st.sampled_from(["", "", "same", "other"])),
+        min_size=1,
+        max_size=5,
+    ),
     chance=st.randoms(use_true_random=False),
 )
 def test_state_equals_the_reference_fold(
-    batches: list[tuple[list[Event], bool, bool, bool]], chance: random.Random
+    batches: list[tuple[list[Event], bool, bool, bool, str]], chance: random.Random
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         product = product_of(Path(folder) / "assets")
@@ -144,7 +162,7 @@ def test_state_equals_the_reference_fold(
         stored: Position | None = None
         history: list[tuple[int, int, int, Event]] = []
         marks: list[tuple[Position, dict[str, int]]] = []
-        for events, rewrite, recreated, redrive in batches:
+        for events, rewrite, recreated, redrive, anew in batches:
             if recreated and stored:
                 position = Position(
                     "cluster",
@@ -152,6 +170,7 @@ def test_state_equals_the_reference_fold(
                     f"topic-{len(marks)}",
                     generation=position.generation + 1,
                     redrives=position.redrives,
+                    rebuilds=position.rebuilds,
                 )
             batch: list[tuple[int, int, int, Event]] = []
             for event in events:
@@ -170,6 +189,15 @@ def test_state_equals_the_reference_fold(
                     position = stored = replace(position, redrives=position.redrives + 1)
                     marks.append((position, reference_fold(history)))
                 assert log.redrive(mending(set())) == 0
+            if anew:
+                history = [
+                    (*at[:3], chance.choice([at[3], Event(at[3].partition, at[3].key, 100, "ok")]))
+                    if anew == "other"
+                    else at
+                    for at in history
+                ]
+                position = stored = read_anew(catalog, product, history)
+                marks.append((position, reference_fold(history)))
             if rewrite:
                 with closing(duckdb.connect()) as engine:
                     base.rewrite_base(engine, catalog, product, position)

@@ -407,6 +407,7 @@ def test_a_redrive_brings_events_back_where_they_lay(settings: Settings, contrac
     done = redrive(mended, product)
     assert (done.came_back, done.undecodable) == (2, 1)
     assert redrive(mended, product).came_back == 0
+    assert [(one.quarantined, one.redriven) for one in status(mended)] == [(0, 0), (1, 2)]
     assert [done.error for done in run(mended)] == [None, None]
     # The mended event of c lies before the good one, so it changes nothing; b is there now.
     now = {row["id"]: row["size"] for row in read(name, settings=settings).arrow().to_pylist()}
