@@ -137,3 +137,13 @@ def test_json_has_the_records_of_the_table(settings: Any, contract: Any) -> None
     assert mesh("query", "SELECT 1; SELECT 2", **environment).returncode == 2
     assert mesh("versions", name, **environment).returncode == 0
     assert "nothing is in quarantine" in mesh("quarantine", "list", name, **environment).stdout
+    rebuilt = mesh("rebuild", name, "--from", "topic", **environment)
+    assert rebuilt.returncode == 0, rebuilt.stderr
+    assert "10 events are the same in log and topic" in rebuilt.stdout
+    [done] = json.loads(mesh("rebuild", name, "--output", "json", **environment).stdout)
+    assert (done["version"], done["identical"], done["published_as"]) == (1, True, None)
+    assert mesh("rebuild", name, "--from", "topic", "--version", "1", **environment).returncode == 2
+    back = mesh("rollback", name, "--to", "9", **environment)
+    assert (back.returncode, back.stderr.split()[0]) == (2, "M202")
+    assert mesh("quarantine", "show", name, "here", **environment).returncode == 2
+    assert "nothing came back" in mesh("quarantine", "redrive", name, **environment).stdout
