@@ -22,6 +22,8 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 from sqlglot.tokens import Token, TokenType
 
+from mesh_pipelines.contract.sql import UNCARRIED
+
 # Far above any transform that a person can review; parsing takes a second at this length.
 MAX_CHARACTERS = 100_000
 # Series and lists in the query itself: the only functions whose rows come from nowhere else.
@@ -35,8 +37,6 @@ REACHING = frozenset(
         *("stats", "txid_current", "vector_type", "write_log"),
     }
 )
-# A surrogate is what is left of a command's argument that was no UTF-8.
-_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _BEGINS = (TokenType.SELECT, TokenType.WITH, TokenType.FROM, TokenType.L_PAREN)
 _STATEMENTS = (exp.DML, exp.DDL, exp.Command, exp.Describe, exp.Summarize, exp.Show)
 _FROM_QUERY = (exp.Subquery, exp.Values, exp.Unnest, exp.Select, exp.SetOperation)
@@ -94,7 +94,7 @@ def read_select(text: str) -> Select:
     """
     if len(text) > MAX_CHARACTERS:
         raise NotReadable(f"is {len(text):,} characters long; {MAX_CHARACTERS:,} are read")
-    if _NO_TEXT.search(text):
+    if UNCARRIED.search(text):
         raise NotReadable("holds a NUL character, or bytes that are no UTF-8")
     try:
         text = _one_statement(text)

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import re
 from decimal import Decimal
 from typing import Any
+
+# What no SQL text carries: it would end there, or is no UTF-8 (a surrogate is left of an argument that was none).
+UNCARRIED = re.compile("[\0\ud800-\udfff]")
 
 
 def quote(identifier: str) -> str:
     """The identifier in double quotes, for DuckDB and standard SQL.
 
     Raises:
-        ValueError: it holds a NUL character, which no SQL text can carry.
+        ValueError: it holds a NUL character or half a surrogate pair, which no SQL text can carry.
     """
-    if "\0" in identifier:
-        raise ValueError("an identifier cannot hold a NUL character")
+    if UNCARRIED.search(identifier):
+        raise ValueError("an identifier cannot hold a NUL character or half a surrogate pair")
     return '"' + identifier.replace('"', '""') + '"'
 
 
@@ -29,7 +33,7 @@ def literal(value: Any) -> str:
     A float is written without a type: it is compared as a decimal with decimals and as a double with doubles.
 
     Raises:
-        ValueError: a string holds a NUL character.
+        ValueError: a string holds a NUL character or half a surrogate pair.
         TypeError: the type has no literal.
     """
     match value:
@@ -57,6 +61,6 @@ def literal(value: Any) -> str:
 
 
 def _text(value: str) -> str:
-    if "\0" in value:
-        raise ValueError("a SQL string cannot hold a NUL character")
+    if UNCARRIED.search(value):
+        raise ValueError("a SQL string cannot hold a NUL character or half a surrogate pair")
     return "'" + value.replace("'", "''") + "'"

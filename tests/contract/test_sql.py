@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mesh_pipelines.contract.sql import literal, quote
+from mesh_pipelines.contract.sql import UNCARRIED, literal, quote
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 HOSTILE = st.text(alphabet="\"'\\;-/*$[]{}%_ \n\t`a;)", max_size=20)
@@ -81,6 +81,27 @@ def test_decimal_with_an_exponent(connection: duckdb.DuckDBPyConnection) -> None
 def test_quoting_is_injective(pair: list[str]) -> None:
     assert quote(pair[0]) != quote(pair[1])
     assert literal(pair[0]) != literal(pair[1])
+
+
+@LENIENT
+@given(st.one_of(st.text(), HOSTILE, st.text(alphabet="\0\ud800\udfff\n\r\u2028\u202e\"'$e", max_size=8)))
+def test_any_text_is_carried_whole_or_refused(connection: duckdb.DuckDBPyConnection, text: str) -> None:
+    """As a value, a member of a list, a column, a table, a field of a struct and a setting: never as anything else."""
+    if UNCARRIED.search(text):
+        for function in (literal, quote):
+            with pytest.raises(ValueError, match="cannot hold"):
+                function(text)
+        return
+    assert only_value(connection, f"SELECT {literal([text, text])}") == [text, text]
+    assert only_value(connection, f"SELECT 1 WHERE {literal(text)} = {literal(text)} -- {literal('x')}") == 1
+    if not text:
+        return
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE {quote('t' + text)} ({quote(text)} STRUCT({quote(text)} INTEGER))"
+    )
+    connection.execute(f"INSERT INTO {quote('t' + text)} SELECT {{{literal(text)}: 7}}")
+    assert only_value(connection, f"SELECT {quote(text)}.{quote(text)} FROM {quote('t' + text)}") == 7
+    connection.execute(f"DROP TABLE {quote('t' + text)}")
 
 
 def test_what_no_sql_can_carry_is_refused() -> None:
