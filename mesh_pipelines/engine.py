@@ -55,8 +55,7 @@ def confine(connection: duckdb.DuckDBPyConnection, settings: Settings) -> duckdb
         "allowed_directories": [local_path(settings.warehouse_uri)],
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
-        "python_enable_replacements": False,
-        # After the folders: the list cannot change any more. The lock comes last of all.
+        # After the folders: that list cannot change any more. Also hides the variables of this process.
         "enable_external_access": False,
         "lock_configuration": True,
     }

@@ -19,6 +19,8 @@ from mesh_pipelines.contract.values import parse
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 NAME_RULE = "use lower-case letters, digits and underscores, a letter first, at most 63"
+# Schemas and databases of the engine's own, where a domain's products would hide them or be ambiguous beside them.
+RESERVED_DOMAINS = frozenset({"information_schema", "main", "memory", "pg_catalog", "serving", "system", "temp"})
 _DECIMAL = re.compile(r"(?:decimal|numeric)\s*\(\s*(\d{1,3})\s*(?:,\s*(\d{1,3})\s*)?\)", re.IGNORECASE)
 _SETTINGS = ("mesh.aliases", "mesh.default", "mesh.onFailure")
 

@@ -16,7 +16,7 @@ from mesh_pipelines.contract.agreement import disagreements
 from mesh_pipelines.contract.avro import avro_schema
 from mesh_pipelines.contract.document import Document, FaultyDocument, read_text
 from mesh_pipelines.contract.faults import Faults
-from mesh_pipelines.contract.fields import NAME, NAME_RULE, FieldReader
+from mesh_pipelines.contract.fields import NAME, NAME_RULE, RESERVED_DOMAINS, FieldReader
 from mesh_pipelines.contract.model import Alignment, DataProduct, EventType, Field, Rule, WireFormat
 from mesh_pipelines.contract.rules import RuleReader
 from mesh_pipelines.contract.service_levels import read_service_levels
@@ -143,6 +143,8 @@ class _Builder:
                 self.faults.add((key,), f"{value!r} is no name", NAME_RULE)
             elif value != expected:
                 self.faults.add((key,), f"is {value!r}, but the folder is {expected!r}", "make the two the same")
+        if domain in RESERVED_DOMAINS:
+            self.faults.add(("domain",), f"{domain!r} is a name of the engine's own", "choose another domain")
         return domain, name
 
     def _status(self) -> str:

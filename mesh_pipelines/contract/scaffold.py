@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mesh_pipelines.contract.fields import NAME, NAME_RULE
+from mesh_pipelines.contract.fields import NAME, NAME_RULE, RESERVED_DOMAINS
 from mesh_pipelines.contract.load import CONTRACT
 from mesh_pipelines.contract.model import Alignment
 from mesh_pipelines.contract.product import TRANSFORM
@@ -119,6 +119,8 @@ def _split(fqn: str) -> tuple[str, str]:
     parts = re.split(r"[./]", fqn)
     if len(parts) != 2 or not all(NAME.fullmatch(part) for part in parts):
         raise UsageError(f"{fqn!r} is no name of a product", next_step=f"write domain/product; {NAME_RULE}")
+    if parts[0] in RESERVED_DOMAINS:
+        raise UsageError(f"{parts[0]!r} is a name of the engine's own", next_step="choose another domain")
     return parts[0], parts[1]
 
 

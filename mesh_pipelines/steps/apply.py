@@ -110,9 +110,12 @@ def plan(platform: Platform, products: Iterable[DataProduct]) -> tuple[Action, .
     """What has to be done so that everything the contracts promise exists; empty when all is as it should be.
 
     Raises:
+        ContractInvalid, TransformInvalid: a rule or a transform could never run, so nothing is made for it.
         ApplyRefused: a change would lose data or break readers; every such change of all products is named.
     """
     products = tuple(products)
+    for product in products:
+        _check_sql(product)
     refused: list[str] = []
     actions: list[Action] = []
     for part in (_plan_topics, _plan_subjects, _plan_tables):
@@ -163,6 +166,15 @@ def _execute(platform: Platform, action: Action) -> None:
             evolve(platform.catalog, platform.product(product))
         case _:
             assert_never(action)
+
+
+def _check_sql(product: DataProduct) -> None:
+    from mesh_pipelines.quality.compile import compile_product
+    from mesh_pipelines.steps import transform
+
+    compile_product(product)
+    if product.is_derived:
+        transform.reads(product)
 
 
 def _plan_topics(platform: Platform, products: tuple[DataProduct, ...], refuse: Callable[[str], None]) -> list[Action]:
