@@ -21,11 +21,13 @@ from mesh_pipelines.contract.select import REACHING, NotReadable, read_select
 from mesh_pipelines.engine import check
 from mesh_pipelines.errors import TransformInvalid, UsageError
 from mesh_pipelines.lake.query import query
+from mesh_pipelines.lake.tables import create_tables
 from mesh_pipelines.quality.compile import Uncompilable
 from mesh_pipelines.quality.queries import parse_query
 from mesh_pipelines.quality.results import State
 from mesh_pipelines.quality.run import audit
 from mesh_pipelines.steps import transform
+from mesh_pipelines.steps.snapshot import snapshot
 
 LINES = (Path(__file__).parent / "attacks.txt").read_text().splitlines()
 ATTACKS = [line for line in LINES if line and not line.startswith("#")]
@@ -116,6 +118,17 @@ def test_the_engine_reaches_nothing_even_unchecked(mesh: Mesh, attack: str, noth
             "SELECT current_setting('enable_external_access'), current_setting('lock_configuration')"
         ).fetchall()
         assert settings == (False, True)
+
+
+def test_a_connection_of_someone_else_is_confined_before_it_is_used(mesh: Mesh) -> None:
+    """Dagster's, for instance."""
+    create_tables(mesh.platform.catalog, mesh.totals)
+    with closing(duckdb.connect()) as theirs:
+        assert snapshot(mesh.platform, mesh.totals, connection=theirs).candidate
+        with pytest.raises(duckdb.PermissionException):
+            theirs.execute("FROM read_text($1)", [str(mesh.secret)]).fetchall()
+        with pytest.raises(duckdb.InvalidInputException, match="locked"):
+            theirs.execute("SET threads = 1")
 
 
 def test_every_function_that_is_not_about_its_arguments_is_known(mesh: Mesh) -> None:
