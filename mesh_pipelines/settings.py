@@ -7,7 +7,7 @@ environment says.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -67,6 +67,10 @@ class Settings(BaseSettings):
     )
     base_tail_rows: Annotated[int, Field(ge=1)] = Field(
         50_000, description="Events behind a keyed product's base below which the base is never rewritten."
+    )
+    native: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Landing in C: where the extension was built (auto), or an error without it (on), or never (off).",
     )
     memory_limit: str = Field("600MB", description="DuckDB's memory limit; it spills to the home folder above it.")
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from mesh_pipelines.errors import ConcurrentWriter
 from mesh_pipelines.failpoints import reach
+from mesh_pipelines.lake.parquet import write_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -64,7 +65,9 @@ def transaction(table: Table, what: str) -> Generator[Transaction]:
 def append(table: Table, rows: pa.Table, properties: Mapping[str, str], what: str) -> None:
     """Append rows and set table properties in one commit; the properties also go into the snapshot's summary."""
     with transaction(table, what) as opened:
-        opened.append(rows, snapshot_properties=dict(properties))
+        with opened.update_snapshot(snapshot_properties=dict(properties)).merge_append() as added:
+            for file in write_files(table, rows.to_reader()):
+                added.append_data_file(file)
         opened.set_properties(dict(properties))
     shed_snapshots(table)
 
@@ -103,7 +106,6 @@ def replace_files(
 def write_files(table: Table, reader: pa.RecordBatchReader) -> list[DataFile]:
     """Write the reader's rows as data files of the table, not yet part of it; memory is bounded by one file."""
     import pyarrow as pa
-    from pyiceberg.io.pyarrow import _dataframe_to_data_files
 
     written: list[DataFile] = []
     gathered: list[pa.RecordBatch] = []
@@ -112,8 +114,7 @@ def write_files(table: Table, reader: pa.RecordBatchReader) -> list[DataFile]:
     def flush() -> None:
         nonlocal gathered, rows
         if gathered:
-            piece = pa.Table.from_batches(gathered)
-            written.extend(_dataframe_to_data_files(table_metadata=table.metadata, df=piece, io=table.io))
+            written.append(write_file(table, pa.Table.from_batches(gathered)))
         gathered, rows = [], 0
 
     for batch in reader:

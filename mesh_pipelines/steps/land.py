@@ -174,7 +174,7 @@ def decoded(
     from mesh_pipelines.streams.decode import Decoder
 
     settings = platform.settings
-    decoder = Decoder(product, platform.registry, max_event_bytes=settings.max_event_bytes)
+    decoder = Decoder.of(product, platform.registry, settings)
     held_bytes = 0
     gathered: list[pa.Table] = []
     rows = 0

@@ -99,9 +99,10 @@ def _again(platform: Platform, product: DataProduct) -> Callable[[pa.Table], pa.
     from mesh_pipelines.positions import Position
     from mesh_pipelines.quality.divert import divert
     from mesh_pipelines.streams.decode import Decoder
-    from mesh_pipelines.streams.drain import SCHEMA, RawBatch
+    from mesh_pipelines.streams.drain import RawBatch
+    from mesh_pipelines.streams.source import SCHEMA
 
-    decoder = Decoder(product, platform.registry, max_event_bytes=platform.settings.max_event_bytes)
+    decoder = Decoder.of(product, platform.registry, platform.settings)
 
     def again(rows: pa.Table) -> pa.Table:
         columns = [rows[name] for name in (log.PARTITION, log.OFFSET, log.TIMESTAMP, log.KEY, log.RAW)]

@@ -44,28 +44,29 @@ class Reasons:
         return next(iter(self._reasons.values()), "no answer in time")
 
 
-def consumer(settings: Settings, reasons: Reasons, **config: Any) -> Consumer:
-    """A consumer that reads only what is committed and stops, loudly, where the log does not go on.
+def consumer_config(settings: Settings) -> dict[str, Any]:
+    """What makes a consumer read only what is committed and stop, loudly, where the log does not go on.
 
     It belongs to no group that matters: positions live in the tables.
     """
-    return Consumer(
-        {
-            "group.id": "mesh-pipelines",
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "auto.offset.reset": "error",
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-            "queued.max.messages.kbytes": settings.fetch_queue_kbytes,
-            "queued.min.messages": 500_000,
-            "fetch.message.max.bytes": 4 * 1024 * 1024,
-            "error_cb": reasons.note,
-            "log_level": 0,
-            **settings.client_config(),
-            **config,
-        }
-    )
+    return {
+        "group.id": "mesh-pipelines",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "isolation.level": "read_committed",
+        "enable.partition.eof": True,
+        "queued.max.messages.kbytes": settings.fetch_queue_kbytes,
+        "queued.min.messages": 500_000,
+        "fetch.message.max.bytes": 4 * 1024 * 1024,
+        "log_level": 0,
+        **settings.client_config(),
+    }
+
+
+def consumer(settings: Settings, reasons: Reasons, **config: Any) -> Consumer:
+    """A consumer of ``consumer_config``; further properties override."""
+    return Consumer({**consumer_config(settings), "error_cb": reasons.note, **config})
 
 
 def producer(settings: Settings, **config: Any) -> Producer:

@@ -9,7 +9,6 @@ process that may be lost (``guarded``).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,12 +17,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mesh_pipelines import native
 from mesh_pipelines.contract import log
 from mesh_pipelines.contract.log import Fate, Op
 from mesh_pipelines.contract.model import DataProduct, WireFormat
 from mesh_pipelines.contract.types import arrow_schema, log_schema
+from mesh_pipelines.settings import Settings
 from mesh_pipelines.streams.avro import WriterSchema
-from mesh_pipelines.streams.decoded import Decoded, Reader
+from mesh_pipelines.streams.avro_wire import buffers
+from mesh_pipelines.streams.decoded import Decoded, Reader, without_header
 from mesh_pipelines.streams.drain import RawBatch
 from mesh_pipelines.streams.guarded import LARGE_BYTES, Guarded
 from mesh_pipelines.streams.json_values import JsonReader
@@ -35,14 +37,16 @@ _MAGIC = 0
 _UNFRAMED = "no schema id: the value does not begin with a zero byte and four more"
 
 Indices = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Messages of a batch that were decoded together: their indices, and what became of them."""
+    """Messages of a batch decoded together: their indices, what became of them, and which of all are of this part."""
 
     indices: Indices
     decoded: Decoded
+    wanted: Mask
 
     @property
     def good(self) -> Indices:
@@ -54,18 +58,26 @@ class Decoder:
     """Decodes one product's messages, in one landing; schemas are kept by id between batches.
 
     An id that the registry does not know stays unknown: whatever is landed was there when the landing began, and its
-    schema before it. ``max_event_bytes`` is the largest value that is decoded at all.
+    schema before it. ``max_event_bytes`` is the largest value that is decoded at all; ``native`` says whether Avro is
+    decoded by the native extension.
     """
 
-    def __init__(self, product: DataProduct, registry: Registry, *, max_event_bytes: int) -> None:
+    def __init__(self, product: DataProduct, registry: Registry, *, max_event_bytes: int, native: bool = False) -> None:
         if product.stream is None:
             raise ValueError(f"{product.fqn} has no stream")
         self._product = product
         self._registry = registry
         self._max_event_bytes = max_event_bytes
+        self._native = native
         self._guarded = Guarded()
         self._wire = product.stream.wire_format
         self._writers: dict[int, WriterSchema | str] = {}
+
+    @classmethod
+    def of(cls, product: DataProduct, registry: Registry, settings: Settings) -> Decoder:
+        """The decoder that these settings ask for."""
+        usable, _ = native.in_use(settings.native)
+        return cls(product, registry, max_event_bytes=settings.max_event_bytes, native=usable)
 
     @cached_property
     def _json(self) -> JsonReader:
@@ -81,97 +93,101 @@ class Decoder:
         rows = messages.num_rows
         values = _column(messages, "value")
         reasons, tombstones = self._out_of_place(messages)
+        pending = ~tombstones
+        pending[list(reasons)] = False
         schema_ids = np.full(rows, -1, np.int64)
-        pending = np.flatnonzero(~tombstones & np.array([reason is None for reason in reasons]))
-        parts = list(self._parts(values, pending, schema_ids))
+        parts = self._parts(values, pending, schema_ids, reasons)
         for part in parts:
-            for index, reason in part.decoded.faults.items():
-                reasons[int(part.indices[index])] = reason
-        failed = np.array([reason is not None for reason in reasons], np.bool_)
-        envelope = self._envelope(messages, batch.position.generation, tombstones, failed, reasons, schema_ids)
+            reasons.update((int(part.indices[index]), reason) for index, reason in part.decoded.faults.items())
+        envelope = self._envelope(messages, batch.position.generation, tombstones, reasons, schema_ids)
         table = pa.Table.from_arrays([*envelope, *self._in_order(parts, rows)], schema=log_schema(self._product))
         return table.append_column(pa.field(VALUE, pa.large_binary()), values)
 
-    def _out_of_place(self, messages: pa.Table) -> tuple[list[str | None], npt.NDArray[np.bool_]]:
+    def _out_of_place(self, messages: pa.Table) -> tuple[dict[int, str], Mask]:
         """Reasons against messages by their shape alone, and which are tombstones."""
         values = _column(messages, "value")
         null_value = values.is_null().to_numpy(zero_copy_only=False)
-        reasons: list[str | None] = [None] * messages.num_rows
         sizes = pc.fill_null(pc.binary_length(values), 0).to_numpy()
-        for index in np.flatnonzero(sizes > self._max_event_bytes):
-            reasons[index] = f"has {sizes[index]:,} bytes; MESH_MAX_EVENT_BYTES is {self._max_event_bytes:,}"
+        reasons = {
+            int(index): f"has {sizes[index]:,} bytes; MESH_MAX_EVENT_BYTES is {self._max_event_bytes:,}"
+            for index in np.flatnonzero(sizes > self._max_event_bytes)
+        }
         if not self._product.event_type.folds_by_key:
-            for index in np.flatnonzero(null_value):
-                reasons[index] = f"a {self._product.event_type} event without a value"
+            without_value = np.flatnonzero(null_value).tolist()
+            reasons.update(dict.fromkeys(without_value, f"a {self._product.event_type} event without a value"))
             return reasons, np.zeros(messages.num_rows, np.bool_)
         null_key = _column(messages, "key").is_null().to_numpy(zero_copy_only=False)
-        for index in np.flatnonzero(null_key):
-            reasons[index] = "a state event without a key"
+        reasons.update(dict.fromkeys(np.flatnonzero(null_key).tolist(), "a state event without a key"))
         return reasons, null_value & ~null_key
 
-    def _parts(self, values: pa.LargeBinaryArray, pending: Indices, schema_ids: Indices) -> Iterator[_Part]:
-        if not len(pending):
-            return
-        chosen = values.take(pa.array(pending))
+    def _parts(
+        self, values: pa.LargeBinaryArray, pending: Mask, schema_ids: Indices, reasons: dict[int, str]
+    ) -> list[_Part]:
+        """What the pending values decode to, by writer; ``schema_ids`` and ``reasons`` are filled in."""
+        if not pending.any():
+            return []
         if self._wire is WireFormat.JSON:
-            yield self._json_part(chosen, pending)
-            return
-        headers = pc.binary_slice(chosen, 0, _HEADER_BYTES).dictionary_encode()
-        codes = headers.indices.to_numpy()
-        # Sorted once: garbage has as many headers as messages.
-        members = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
-        refused: dict[int, str] = {}
-        for header, group in zip(headers.dictionary.to_pylist(), members, strict=True):
-            indices = pending[group]
-            if len(header) < _HEADER_BYTES or header[0] != _MAGIC:
-                refused.update(dict.fromkeys(indices.tolist(), _UNFRAMED))
-                continue
-            schema_id = int.from_bytes(header[1:], "big")
-            schema_ids[indices] = schema_id
-            writer = self._writer(schema_id)
-            if isinstance(writer, str):
-                refused.update(dict.fromkeys(indices.tolist(), writer))
-            else:
-                framed = chosen if len(group) == len(chosen) else chosen.take(pa.array(group))
-                yield _Part(indices, self._read(writer, _unframed(framed)))
+            return [self._part(self._json, _unframed_json(values), pending, 0)]
+        framed = self._frame(values, pending, schema_ids)
+        reasons.update(dict.fromkeys(np.flatnonzero(pending & ~framed).tolist(), _UNFRAMED))
+        writers = {int(number): self._writer(int(number)) for number in _distinct(schema_ids[framed])}
+        refused = {number: writer for number, writer in writers.items() if isinstance(writer, str)}
         if refused:
-            none = [pa.nulls(0, column.type) for column in arrow_schema(self._product)]
-            faults = dict(enumerate(refused.values()))
-            yield _Part(np.fromiter(refused, np.int64), Decoded(len(refused), none, faults))
+            held = np.flatnonzero(framed & np.isin(schema_ids, list(refused)))
+            reasons.update((int(index), refused[int(schema_ids[index])]) for index in held)
+        return [
+            self._part(writer, values, framed & (schema_ids == number) if len(writers) > 1 else framed, _HEADER_BYTES)
+            for number, writer in writers.items()
+            if isinstance(writer, WriterSchema)
+        ]
 
-    def _json_part(self, chosen: pa.LargeBinaryArray, pending: Indices) -> _Part:
-        """JSON, with or without a registry's five-byte header in front (no JSON text begins with a zero byte)."""
-        first = pc.binary_slice(chosen, 0, 1)
-        framed = pc.equal(first, pa.scalar(b"\0", first.type)).to_numpy(zero_copy_only=False)
-        if framed.any():
-            chosen = pc.if_else(pa.array(framed), pc.binary_replace_slice(chosen, 0, _HEADER_BYTES, b""), chosen)
-        return _Part(pending, self._read(self._json, chosen))
+    def _frame(self, values: pa.LargeBinaryArray, pending: Mask, schema_ids: Indices) -> Mask:
+        """Which of the pending values begin as a registry's framing does; ``schema_ids`` gets the ids of these."""
+        data, bounds = buffers(values)
+        starts, ends = bounds[:-1], bounds[1:]
+        framed = pending & (ends - starts >= _HEADER_BYTES)
+        at = starts[framed]
+        framed[framed] = data[at] == _MAGIC
+        at = starts[framed]
+        schema_ids[framed] = sum(data[at + place].astype(np.int64) << 8 * (4 - place) for place in range(1, 5))
+        return framed
 
-    def _read(self, reader: Reader, values: pa.LargeBinaryArray) -> Decoded:
-        large = pc.greater(pc.binary_length(values), LARGE_BYTES).to_numpy(zero_copy_only=False)
+    def _part(self, reader: Reader, values: pa.LargeBinaryArray, wanted: Mask, header_bytes: int) -> _Part:
+        """The wanted values decoded; the others have rows of nulls where that is cheaper than leaving them out."""
+        if 2 * np.count_nonzero(wanted) > len(values):
+            indices, chosen = np.arange(len(values)), _only(values, wanted)
+        else:
+            indices = np.flatnonzero(wanted)
+            chosen = values.take(pa.array(indices))
+        decoded = self._read(reader, chosen, header_bytes)
+        return _Part(indices, decoded, wanted)
+
+    def _read(self, reader: Reader, values: pa.LargeBinaryArray, header_bytes: int) -> Decoded:
+        large = pc.fill_null(pc.greater(pc.binary_length(values), LARGE_BYTES), False).to_numpy(zero_copy_only=False)
         if not large.any():
-            return self._read_here(reader, values)
+            return self._read_here(reader, values, header_bytes)
         edges = [0, *(np.flatnonzero(np.diff(large)) + 1).tolist(), len(values)]
+        pieces = [(bool(large[at]), values.take(pa.array(np.arange(at, to)))) for at, to in itertools.pairwise(edges)]
         return Decoded.join(
             [
-                (self._guarded.decode if large[first] else self._read_here)(
-                    reader, values.take(pa.array(np.arange(first, after)))
-                )
-                for first, after in itertools.pairwise(edges)
+                self._guarded.decode(reader, without_header(piece, header_bytes))
+                if is_large
+                else self._read_here(reader, piece, header_bytes)
+                for is_large, piece in pieces
             ]
         )
 
-    def _read_here(self, reader: Reader, values: pa.LargeBinaryArray) -> Decoded:
+    def _read_here(self, reader: Reader, values: pa.LargeBinaryArray, header_bytes: int) -> Decoded:
         try:
-            return reader.decode(values)
+            return reader.decode(values, header_bytes)
         except Exception:  # nothing is known that raises one; which event it was is found where it can do no harm
-            return self._guarded.decode(reader, values)
+            return self._guarded.decode(reader, without_header(values, header_bytes))
 
     def _writer(self, schema_id: int) -> WriterSchema | str:
         """The writer's schema of an id, or why its events cannot be taken over."""
         if schema_id not in self._writers:
             try:
-                writer = WriterSchema(self._registry.schema(schema_id), self._product.fields)
+                writer = WriterSchema(self._registry.schema(schema_id), self._product.fields, self._native)
             except UnknownSchema:
                 self._writers[schema_id] = f"schema id {schema_id} is unknown to the registry"
             else:
@@ -181,18 +197,19 @@ class Decoder:
 
     def _in_order(self, parts: list[_Part], rows: int) -> list[pa.Array]:
         """The parts' columns put back in the batch's order, with nulls where nothing was decoded."""
-        schema = arrow_schema(self._product)
         if len(parts) == 1 and len(parts[0].good) == rows:
             return parts[0].decoded.columns
         place = np.full(rows, -1, np.int64)
         start = 0
         for part in parts:
-            place[part.good] = np.arange(start, start + len(part.good))
-            start += len(part.good)
+            good = part.good
+            own = part.wanted[good]
+            place[good[own]] = start + np.flatnonzero(own)
+            start += len(good)
         order = pa.array(place, mask=place < 0)
         gathered = [
             pa.concat_arrays([part.decoded.columns[number] for part in parts]) if parts else pa.nulls(0, column.type)
-            for number, column in enumerate(schema)
+            for number, column in enumerate(arrow_schema(self._product))
         ]
         return [column.take(order) for column in gathered]
 
@@ -200,14 +217,15 @@ class Decoder:
         self,
         messages: pa.Table,
         generation: int,
-        tombstones: npt.NDArray[np.bool_],
-        failed: npt.NDArray[np.bool_],
-        reasons: list[str | None],
+        tombstones: Mask,
+        reasons: dict[int, str],
         schema_ids: Indices,
     ) -> list[pa.Array]:
         rows = messages.num_rows
         live = Op.UPSERT if self._product.event_type.folds_by_key else Op.APPEND
         raw = _column(messages, "value")
+        failed = np.zeros(rows, np.bool_)
+        failed[list(reasons)] = True
         columns = {
             log.GENERATION: pa.repeat(pa.scalar(generation, pa.int32()), rows),
             log.PARTITION: _column(messages, "partition"),
@@ -218,26 +236,38 @@ class Decoder:
             log.SCHEMA_ID: pa.array(schema_ids.astype(np.int32), mask=schema_ids < 0),
             log.FATE: _choose(failed, str(Fate.UNDECODABLE), str(Fate.OK)),
             log.RULE: pa.nulls(rows, pa.string()),
-            log.REASON: pa.array(reasons, pa.string()) if failed.any() else pa.nulls(rows, pa.string()),
+            log.REASON: pa.array([reasons.get(row) for row in range(rows)] if reasons else [None] * rows, pa.string()),
             # Taken by place: choosing between two columns keeps the bytes of both.
-            log.RAW: raw.take(pa.array(np.arange(rows), mask=~failed)) if failed.any() else _no_raw(rows),
+            log.RAW: raw.take(pa.array(np.arange(rows), mask=~failed)) if reasons else pa.nulls(rows, raw.type),
             log.REDRIVE: pa.nulls(rows, pa.int32()),
         }
         return [columns[name] for name in log.ENVELOPE.names]
 
 
-def _unframed(framed: pa.LargeBinaryArray) -> pa.LargeBinaryArray:
-    # Slicing with an open end fails on large arrays; replacing the header by nothing does the same.
-    return pc.binary_replace_slice(framed, 0, _HEADER_BYTES, b"")
+def _only(values: pa.LargeBinaryArray, wanted: Mask) -> pa.LargeBinaryArray:
+    """The same values, null where they are not wanted; their bytes are shared."""
+    _, offsets, data = values.buffers()
+    validity = pa.py_buffer(np.packbits(wanted, bitorder="little").tobytes())
+    return pa.Array.from_buffers(values.type, len(values), [validity, offsets.slice(values.offset * 8), data])
 
 
-def _choose(mask: npt.NDArray[np.bool_], chosen: str, otherwise: str) -> pa.Array:
+def _distinct(numbers: Indices) -> Indices:
+    """The distinct numbers; looking first spares sorting where all are the same, as they nearly always are."""
+    return numbers[:1] if not len(numbers) or (numbers == numbers[0]).all() else np.unique(numbers)
+
+
+def _unframed_json(values: pa.LargeBinaryArray) -> pa.LargeBinaryArray:
+    """JSON without the registry's five-byte header that may stand in front (no JSON text begins with a zero byte)."""
+    first = pc.fill_null(pc.binary_slice(values, 0, 1), b"")
+    framed = pc.equal(first, pa.scalar(b"\0", first.type))
+    if not pc.any(framed).as_py():
+        return values
+    return pc.if_else(framed, pc.binary_replace_slice(values, 0, _HEADER_BYTES, b""), values)
+
+
+def _choose(mask: Mask, chosen: str, otherwise: str) -> pa.Array:
     """A text column of two values, by way of a dictionary: building it from two scalars is many times slower."""
     return pa.DictionaryArray.from_arrays(pa.array(mask.astype(np.int8)), [otherwise, chosen]).cast(pa.string())
-
-
-def _no_raw(rows: int) -> pa.Array:
-    return pa.nulls(rows, pa.large_binary())
 
 
 def _column(table: pa.Table, name: str) -> pa.Array:

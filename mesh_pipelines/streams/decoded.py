@@ -9,13 +9,17 @@ from typing import Protocol, Self
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mesh_pipelines.contract.model import Field
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """``count`` values: those with an entry in ``faults`` (index to reason) have no row in ``columns``."""
+    """``count`` values: those with an entry in ``faults`` (index to reason) have no row in ``columns``.
+
+    A value that is null has a row of nulls.
+    """
 
     count: int
     columns: list[pa.Array]
@@ -55,6 +59,20 @@ class Reader(Protocol):
         """The contract's fields."""
         ...
 
-    def decode(self, values: pa.LargeBinaryArray) -> Decoded:
-        """Decode values, none of them null."""
+    def decode(self, values: pa.LargeBinaryArray, header_bytes: int = 0) -> Decoded:
+        """Decode values; each has so many bytes in front that are not its own."""
         ...
+
+
+def without_header(values: pa.LargeBinaryArray, header_bytes: int) -> pa.LargeBinaryArray:
+    """The values without the bytes in front of them."""
+    # Slicing with an open end fails on large arrays; replacing the header by nothing does the same.
+    return pc.binary_replace_slice(values, 0, header_bytes, b"") if header_bytes else values
+
+
+def spread(columns: Sequence[pa.Array], given: npt.NDArray[np.bool_]) -> list[pa.Array]:
+    """Columns with a row for each value that was given, as columns with rows of nulls for the others."""
+    if given.all():
+        return list(columns)
+    places = pa.array(np.cumsum(given) - 1, mask=~given)
+    return [column.take(places) for column in columns]

@@ -13,6 +13,7 @@ import decimal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import msgspec
@@ -21,7 +22,7 @@ import pyarrow as pa
 
 from mesh_pipelines.contract.model import Field, FieldType, Kind
 from mesh_pipelines.contract.types import arrow_type
-from mesh_pipelines.streams.decoded import Decoded
+from mesh_pipelines.streams.decoded import Decoded, without_header
 from mesh_pipelines.streams.resolve import out_of_range
 
 # What Arrow and Python raise where a value does not fit a type.
@@ -58,14 +59,14 @@ class JsonReader:
     def _decoder(self) -> msgspec.json.Decoder[Any]:
         return msgspec.json.Decoder(_struct("value", self.fields))
 
-    def decode(self, values: pa.LargeBinaryArray) -> Decoded:
+    def decode(self, values: pa.LargeBinaryArray, header_bytes: int = 0) -> Decoded:
         """The contract's columns of the values that can be decoded."""
         faults: dict[int, str] = {}
         rows: list[Any] = []
-        decode = self._decoder.decode
-        for index, value in enumerate(values.to_pylist()):
+        decode, nothing = self._decoder.decode, SimpleNamespace(**{field.name: None for field in self.fields})
+        for index, value in enumerate(without_header(values, header_bytes).to_pylist()):
             try:
-                rows.append(decode(value))
+                rows.append(nothing if value is None else decode(value))
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
                 faults[index] = f"is not the contract's JSON: {str(error).splitlines()[0][:200]}"
         parsed = np.setdiff1d(np.arange(len(values)), list(faults))

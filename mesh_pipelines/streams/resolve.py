@@ -115,12 +115,17 @@ def _check_type(have: FieldType, want: FieldType, path: str) -> None:
             pass
 
 
-def project(columns: dict[str, pa.Array], rows: int, fields: Sequence[Field]) -> Decoded:
-    """The contract's columns, in order, from a writer's columns by name; rows that do not fit are faults."""
+def project(columns: Mapping[str, pa.Array], rows: int, fields: Sequence[Field], given: Mask | None = None) -> Decoded:
+    """The contract's columns, in order, from a writer's columns by name; rows that do not fit are faults.
+
+    ``given`` says which rows are of an event; the others take no defaults. None for all.
+    """
     faults: dict[int, str] = {}
     converted: list[pa.Array] = []
     for field in fields:
         array, unfit = _column(columns, rows, field)
+        if given is not None and field.default is not None and find(list(columns), field) is None:
+            array = _without(array, ~given)
         converted.append(array)
         if unfit is not None:
             reason = f"field {field.name} holds what is no {str(array.type)[:80]}"
@@ -131,7 +136,7 @@ def project(columns: dict[str, pa.Array], rows: int, fields: Sequence[Field]) ->
     return Decoded(rows, converted, faults)
 
 
-def _column(columns: dict[str, pa.Array], rows: int, field: Field) -> _Checked:
+def _column(columns: Mapping[str, pa.Array], rows: int, field: Field) -> _Checked:
     found = find(list(columns), field)
     target = arrow_type(field.type)
     if found is None:

@@ -3,7 +3,8 @@
 Each batch mixes good events with hostile ones, at random places. Checked of every batch: the good ones come out as they
 went in; every other one comes out too, or is refused with a reason, and as what fastavro reads where that reads all of
 its bytes; nothing is raised, and no batch takes a second of CPU. Checked of the whole: memory grows by less than 200
-MB. A crash ends the process, and so the run. The same seed makes the same inputs.
+MB. A crash ends the process, and so the run. The same seed makes the same inputs. The native decoder, where it was
+built, and the portable one are fuzzed in turn.
 
     python tests/faults/fuzz.py --inputs 1000000 --seed 1
 """
@@ -30,6 +31,7 @@ import pyarrow as pa
 
 from mesh_pipelines.contract.avro import record_fields
 from mesh_pipelines.contract.model import Field, FieldType, Kind
+from mesh_pipelines.native import extension
 from mesh_pipelines.streams.avro import WriterSchema
 from mesh_pipelines.streams.json_values import JsonReader
 
@@ -144,8 +146,8 @@ class Tally:
     shapes: Counter[str] = field(default_factory=Counter[str])
 
 
-def avro_target(name: str) -> Target:
-    """Events of one of the schemas; those that are read as another schema's are among the hostile ones."""
+def avro_target(name: str, native: bool) -> Target:
+    """Events of one of the schemas, for one of the readers; those that are read as another's are among the hostile."""
     schema = SCHEMAS[name]
     parsed = fastavro.parse_schema(json.loads(json.dumps(schema).replace(', "logicalType": "uuid"', "")))
     found = record_fields(schema)
@@ -166,10 +168,12 @@ def avro_target(name: str) -> Target:
             return None
         return {key: value for key, value in row.items() if key in names} if buffer.tell() == len(datum) else None
 
-    reader = WriterSchema(json.dumps(schema), fields)
+    reader = WriterSchema(json.dumps(schema), fields, native)
     assert reader.refusal is None, reader.refusal
     # What is cut out is not looked at: text there may be anything.
-    return Target(name, reader, make, reference, is_strict=names == set(found))
+    return Target(
+        f"{name}, {'native' if native else 'portable'}", reader, make, reference, is_strict=names == set(found)
+    )
 
 
 def json_target() -> Target:
@@ -324,7 +328,8 @@ def fuzz(inputs: int, seed: int) -> Tally:
         AssertionError: something came out wrong; the message has the bytes.
     """
     rng = random.Random(seed)
-    targets = [*map(avro_target, SCHEMAS), json_target()]
+    readers = (False, True) if extension() else (False,)
+    targets = [*(avro_target(name, native) for name in SCHEMAS for native in readers), json_target()]
     others = [target.make(rng)[0] for target in targets for _ in range(10)]
     for target in targets:
         batch(rng, target, others, Tally())

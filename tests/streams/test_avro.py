@@ -130,7 +130,7 @@ def test_schemas_that_bound_nothing_are_refused() -> None:
         accepted(loop, [b"\x02\x02\x00"])
 
 
-def test_decoding_equals_fastavro_with_the_contracts_schema_as_reader() -> None:
+def test_decoding_equals_fastavro_with_the_contracts_schema_as_reader(native: bool) -> None:
     writer = {
         "type": "record",
         "name": "w",
@@ -176,7 +176,7 @@ def test_decoding_equals_fastavro_with_the_contracts_schema_as_reader() -> None:
     ]
     datums = [encode(writer, row) for row in rows]
     datums[17] = datums[17][:-1]
-    schema = WriterSchema(json.dumps(writer), fields)
+    schema = WriterSchema(json.dumps(writer), fields, native)
     assert schema.refusal is None
     found = schema.decode(pa.array(datums, pa.large_binary()))
     assert list(found.faults) == [17]
@@ -199,7 +199,7 @@ def test_decoding_equals_fastavro_with_the_contracts_schema_as_reader() -> None:
     assert got == expected
 
 
-def test_a_type_named_in_one_field_reads_in_a_later_one_whatever_other_fields_hold() -> None:
+def test_a_type_named_in_one_field_reads_in_a_later_one_whatever_other_fields_hold(native: bool) -> None:
     place = {"type": "record", "name": "Place", "fields": [{"name": "code", "type": "string"}]}
     writer = {
         "type": "record",
@@ -212,7 +212,7 @@ def test_a_type_named_in_one_field_reads_in_a_later_one_whatever_other_fields_ho
         ],
     }
     at = FieldType(Kind.STRUCT, fields=(Field("code", FieldType(Kind.STRING)),))
-    schema = WriterSchema(json.dumps(writer), (Field("origin", at), Field("target", at)))
+    schema = WriterSchema(json.dumps(writer), (Field("origin", at), Field("target", at)), native)
     assert schema.refusal is None
     row = {"origin": {"code": "JFK"}, "target": {"code": "LAX"}, "mixed": 5}
     found = schema.decode(pa.array([encode(writer, row)], pa.large_binary()))
@@ -229,10 +229,10 @@ def test_a_type_named_in_one_field_reads_in_a_later_one_whatever_other_fields_ho
         (Kind.LONG, 7, 7),
     ],
 )
-def test_a_field_the_writer_lacks_takes_its_default(kind: Kind, default: Any, value: Any) -> None:
+def test_a_field_the_writer_lacks_takes_its_default(kind: Kind, default: Any, value: Any, native: bool) -> None:
     field = Field("added", FieldType(kind), default=default, has_default=True)
     writer = {"type": "record", "name": "w", "fields": [{"name": "id", "type": "string"}]}
-    found = WriterSchema(json.dumps(writer), (field,)).decode(pa.array([b"\x02a"], pa.large_binary()))
+    found = WriterSchema(json.dumps(writer), (field,), native).decode(pa.array([b"\x02a"], pa.large_binary()))
     assert not found.faults
     assert found.columns[0].to_pylist() == [value]
 
@@ -245,8 +245,8 @@ def test_a_field_the_writer_lacks_takes_its_default(kind: Kind, default: Any, va
         ([{"name": "id", "type": ["null", "string", "long"]}], "several types"),
     ],
 )
-def test_schemas_that_cannot_be_brought_to_the_contract_say_why(written: list[Any], reason: str) -> None:
+def test_schemas_that_cannot_be_brought_to_the_contract_say_why(written: list[Any], reason: str, native: bool) -> None:
     text = json.dumps({"type": "record", "name": "w", "fields": written})
-    refusal = WriterSchema(text, (Field("id", FieldType(Kind.STRING), required=True),)).refusal
+    refusal = WriterSchema(text, (Field("id", FieldType(Kind.STRING), required=True),), native).refusal
     assert refusal is not None
     assert reason in refusal

@@ -89,10 +89,10 @@ REFUSED: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_hostile_schemas_are_refused_at_once_with_a_reason(case: str) -> None:
+def test_hostile_schemas_are_refused_at_once_with_a_reason(case: str, native: bool) -> None:
     text, reason = REFUSED[case]
     began = time.monotonic()
-    refusal = WriterSchema(text, ID).refusal
+    refusal = WriterSchema(text, ID, native).refusal
     assert refusal is not None
     assert reason in refusal
     assert len(refusal) < 400
@@ -104,8 +104,8 @@ def test_hostile_schemas_are_refused_at_once_with_a_reason(case: str) -> None:
     [record(*["int"] * 10_000), record({"type": "enum", "name": "e", "symbols": [f"s{n}" for n in range(50_000)]})],
     ids=["10,000 fields", "50,000 symbols"],
 )
-def test_large_schemas_are_read(schema: dict[str, Any]) -> None:
-    writer = WriterSchema(json.dumps(schema), ID)
+def test_large_schemas_are_read(schema: dict[str, Any], native: bool) -> None:
+    writer = WriterSchema(json.dumps(schema), ID, native)
     assert writer.refusal is None
     values = pa.array([b"\x02a" + b"\x00" * (len(schema["fields"]) - 1)] * 3 + [b"\x02a"], pa.large_binary())
     found = writer.decode(values)
@@ -113,8 +113,8 @@ def test_large_schemas_are_read(schema: dict[str, Any]) -> None:
     assert found.columns[0].to_pylist() == ["a"] * 3
 
 
-def decode(schema: Any, field: Field, *datums: bytes) -> Any:
-    return WriterSchema(json.dumps(schema), (field,)).decode(pa.array(datums, pa.large_binary()))
+def decode(native: bool, schema: Any, field: Field, *datums: bytes) -> Any:
+    return WriterSchema(json.dumps(schema), (field,), native).decode(pa.array(datums, pa.large_binary()))
 
 
 def wrapped(schema: Any) -> dict[str, Any]:
@@ -137,9 +137,9 @@ def wrapped(schema: Any) -> dict[str, Any]:
     ],
     ids=["least count", "no end", "65 bits", "more items than bytes", "a negative size", "another size"],
 )
-def test_lists_that_lie_are_refused_singly_and_together(hostile: bytes, copies: int) -> None:
+def test_lists_that_lie_are_refused_singly_and_together(hostile: bytes, copies: int, native: bool) -> None:
     good = b"\x02\x02\x00"
-    found = decode(wrapped({"type": "array", "items": "long"}), Field("v", LONGS), *[good, hostile] * copies)
+    found = decode(native, wrapped({"type": "array", "items": "long"}), Field("v", LONGS), *[good, hostile] * copies)
     assert list(found.faults) == list(range(1, 2 * copies, 2))
     assert found.columns[0].to_pylist() == [[1]] * copies
 
@@ -163,10 +163,12 @@ def test_lists_that_lie_are_refused_singly_and_together(hostile: bytes, copies: 
         ({"type": "bytes", "logicalType": "decimal", "precision": 3}, Kind.DECIMAL, b"\x02\x05", b"\x00"),
     ],
 )
-def test_values_no_type_holds_are_refused_beside_good_ones(schema: Any, kind: Kind, good: bytes, bad: bytes) -> None:
+def test_values_no_type_holds_are_refused_beside_good_ones(
+    schema: Any, kind: Kind, good: bytes, bad: bytes, native: bool
+) -> None:
     of = FieldType(kind, 3, 0) if kind is Kind.DECIMAL else FieldType(kind)
     found = decode(
-        wrapped(["null", schema]), Field("v", of), *[b"\x02" + one for one in (good, bad, good, bad)], b"\x00"
+        native, wrapped(["null", schema]), Field("v", of), *[b"\x02" + one for one in (good, bad, good, bad)], b"\x00"
     )
     assert list(found.faults) == [1, 3]
     [column] = found.columns
@@ -175,18 +177,22 @@ def test_values_no_type_holds_are_refused_beside_good_ones(schema: Any, kind: Ki
     assert column[0].is_valid
     listed = wrapped({"type": "array", "items": schema})
     inside = decode(
-        listed, Field("v", FieldType(Kind.LIST, items=of)), b"\x04" + good + bad + b"\x00", b"\x02" + good + b"\x00"
+        native,
+        listed,
+        Field("v", FieldType(Kind.LIST, items=of)),
+        b"\x04" + good + bad + b"\x00",
+        b"\x02" + good + b"\x00",
     )
     assert list(inside.faults) == [0]
     assert inside.columns[0].to_pylist() == [[column[0].as_py()]]
 
 
-def test_nulls_of_wide_types_take_no_more_memory_than_an_event_may() -> None:
+def test_nulls_of_wide_types_take_no_more_memory_than_an_event_may(native: bool) -> None:
     wide = {"type": "record", "name": "wide", "fields": [{"name": f"f{n}", "type": "long"} for n in range(1000)]}
     of = FieldType(Kind.LIST, items=FieldType(Kind.STRUCT, fields=(Field("f0", FieldType(Kind.LONG)),)))
     schema = wrapped({"type": "array", "items": ["null", wide]})
     many = b"\x80\x89\x7a" + b"\x00" * 1_000_000 + b"\x00"
-    found = decode(schema, Field("v", of), b"\x02\x00\x00", many, b"\x02\x00\x00")
+    found = decode(native, schema, Field("v", of), b"\x02\x00\x00", many, b"\x02\x00\x00")
     assert "bytes decoded" in found.faults[1]
     assert found.columns[0].to_pylist() == [[None], [None]]
 

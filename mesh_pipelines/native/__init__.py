@@ -1,0 +1,75 @@
+"""The hot path in C, where it could be built: Kafka's messages and Avro's datums to columns, without objects between.
+
+It is an optional part: without a compiler at installation, or switched off, the same work is done through the Kafka
+client's Python objects and a native Avro file reader, and the same tests run over both. What it does, it does through
+the public C API of the librdkafka that the Kafka client has loaded, so it ships no copy of it and links to nothing.
+
+A library of its own kind was looked for; those that give Arrow from Kafka neither start at given offsets nor say where
+they end.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+
+@cache
+def extension() -> ModuleType | None:
+    """The compiled module; None where it was not built or the platform cannot load it."""
+    try:
+        return import_module("mesh_pipelines.native._native")
+    except ImportError:
+        return None
+
+
+@cache
+def kafka_library() -> str | None:
+    """The path of the librdkafka that the Kafka client brought along; None where it did not bring one."""
+    import confluent_kafka
+
+    package = Path(confluent_kafka.__file__).parent
+    places = [package.with_name("confluent_kafka.libs"), package / ".dylibs"]
+    found = sorted(file for place in places for file in place.glob("librdkafka*"))
+    return str(found[0]) if found else None
+
+
+def in_use(choice: str) -> tuple[bool, str]:
+    """Whether the native path is used under this setting (``auto``, ``on``, ``off``), and why, or why not."""
+    if choice == "off":
+        return False, "switched off (MESH_NATIVE=off)"
+    if extension() is None:
+        return False, f"not built for Python {sys.version_info.major}.{sys.version_info.minor} (no C compiler at setup)"
+    if kafka_library() is None:
+        return False, "the Kafka client brought no librdkafka of its own"
+    return True, "compiled"
+
+
+def consumer(topic: str, config: dict[str, str]) -> Any:
+    """A consumer of the extension's, with librdkafka's configuration.
+
+    Raises:
+        ImportError: the library is too old, or not one.
+        ValueError: the library refuses the configuration.
+    """
+    module, library = extension(), kafka_library()
+    if module is None or library is None:
+        raise ImportError("the native extension is not there")
+    return module.Consumer(library, topic, config)
+
+
+def decoder(program: tuple[Any, ...], row_memory: int) -> Any:
+    """An Avro decoder of the extension's, for one schema.
+
+    Raises:
+        ImportError: the extension is not there.
+        ValueError: the schema has what it does not decode.
+    """
+    module = extension()
+    if module is None:
+        raise ImportError("the native extension is not there")
+    return module.Decoder(program, row_memory)
