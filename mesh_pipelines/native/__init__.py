@@ -1,4 +1,4 @@
-"""The hot path in C, where it could be built: Kafka's messages and Avro's datums to columns, without objects between.
+"""The hot path in C, where it could be built: Kafka's messages, Avro's datums and JSON to columns, no objects between.
 
 It is an optional part: without a compiler at installation, or switched off, the same work is done through the Kafka
 client's Python objects and a native Avro file reader, and the same tests run over both. What it does, it does through
@@ -53,23 +53,34 @@ def consumer(topic: str, config: dict[str, str]) -> Any:
     """A consumer of the extension's, with librdkafka's configuration.
 
     Raises:
-        ImportError: the library is too old, or not one.
+        ImportError: the extension or the library is not there, or the library is too old.
         ValueError: the library refuses the configuration.
     """
-    module, library = extension(), kafka_library()
-    if module is None or library is None:
-        raise ImportError("the native extension is not there")
-    return module.Consumer(library, topic, config)
+    return _there().Consumer(kafka_library() or "", topic, config)
 
 
-def decoder(program: tuple[Any, ...], row_memory: int) -> Any:
+def avro_decoder(program: tuple[Any, ...], row_memory: int) -> Any:
     """An Avro decoder of the extension's, for one schema.
 
     Raises:
         ImportError: the extension is not there.
-        ValueError: the schema has what it does not decode.
+        ValueError: the program is none.
     """
+    return _there().AvroDecoder(program, row_memory)
+
+
+def json_decoder(program: tuple[Any, ...], fields: tuple[tuple[str, int, bool], ...], row_memory: int) -> Any:
+    """A JSON decoder of the extension's, for one contract: each field's name, its form, and whether it must be there.
+
+    Raises:
+        ImportError: the extension is not there.
+        ValueError: the program is none.
+    """
+    return _there().JsonDecoder(program, fields, row_memory)
+
+
+def _there() -> ModuleType:
     module = extension()
     if module is None:
         raise ImportError("the native extension is not there")
-    return module.Decoder(program, row_memory)
+    return module

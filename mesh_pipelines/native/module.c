@@ -1,13 +1,14 @@
-/* The native hot path: Kafka's messages and Avro's datums to columns. */
+/* The native hot path: Kafka's messages, Avro's datums and JSON's objects to columns. */
 #include "bytes.h"
 
 extern PyTypeObject ConsumerType;
-extern PyTypeObject DecoderType;
+extern PyTypeObject AvroDecoderType;
+extern PyTypeObject JsonDecoderType;
 
 static PyModuleDef module = {
     PyModuleDef_HEAD_INIT,
     .m_name = "_native",
-    .m_doc = "Kafka's messages and Avro's datums to columns, without an object for each.",
+    .m_doc = "Kafka's messages, Avro's datums and JSON's objects to columns, without an object for each.",
     .m_size = -1,
 };
 
@@ -15,7 +16,8 @@ PyMODINIT_FUNC PyInit__native(void) {
     if (PyType_Ready(&BufferType) < 0)
         return NULL;
     PyObject *made = PyModule_Create(&module);
-    if (made && PyModule_AddType(made, &ConsumerType) == 0 && PyModule_AddType(made, &DecoderType) == 0)
+    if (made && PyModule_AddType(made, &ConsumerType) == 0 && PyModule_AddType(made, &AvroDecoderType) == 0 &&
+        PyModule_AddType(made, &JsonDecoderType) == 0)
         return made;
     Py_XDECREF(made);
     return NULL;

@@ -12,18 +12,12 @@ import numpy as np
 import pyarrow as pa
 
 from mesh_pipelines import native
+from mesh_pipelines.native.columns import Built, binary, flat, listed, program, struct
 from mesh_pipelines.streams.avro_schema import Node, Unreadable
 from mesh_pipelines.streams.avro_single import MAP_KEY
 from mesh_pipelines.streams.avro_wire import MAX_MEMORY_BYTES, NATIVE_LOGICAL, WireRows, buffers, not_whole, too_large
 
-_KINDS = ("null", "boolean", "int", "long", "float", "double", "bytes", "fixed", "enum", "array", "map", "record")
-_CODES = {**{kind: code for code, kind in enumerate(_KINDS)}, "string": _KINDS.index("bytes")}
-_OPTIONAL, _UNION = len(_KINDS), len(_KINDS) + 1
 _PLAIN = {"int": pa.int32(), "long": pa.int64(), "float": pa.float32(), "double": pa.float64(), "boolean": pa.bool_()}
-_BYTES = pa.large_binary()
-
-# (length, nulls, validity, offsets, values, children), of a type and so on of its children.
-_Built = tuple[int, int, Any, Any, Any, tuple[Any, ...]]
 
 
 class NativeReader:
@@ -33,8 +27,8 @@ class NativeReader:
         self._names = [name for name, keep in zip(record.names, wanted, strict=True) if keep]
         self._nodes = [child for child, keep in zip(record.children, wanted, strict=True) if keep]
         children = tuple(_program(child, keep) for child, keep in zip(record.children, wanted, strict=True))
-        program = (_CODES["record"], True, 0, 0, children)
-        self._decoder = native.decoder(program, sum(child.slot for child in self._nodes))
+        row_memory = sum(child.slot for child in self._nodes)
+        self._decoder = native.avro_decoder(program("record", children=children), row_memory)
 
     def read(self, values: pa.LargeBinaryArray, header_bytes: int) -> Iterator[WireRows]:
         """The values' columns, in parts of bounded memory; a null value has a row of nulls."""
@@ -53,32 +47,31 @@ class NativeReader:
                 return
 
 
-def _program(node: Node, keep: bool) -> tuple[Any, ...]:
+def _program(node: Node, keep: bool) -> Any:
     if node.kind == "union":
         return _union(node, keep)
     children = node.children if node.kind != "map" else (MAP_KEY, *node.children)
-    size = len(node.names) if node.kind == "enum" else node.size
-    slot = sum(child.slot for child in children) if node.kind in ("array", "map") else 0
-    return _CODES[node.kind], keep, size, slot, tuple(_program(child, keep) for child in children)
+    return program(
+        "bytes" if node.kind == "string" else node.kind,
+        keep=keep,
+        size=len(node.names) if node.kind == "enum" else node.size,
+        slot=sum(child.slot for child in children) if node.kind in ("array", "map") else 0,
+        children=(_program(child, keep) for child in children),
+    )
 
 
-def _union(node: Node, keep: bool) -> tuple[Any, ...]:
+def _union(node: Node, keep: bool) -> Any:
     kinds = [child.kind for child in node.children]
     if len(kinds) == 2 and "null" in kinds:
         null = kinds.index("null")
-        return _OPTIONAL, keep, null, 0, (_program(node.children[1 - null], keep),)
+        return program("optional", keep=keep, size=null, children=[_program(node.children[1 - null], keep)])
     if keep:
         raise Unreadable("has a union of one type" if len(kinds) == 1 else "has a union of several types")
-    return _UNION, False, 0, 0, tuple(_program(child, False) for child in node.children)
+    return program("union", keep=False, children=(_program(child, False) for child in node.children))
 
 
-def _array(node: Node, built: _Built) -> pa.Array:
-    length, nulls, validity, offsets, values, children = built
-    valid = pa.py_buffer(validity) if validity is not None else None
-
-    def of(kind: pa.DataType, *held: Any, inside: Sequence[pa.Array] = ()) -> pa.Array:
-        return pa.Array.from_buffers(kind, length, [valid, *map(pa.py_buffer, held)], nulls, children=list(inside))
-
+def _array(node: Node, built: Built) -> pa.Array:
+    length, nulls, validity, *_, children = built
     match node.kind:
         case "union":
             [child] = [child for child in node.children if child.kind != "null"]
@@ -86,27 +79,17 @@ def _array(node: Node, built: _Built) -> pa.Array:
         case "null":
             return pa.nulls(length)
         case "string" | "bytes":
-            return of(_BYTES, offsets, values)
+            return binary(pa.large_binary(), built)
         case "fixed":
-            return of(pa.binary(node.size), values)
+            return flat(pa.binary(node.size), built)
         case "enum":
-            return pa.DictionaryArray.from_arrays(of(pa.int32(), values), pa.array(node.names, pa.large_string()))
+            return pa.DictionaryArray.from_arrays(flat(pa.int32(), built), pa.array(node.names, pa.large_string()))
         case "record":
-            return _struct(node.names, map(_array, node.children, children), length, valid, nulls)
+            return struct(node.names, list(map(_array, node.children, children)), length, nulls, validity)
         case "array":
-            item = _array(node.children[0], children[0])
-            return of(pa.large_list(item.type), offsets, inside=[item])
+            return listed(_array(node.children[0], children[0]), built)
         case "map":
             entries = [_array(MAP_KEY, children[0]), _array(node.children[0], children[1])]
-            entry = _struct(("key", "value"), entries, len(entries[0]), None, 0)
-            return of(pa.large_list(entry.type), offsets, inside=[entry])
+            return listed(struct(("key", "value"), entries, len(entries[0])), built)
         case kind:
-            return of(NATIVE_LOGICAL.get((kind, node.logical), _PLAIN[kind]), values)
-
-
-def _struct(
-    names: Sequence[str], columns: Iterator[pa.Array] | Sequence[pa.Array], length: int, valid: Any, nulls: int
-) -> pa.Array:
-    inside = list(columns)
-    kind = pa.struct([pa.field(name, column.type) for name, column in zip(names, inside, strict=True)])
-    return pa.Array.from_buffers(kind, length, [valid], nulls, children=inside)
+            return flat(NATIVE_LOGICAL.get((kind, node.logical), _PLAIN[kind]), built)

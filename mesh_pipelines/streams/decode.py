@@ -28,6 +28,7 @@ from mesh_pipelines.streams.avro_wire import buffers
 from mesh_pipelines.streams.decoded import Decoded, Reader, without_header
 from mesh_pipelines.streams.drain import RawBatch
 from mesh_pipelines.streams.guarded import LARGE_BYTES, Guarded
+from mesh_pipelines.streams.json_native import NativeJsonReader, is_plain
 from mesh_pipelines.streams.json_values import JsonReader
 from mesh_pipelines.streams.registry import Registry, UnknownSchema
 
@@ -58,8 +59,8 @@ class Decoder:
     """Decodes one product's messages, in one landing; schemas are kept by id between batches.
 
     An id that the registry does not know stays unknown: whatever is landed was there when the landing began, and its
-    schema before it. ``max_event_bytes`` is the largest value that is decoded at all; ``native`` says whether Avro is
-    decoded by the native extension.
+    schema before it. ``max_event_bytes`` is the largest value that is decoded at all; ``native`` says whether the
+    native extension decodes.
     """
 
     def __init__(self, product: DataProduct, registry: Registry, *, max_event_bytes: int, native: bool = False) -> None:
@@ -80,7 +81,9 @@ class Decoder:
         return cls(product, registry, max_event_bytes=settings.max_event_bytes, native=usable)
 
     @cached_property
-    def _json(self) -> JsonReader:
+    def _json(self) -> Reader:
+        if self._native and is_plain(self._product.fields):
+            return NativeJsonReader(self._product.fields)
         return JsonReader(self._product.fields)
 
     def decode(self, batch: RawBatch) -> pa.Table:
