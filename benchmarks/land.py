@@ -8,8 +8,11 @@ machine, and more with what else runs on it, the broker first of all.
     python benchmarks/land.py --rows 200000 --rounds 3 --json land.json
     python benchmarks/land.py --backlog 4000000              # that peak memory does not depend on the backlog
 
+Memory depends on the chunk (250,000 events), so with fewer rows than a few chunks a backlog says nothing.
+
 - C drain: `drain.c`, librdkafka's batches in C, the library of confluent-kafka's wheel. The limit.
 - Python drain: `consume(10000)`, messages untouched. What any Python consumer pays before it does anything.
+  Both drains end by the number of events; the platform, which does not know it, by the end offsets.
 - land avro, land json: `land` to the log table. "plain" is without the native extension (MESH_NATIVE=off).
 - run avro: land, fold, audit and publish; with `--with-run`.
 
@@ -44,11 +47,25 @@ from mesh_pipelines.settings import Settings
 Measured = Mapping[str, float]
 Found = dict[str, list[Measured]]
 
-# What the platform imports where it is first needed, beside its own modules.
-_IMPORTED_LATE = ("duckdb", "fastavro", "polars", "polars_avro", "pyiceberg.io.pyarrow", "sqlalchemy.dialects.sqlite")
+# What is imported before the clock starts: modules, and packages (with a dot) with all that is in them. The platform
+# imports most of it where it is first needed.
+_LANDING = (
+    "mesh_pipelines.steps.land",
+    "mesh_pipelines.lake.",
+    "mesh_pipelines.streams.",
+    "mesh_pipelines.quality.divert",
+    "confluent_kafka.schema_registry",
+    "polars_avro",
+    "pyiceberg.io.pyarrow",
+    "sqlalchemy.dialects.sqlite",
+)
+_IMPORTED = {
+    "drain": ("confluent_kafka",),
+    "land": _LANDING,
+    "run": (*_LANDING, "mesh_pipelines.steps.", "mesh_pipelines.quality."),
+}
 # A drain's batch waits to be full: a longer wait would be paid once more at the end of the topic.
 _WAIT_S = 0.01
-_OWN = ("contract", "lake", "quality", "steps", "streams")
 
 
 def fetching(settings: Settings) -> dict[str, str]:
@@ -57,7 +74,6 @@ def fetching(settings: Settings) -> dict[str, str]:
         "group.id": "mesh-benchmark",
         "enable.auto.commit": "false",
         "isolation.level": "read_committed",
-        "enable.partition.eof": "true",
         "queued.max.messages.kbytes": str(settings.fetch_queue_kbytes),
         "queued.min.messages": "500000",
         "fetch.message.max.bytes": str(4 * 1024 * 1024),
@@ -85,17 +101,17 @@ def librdkafka() -> Path:
     return next(path for folder in folders for path in sorted(folder.glob("librdkafka*")))
 
 
-def c_drain(program: Path, settings: Settings, fqn: str) -> Measured:
+def c_drain(program: Path, settings: Settings, fqn: str, events: int) -> Measured:
     """One drain in C; see ``measured``."""
     properties = [f"{name}={value}" for name, value in fetching(settings).items()]
-    return measured([program, librdkafka(), fqn, PARTITIONS, *properties], {})
+    return measured([program, librdkafka(), fqn, PARTITIONS, events, *properties], {})
 
 
-def in_child(what: str, fqn: str, settings: Settings, native: str = "auto") -> Measured:
+def in_child(what: str, fqn: str, settings: Settings, events: int, native: str = "auto") -> Measured:
     """One measurement in a process of its own, which gets its settings by the environment."""
     given = {name: getattr(settings, name) for name in ("home", "assets", "cache", "kafka_port", "registry_port")}
     environment = {f"MESH_{name.upper()}": str(value) for name, value in given.items()}
-    return measured([sys.executable, __file__, "--child", what, fqn], {**environment, "MESH_NATIVE": native})
+    return measured([sys.executable, __file__, "--child", what, fqn, events], {**environment, "MESH_NATIVE": native})
 
 
 def measured(command: list[object], environment: Mapping[str, str]) -> Measured:
@@ -113,34 +129,29 @@ def measured(command: list[object], environment: Mapping[str, str]) -> Measured:
     return {**json.loads(done.stdout.splitlines()[-1]), "process": time.perf_counter() - began}
 
 
-def child(what: str, fqn: str) -> None:
+def child(what: str, fqn: str, events: str) -> None:
     """One measurement, printed as JSON: imports first, then the clock."""
-    for package in _OWN:
-        module = import_module(f"mesh_pipelines.{package}")
-        for found in pkgutil.iter_modules(module.__path__, f"{module.__name__}."):
-            import_module(found.name)
-    for name in _IMPORTED_LATE:
-        import_module(name)
-    CHILDREN[what](fqn, Settings.load())
+    for name in _IMPORTED[what]:
+        module = import_module(name.rstrip("."))
+        if name.endswith("."):
+            for found in pkgutil.iter_modules(module.__path__, name):
+                import_module(found.name)
+    CHILDREN[what](fqn, Settings.load(), int(events))
 
 
-def _drain(fqn: str, settings: Settings) -> None:
+def _drain(fqn: str, settings: Settings, events: int) -> None:
     from confluent_kafka import Consumer, TopicPartition
 
     meter = Meter()
     client = Consumer(fetching(settings))
     client.assign([TopicPartition(fqn, number, 0) for number in range(PARTITIONS)])
-    left, messages = PARTITIONS, 0
-    while left:
-        for message in client.consume(10_000, timeout=_WAIT_S):
-            if message.error() is None:
-                messages += 1
-            else:
-                left -= 1
+    messages = 0
+    while messages < events:
+        messages += len(client.consume(10_000, timeout=_WAIT_S))
     meter.stop(messages)
 
 
-def _land(fqn: str, settings: Settings) -> None:
+def _land(fqn: str, settings: Settings, _: int) -> None:
     from mesh_pipelines.steps.land import land
     from mesh_pipelines.steps.platform import Platform
 
@@ -149,7 +160,7 @@ def _land(fqn: str, settings: Settings) -> None:
     meter.stop(land(platform, platform.product(fqn)).rows)
 
 
-def _run(fqn: str, settings: Settings) -> None:
+def _run(fqn: str, settings: Settings, _: int) -> None:
     from mesh_pipelines.steps.platform import Platform
     from mesh_pipelines.steps.run import run
 
@@ -161,14 +172,14 @@ def _run(fqn: str, settings: Settings) -> None:
     meter.stop(done.landed.rows)
 
 
-CHILDREN: dict[str, Callable[[str, Settings], None]] = {"drain": _drain, "land": _land, "run": _run}
+CHILDREN: dict[str, Callable[[str, Settings, int], None]] = {"drain": _drain, "land": _land, "run": _run}
 
 
 def landing(broker: Settings, home: Path, fqn: str, expected: Expected, what: str, native: str = "auto") -> Measured:
     """Land or run a product into tables of their own, compare them with what was produced, and drop them."""
     settings = broker.model_copy(update={"home": home})
     platform = applied(settings, fqn)
-    found = in_child(what, fqn, settings, native)
+    found = in_child(what, fqn, settings, expected.events, native)
     check(platform, fqn, expected)
     if what == "run":
         check_published(platform, fqn, expected)
@@ -181,13 +192,13 @@ def take_rounds(broker: Settings, folder: Path, expected: Expected, rounds: int,
     program = compiled(folder)
     home = folder / "landed"
     takes: dict[str, Callable[[], Measured]] = {
-        "Python drain": lambda: in_child("drain", AVRO, broker),
+        "Python drain": lambda: in_child("drain", AVRO, broker, expected.events),
         "land avro": lambda: landing(broker, home, AVRO, expected, "land"),
         "land avro, plain": lambda: landing(broker, home, AVRO, expected, "land", "off"),
         "land json": lambda: landing(broker, home, JSON, expected, "land"),
     }
     if program:
-        takes = {"C drain": lambda: c_drain(program, broker, AVRO), **takes}
+        takes = {"C drain": lambda: c_drain(program, broker, AVRO, expected.events), **takes}
     if with_run:
         takes["run avro"] = lambda: landing(broker, home, AVRO, expected, "run")
     found: Found = {name: [] for name in takes}
@@ -290,7 +301,7 @@ def main() -> None:
     options.add_argument("--compression", default="none", help="of the topics: none, lz4, zstd, ...")
     options.add_argument("--seed", type=int, default=2013)
     options.add_argument("--json", type=Path, help="write the report there")
-    options.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    options.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.child:
         child(*given.child)
