@@ -44,6 +44,11 @@ from mesh_pipelines.local.services import Services
 from mesh_pipelines.local.supervisor import free_ports
 from mesh_pipelines.settings import Settings
 
+
+class Failed(Exception):
+    """A measured process failed; with what it said."""
+
+
 Measured = Mapping[str, float]
 Found = dict[str, list[Measured]]
 
@@ -115,7 +120,11 @@ def in_child(what: str, fqn: str, settings: Settings, events: int, native: str =
 
 
 def measured(command: list[object], environment: Mapping[str, str]) -> Measured:
-    """What a process says of itself in its last line, and ``process``: its seconds from start to end."""
+    """What a process says of itself in its last line, and ``process``: its seconds from start to end.
+
+    Raises:
+        Failed: it did not end well.
+    """
     began = time.perf_counter()
     done = subprocess.run(
         [str(word) for word in command],
@@ -125,7 +134,7 @@ def measured(command: list[object], environment: Mapping[str, str]) -> Measured:
         env={**os.environ, **environment},
     )
     if done.returncode:
-        sys.exit(f"{' '.join(map(str, command[:4]))}\n{done.stderr}")
+        raise Failed(f"{Path(str(command[1])).name}: exit {done.returncode}\n{done.stderr}")
     return {**json.loads(done.stdout.splitlines()[-1]), "process": time.perf_counter() - began}
 
 

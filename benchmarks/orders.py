@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -258,6 +258,24 @@ def check(platform: Platform, fqn: str, expected: Expected) -> None:
     _same("offsets", offsets, wanted)
     _same("totals", totals, (expected.events, expected.tombstones, expected.cents, expected.keys, 0))
     _same("hashes of columns", hashes, expected.hashes)
+
+
+def check_values(files: Iterable[str], expected: Expected) -> int:
+    """Compare the values in Parquet files of whatever landed them with what was produced; gives the rows there are.
+
+    Raises:
+        WrongRows: the number of events that are no tombstones, their cents or their distinct keys differ.
+    """
+    import duckdb
+
+    paths = [file.removeprefix("file://").removeprefix("file:") for file in files]
+    with duckdb.connect() as connection:
+        connection.read_parquet(paths).create_view("landed")
+        [(rows, *values)] = connection.execute(
+            "SELECT count(*), count(amount_cents), sum(amount_cents), count(DISTINCT order_id) FROM landed"
+        ).fetchall()
+    _same("values", values, [expected.events - expected.tombstones, expected.cents, expected.keys])
+    return rows
 
 
 def check_published(platform: Platform, fqn: str, expected: Expected) -> None:
