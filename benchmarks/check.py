@@ -26,7 +26,7 @@ TOLERATED = 0.8
 SIZES = {
     "land": ("--rows", "300000", "--rounds", "3"),
     "poison": ("--events", "100000", "--rounds", "3"),
-    "upkeep": ("--commits", "200"),
+    "upkeep": ("--commits", "110"),
     "publish": (),
     "audit": (),
     "mesh_scale": (),

@@ -16,6 +16,8 @@ Memory depends on the chunk (250,000 events), so with fewer rows than a few chun
 - land avro, land json: `land` to the log table. "plain" is without the native extension (MESH_NATIVE=off).
 - run avro: land, fold, audit and publish; with `--with-run`.
 
+The drains are of the Avro topic; JSON is compared with them all the same, since its events are the same.
+
 Seconds run from the making of the consumer (for landing: the call, before the catalog is opened) to the last commit,
 after all imports; "process s" is the whole process, imports included. CPU is that of all threads after the imports;
 the broker's is in none of the figures, though it runs on the same cores.
@@ -114,9 +116,12 @@ def c_drain(program: Path, settings: Settings, fqn: str, events: int) -> Measure
 
 def in_child(what: str, fqn: str, settings: Settings, events: int, native: str = "auto") -> Measured:
     """One measurement in a process of its own, which gets its settings by the environment."""
-    given = {name: getattr(settings, name) for name in ("home", "assets", "cache", "kafka_port", "registry_port")}
-    environment = {f"MESH_{name.upper()}": str(value) for name, value in given.items()}
-    return measured([sys.executable, __file__, "--child", what, fqn, events], {**environment, "MESH_NATIVE": native})
+    given = {
+        f"MESH_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+        for name, value in settings.model_dump(mode="json", exclude_none=True).items()
+    }
+    command = [sys.executable, __file__, "--child", what, fqn, events]
+    return measured(command, {**given, "MESH_NATIVE": native})
 
 
 def measured(command: list[object], environment: Mapping[str, str], timeout_s: float | None = None) -> Measured:
@@ -127,7 +132,7 @@ def measured(command: list[object], environment: Mapping[str, str], timeout_s: f
     """
     began = time.perf_counter()
     words = [str(word) for word in command]
-    given = {**os.environ, **environment}
+    given = {name: value for name, value in os.environ.items() if not name.startswith("MESH_")} | environment
     try:
         done = subprocess.run(words, capture_output=True, text=True, check=False, env=given, timeout=timeout_s)
     except subprocess.TimeoutExpired as error:
@@ -288,11 +293,17 @@ def say(text: str) -> None:
 
 
 def local(folder: Path) -> Settings:
-    """Settings of services of a benchmark's own, on free ports."""
+    """Settings of services of a benchmark's own, on free ports, whatever broker the environment names."""
     kafka, controller, registry = free_ports(3)
     return Settings(
         home=folder / "broker",
         assets=folder / "assets",
+        bootstrap_servers=None,
+        schema_registry_url=None,
+        catalog_uri=None,
+        warehouse=None,
+        kafka_config={},
+        host="127.0.0.1",
         kafka_port=kafka,
         controller_port=controller,
         registry_port=registry,

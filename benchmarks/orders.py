@@ -111,6 +111,9 @@ _TYPES = {
 }
 
 
+_OPTIONAL = ("note", "weight_kg")
+
+
 class WrongRows(Exception):
     """What was landed is not what was produced."""
 
@@ -362,11 +365,16 @@ class Avro:
         """The values, one per row."""
         import fastavro
 
-        fields = [_avro(rows[name].combine_chunks(), optional=name in ("note", "weight_kg")) for name in _TYPES]
-        values = pc.binary_join_element_wise(self._header, *fields, b"")
+        values = self.encoded(rows, self._header)
         first = fastavro.schemaless_reader(io.BytesIO(values[0].as_py()[5:]), self._parsed, None)
         _same("the first event as fastavro reads it", first, rows.slice(0, 1).to_pylist()[0])
         return values
+
+    @staticmethod
+    def encoded(rows: pa.Table, header: bytes) -> pa.Array:
+        """The values after the same header."""
+        fields = [_avro(rows[name].combine_chunks(), optional=name in _OPTIONAL) for name in _TYPES]
+        return pc.binary_join_element_wise(header, *fields, b"")
 
 
 def as_json(rows: pa.Table) -> pa.Array:

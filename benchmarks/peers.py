@@ -228,11 +228,14 @@ def main() -> None:
     options.add_argument("--only", default=",".join(PEERS), help=f"of {', '.join(PEERS)}")
     options.add_argument("--json", type=Path, help="write the report there")
     given = options.parse_args()
+    names = given.only.split(",")
+    if unknown := sorted(set(names) - set(PEERS)):
+        options.error(f"no such peer: {', '.join(unknown)}")
     refused: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         broker = local(folder)
-        ready = prepared(broker.cache, given.only.split(","), refused)
+        ready = prepared(broker.cache, names, refused)
         with Services(broker):
             platform = applied(broker, AVRO, FEW)
             expected: dict[str, Expected] = {}
