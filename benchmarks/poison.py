@@ -24,6 +24,7 @@ from pathlib import Path
 import fastavro
 from confluent_kafka import Producer
 from confluent_kafka.schema_registry import SchemaRegistryClient
+from land import local
 from report import Report
 
 from mesh_pipelines.local.services import Services
@@ -192,7 +193,7 @@ def main() -> None:
             path = folder / "assets" / "poison" / product / "contract.yaml"
             path.parent.mkdir(parents=True)
             path.write_text(CONTRACT.format(name=product))
-        settings = Settings(home=folder / "broker", assets=folder / "assets")
+        settings = local(folder)
         with Services(settings):
             platform = Platform.open(settings)
             apply.execute(platform, apply.plan(platform, platform.in_order))
