@@ -142,13 +142,18 @@ def measured(command: list[object], environment: Mapping[str, str], timeout_s: f
     return {**json.loads(done.stdout.splitlines()[-1]), "process": time.perf_counter() - began}
 
 
-def child(what: str, fqn: str, events: str) -> None:
-    """One measurement, printed as JSON: imports first, then the clock."""
+def import_for(what: str) -> None:
+    """Import what a measurement needs, so that its clock starts after it."""
     for name in _IMPORTED[what]:
         module = import_module(name.rstrip("."))
         if name.endswith("."):
             for found in pkgutil.iter_modules(module.__path__, name):
                 import_module(found.name)
+
+
+def child(what: str, fqn: str, events: str) -> None:
+    """One measurement, printed as JSON: imports first, then the clock."""
+    import_for(what)
     CHILDREN[what](fqn, Settings.load(), int(events))
 
 
