@@ -6,7 +6,7 @@
 
 Ratios only: both sides of one are measured in the same run, so a record made on one machine holds roughly on another,
 which no rate does. A ratio fails where it is worse than 80 % of what was recorded; one that is recorded and is not
-measured fails, too. Small runs differ from full ones, so the record is of runs at the sizes of ``SIZES``.
+measured fails, too, and so does a benchmark of which nothing is recorded. Small runs differ from full ones, so the record is of runs at the sizes of ``SIZES``.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def main() -> None:
     wrong: list[str] = []
     for name in given.names or there:
         if not given.record and name not in record:
-            print(f"{name}: nothing is recorded", file=sys.stderr)
+            wrong.append(f"{name}: nothing is recorded; benchmarks/check.py --record {name}")
             continue
         found = run(name)
         if given.record:

@@ -106,8 +106,8 @@ class Report:
         widths = [max(len(line[at]) for line in cells) for at in range(len(figures) + 1)]
         lines = [
             "  ".join(
-                [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line, widths, strict=True))][:1]
-                + [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
+                cell.rjust(width) if at else cell.ljust(width)
+                for at, (cell, width) in enumerate(zip(line, widths, strict=True))
             )
             for line in cells
         ]
@@ -146,8 +146,10 @@ def _processor() -> str:
 
 
 def _cell(value: Figure) -> str:
-    if isinstance(value, str | bool):
-        return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else value
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return value
     if abs(value) >= 100 or value == int(value):
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
