@@ -5,8 +5,9 @@
     python benchmarks/check.py --record         # run them and write the record
 
 Ratios only: both sides of one are measured in the same run, so a record made on one machine holds roughly on another,
-which no rate does. A ratio fails where it is worse than 80 % of what was recorded; one that is recorded and is not
-measured fails, too, and so does a benchmark of which nothing is recorded. Small runs differ from full ones, so the record is of runs at the sizes of ``SIZES``.
+which no rate does. A ratio fails where it is worse than 80 % of what was recorded. One that is recorded and is not
+measured fails, too, and so does a benchmark of which nothing is recorded. Small runs differ from full ones, so the
+record is of runs at the sizes of ``SIZES``.
 """
 
 from __future__ import annotations
