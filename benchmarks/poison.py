@@ -5,7 +5,7 @@ the ratios are what to watch, that of the CPU seconds where the machine has othe
 once: random bytes, truncated and grown events, text that is not UTF-8, ids that the registry does not know, bytes put
 in between, and plain text.
 
-    python benchmarks/poison.py --events 500000 --rounds 3
+    python benchmarks/poison.py --events 500000 --rounds 3 --json poison.json
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
 
 import fastavro
 from confluent_kafka import Producer
 from confluent_kafka.schema_registry import SchemaRegistryClient
+from land import import_for, local
+from report import Report
 
 from mesh_pipelines.local.services import Services
 from mesh_pipelines.settings import Settings
@@ -132,7 +133,7 @@ def child(name: str, settings: Settings) -> None:
     """One landing, printed as JSON; the clock runs without the imports, which are the same for all."""
     platform = Platform.open(settings)
     product = platform.product(f"poison.{name}")
-    import polars_avro  # noqa: F401
+    import_for("land")
 
     began, used = time.perf_counter(), time.process_time()
     landed = land(platform, product)
@@ -148,10 +149,30 @@ def rounds(settings: Settings, folder: Path, count: int) -> Iterator[dict[str, d
         found: dict[str, dict[str, float]] = {}
         for name in turned:
             home = settings.model_copy(update={"home": folder / f"{name}{number}"})
-            one = found[name] = measure(name, home)
-            rate, cpu = one["rows"] / one["seconds"], one["cpu"] / one["rows"] * 1e6
-            print(f"  {name:>4} {rate:>10,.0f} events/s, {cpu:>6.2f} CPU s a million", flush=True)
+            found[name] = measure(name, home)
+            print(f"round {number + 1}: {name} {found[name]['seconds']:.2f} s", file=sys.stderr, flush=True)
         yield found
+
+
+def reported(found: list[dict[str, dict[str, float]]]) -> Report:
+    """Rows by share of poison, and how fast each is beside none."""
+    report = Report("poison")
+    for name in SHARES:
+        report.add(
+            name,
+            *(
+                {
+                    "events/s": one[name]["rows"] / one[name]["seconds"],
+                    "CPU s/M": one[name]["cpu"] / one[name]["rows"] * 1e6,
+                    "quarantined": one[name]["quarantined"],
+                }
+                for one in found
+            ),
+        )
+    for name in ("one", "all"):
+        report.ratio(f"{name} of none", [one["none"]["seconds"] / one[name]["seconds"] for one in found])
+        report.ratio(f"CPU: none of {name}", [one["none"]["cpu"] / one[name]["cpu"] for one in found])
+    return report
 
 
 def main() -> None:
@@ -159,6 +180,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description="Landing with none, 1 % and 100 % of poison.")
     options.add_argument("--events", type=int, default=500_000)
     options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--json", type=Path, help="write the report there")
     options.add_argument("--measure", choices=SHARES, help=argparse.SUPPRESS)
     options.add_argument("--settings", help=argparse.SUPPRESS)
     given = options.parse_args()
@@ -171,18 +193,14 @@ def main() -> None:
             path = folder / "assets" / "poison" / product / "contract.yaml"
             path.parent.mkdir(parents=True)
             path.write_text(CONTRACT.format(name=product))
-        settings = Settings(home=folder / "broker", assets=folder / "assets")
+        settings = local(folder)
         with Services(settings):
             platform = Platform.open(settings)
             apply.execute(platform, apply.plan(platform, platform.in_order))
             for product, share in SHARES.items():
                 fill(settings, product, share, given.events)
             found = list(rounds(settings, folder, given.rounds))
-    for product in ("one", "all"):
-        for what in ("seconds", "cpu"):
-            ratios = [one["none"][what] / one[product][what] for one in found]
-            spread = f"from {min(ratios):.2f} to {max(ratios):.2f}"
-            print(f"{product:>4} of none by {what:>7}: median {median(ratios):.2f}, {spread}")
+    reported(found).give(given.json)
 
 
 if __name__ == "__main__":

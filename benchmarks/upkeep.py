@@ -11,13 +11,13 @@ the last median to that at the 10th commit.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
 import pyarrow as pa
+from report import Report
 
 from mesh_pipelines.contract.load import load_product
 from mesh_pipelines.contract.model import DataProduct
@@ -115,21 +115,20 @@ def main() -> None:
     """Parse the options and measure."""
     options = argparse.ArgumentParser(description="Commits and files with and without upkeep.")
     options.add_argument("--commits", type=int, default=1_000)
-    options.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    options.add_argument("--json", type=Path, help="write the report there")
     given = options.parse_args()
-    found: list[dict[str, float]] = []
+    report = Report("upkeep")
+    grown: dict[bool, float] = {}
     for upkeep in (False, True):
         with tempfile.TemporaryDirectory() as folder:
-            found += measure(Path(folder), given.commits, upkeep=upkeep)
-    if given.json:
-        print(json.dumps(found))
-        return
-    print(f"{'upkeep':>6} {'commit':>7} {'log files':>10} {'all files':>10} {'commit ms':>10}")
-    for one in found:
-        upkeep = "yes" if one["upkeep"] else "no"
-        print(
-            f"{upkeep:>6} {one['commit']:>7,} {one['log_files']:>10,} {one['all_files']:>10,} {one['commit_ms']:>10.1f}"
-        )
+            found = measure(Path(folder), given.commits, upkeep=upkeep)
+        for one in found:
+            figures = {name: value for name, value in one.items() if name not in ("upkeep", "commit")}
+            report.add(f"{'with' if upkeep else 'without'}, commit {one['commit']:,}", figures)
+        grown[upkeep] = found[-1]["commit_ms"] / found[0]["commit_ms"]
+    report.ratio("with upkeep: last commits of the first", [grown[True]], "lower")
+    report.ratio("growth of a commit: with upkeep of without", [grown[True] / grown[False]], "lower")
+    report.give(given.json)
 
 
 if __name__ == "__main__":
