@@ -18,7 +18,8 @@ from mesh_pipelines.lake import maintain
 from mesh_pipelines.lake.catalog import load, open_catalog
 from mesh_pipelines.lake.commit import current_files
 from mesh_pipelines.lake.log import Log
-from mesh_pipelines.lake.tables import create_tables
+from mesh_pipelines.lake.read import Reading
+from mesh_pipelines.lake.tables import create_tables, evolve
 from mesh_pipelines.lake.versions import Versions
 from mesh_pipelines.positions import PartitionOffset, Position, Verdict, Version
 from mesh_pipelines.settings import Settings
@@ -177,3 +178,39 @@ def test_a_tag_is_kept_and_can_be_taken_away(clicks: tuple[Any, DataProduct]) ->
     with pytest.raises(UnknownVersion):
         versions.untag("first")
     assert [version.number for version in versions.all()] == [1, 2, 3]
+
+
+def with_defaults(folder: Path, colour: str) -> DataProduct:
+    """The clicks with columns that were added later, each with a default."""
+    added = "".join(
+        f"      - {{name: {name}, logicalType: {kind}, "
+        f"customProperties: [{{property: mesh.default, value: {value}}}]}}\n"
+        for name, kind, value in (
+            ("colour", "string", colour),
+            ("day", "date", '"2013-01-31"'),
+            ("at", "timestamp", '"2013-01-31T12:00:00+02:00"'),
+            ("clock", "time", '"13:45:00"'),
+            ("price", 'number, physicalType: "decimal(5, 2)"', "1.5"),
+            ("paid", "boolean", "true"),
+        )
+    )
+    (folder / "contract.yaml").write_text(CONTRACT + added)
+    return load_product(folder)
+
+
+def test_what_a_column_was_added_with_fills_old_rows_for_good(clicks: tuple[Any, DataProduct], tmp_path: Path) -> None:
+    catalog, product = clicks
+    version = publish(catalog, product, land(catalog, product, 4))
+    product = with_defaults(tmp_path / "assets" / "shop" / "clicks", "red")
+    evolve(catalog, product)
+    filled = read(catalog, product, version)
+    assert {row[1] for row in filled} == {"red"}
+    assert None not in {value for row in filled for value in row}
+    assert maintain.compact(catalog, product, "log").files_after == 1
+    assert read(catalog, product, version) == filled
+    later = with_defaults(tmp_path / "assets" / "shop" / "clicks", "blue")
+    assert read(catalog, later, version) == filled
+
+
+def read(catalog: Any, product: DataProduct, version: Version) -> list[Any]:
+    return Reading(product, version, catalog).duckdb().fetchall()
