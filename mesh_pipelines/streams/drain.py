@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from mesh_pipelines.errors import EnvironmentFault, OffsetsTrimmed, StreamTruncated
@@ -25,6 +26,8 @@ from mesh_pipelines.streams.client import Reasons, consumer, is_unreachable, unr
 
 # Messages asked for at once: enough to spread the cost of a call, few enough that their objects stay near 20 MB.
 _BATCH = 20_000
+# The years 1 to 9999 in milliseconds: a broker takes any 64 bits, Python and the engines that read the tables do not.
+_INSTANTS = pa.array([-62_135_596_800_000, 253_402_300_799_999], pa.int64())
 
 SCHEMA = pa.schema(
     [
@@ -156,18 +159,24 @@ def _take(
     position = position.advance(
         {number: PartitionOffset(offset + 1, _epoch(events[last[number]])) for number, offset in reached.items()}
     )
-    timestamps = pa.array([message.timestamp()[1] for message in events], pa.timestamp("ms", tz="UTC"))
     table = pa.table(
         [
             pa.array(partitions, pa.int32()),
             pa.array(offsets, pa.int64()),
-            timestamps.cast(pa.timestamp("us", tz="UTC")),
+            _instants([message.timestamp()[1] for message in events]),
             pa.array([message.key() for message in events], pa.large_binary()),
             pa.array([message.value() for message in events], pa.large_binary()),
         ],
         schema=SCHEMA,
     )
     return table, position
+
+
+def _instants(milliseconds: list[int]) -> pa.Array:
+    """The producers' timestamps; null where one is no instant of the years 1 to 9999."""
+    array = pa.array(milliseconds, pa.int64())
+    held = pc.and_(pc.greater_equal(array, _INSTANTS[0]), pc.less_equal(array, _INSTANTS[1]))
+    return pc.if_else(held, array, None).cast(pa.timestamp("ms", tz="UTC")).cast(SCHEMA.field("timestamp").type)
 
 
 def _epoch(message: Any) -> int:
