@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.model import Field
@@ -85,10 +86,11 @@ def filled_schema(table: Table) -> Schema:
         text = table.properties.get(f"{_DEFAULT}{field.field_id}")
         if text is None:
             return field
-        value = duckdb.sql(f"SELECT CAST({literal(text)} AS {_type(field.field_type)})").to_arrow_table()[0][0]
-        return field.model_copy(update={"initial_default": value.as_py()})
+        [(value,)] = engine.execute(f"SELECT CAST({literal(text)} AS {_type(field.field_type)})").fetchall()
+        return field.model_copy(update={"initial_default": value})
 
-    return Schema(*map(filled, table.schema().fields), schema_id=table.schema().schema_id)
+    with closing(duckdb.connect()) as engine:
+        return Schema(*map(filled, table.schema().fields), schema_id=table.schema().schema_id)
 
 
 def _schema(table: Table) -> str:
