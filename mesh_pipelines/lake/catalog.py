@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.errors import SettingInvalid, StorageUnavailable, TableMissing
+from mesh_pipelines.errors import SettingInvalid, StorageUnavailable, TableDamaged, TableMissing
 from mesh_pipelines.settings import Settings
 
 if TYPE_CHECKING:
@@ -71,10 +71,20 @@ def load(catalog: Catalog, product: DataProduct, kind: Kind) -> Table:
 
     Raises:
         TableMissing: the product was not applied.
+        TableDamaged: it was, and the table's metadata is gone or torn.
     """
-    from pyiceberg.exceptions import NoSuchTableError
+    from pyiceberg.exceptions import NoSuchTableError, ValidationError
 
     try:
-        return catalog.load_table(table_name(product, kind))
+        try:
+            return catalog.load_table(table_name(product, kind))
+        except FileNotFoundError:
+            # Writers remove the metadata of many commits ago: what the catalog named may be that by now.
+            return catalog.load_table(table_name(product, kind))
     except NoSuchTableError as error:
         raise TableMissing(f"{product.fqn}: its table {kind} does not exist", next_step="mesh apply") from error
+    except (FileNotFoundError, ValidationError) as error:
+        raise TableDamaged(
+            f"{product.fqn}: the metadata of its table {kind} cannot be read: {str(error).splitlines()[0]}",
+            next_step="restore it from a copy of the warehouse",
+        ) from error

@@ -13,16 +13,18 @@ import pytest
 from mesh_pipelines.contract.load import load_product
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.types import log_schema
-from mesh_pipelines.errors import UnknownVersion
+from mesh_pipelines.errors import TableDamaged, UnknownVersion
 from mesh_pipelines.lake import maintain
 from mesh_pipelines.lake.catalog import load, open_catalog
 from mesh_pipelines.lake.commit import current_files
 from mesh_pipelines.lake.log import Log
 from mesh_pipelines.lake.read import Reading
+from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.lake.tables import create_tables, evolve
 from mesh_pipelines.lake.versions import Versions
 from mesh_pipelines.positions import PartitionOffset, Position, Verdict, Version
 from mesh_pipelines.settings import Settings
+from mesh_pipelines.steps.platform import operator
 
 CONTRACT = """\
 apiVersion: v3.1.0
@@ -214,3 +216,28 @@ def test_what_a_column_was_added_with_fills_old_rows_for_good(clicks: tuple[Any,
 
 def read(catalog: Any, product: DataProduct, version: Version) -> list[Any]:
     return Reading(product, version, catalog).duckdb().fetchall()
+
+
+def test_files_that_are_gone_or_torn_are_named(clicks: tuple[Any, DataProduct]) -> None:
+    catalog, product = clicks
+    publish(catalog, product, land(catalog, product, 4))
+    upkeep = over_storage(maintain.compact)
+    folder = folder_of(catalog, product)
+    [torn, *_] = folder.glob("data/**/*.parquet")
+    torn.write_bytes(torn.read_bytes()[:100])
+    with pytest.raises(TableDamaged, match="Parquet"):
+        upkeep(catalog, product, "log")
+    torn.unlink()
+    with pytest.raises(TableDamaged, match=torn.name):
+        upkeep(catalog, product, "log")
+    for metadata in folder.glob("metadata/*.json"):
+        metadata.write_text("{")
+    with pytest.raises(TableDamaged, match=r"shop\.clicks: the metadata of its table log"):
+        upkeep(catalog, product, "log")
+
+
+def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2_000_000_123)
+    assert operator() == "2000000123"
