@@ -281,6 +281,6 @@ class TableOutdated(EnvironmentFault):
 
 
 class TableDamaged(EnvironmentFault):
-    """Data files of the product's tables are missing or unreadable."""
+    """Files of the product's tables are missing or unreadable."""
 
     code = "M411"

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from mesh_pipelines.errors import SettingInvalid
+
+# Table addresses are URIs to some of their readers and patterns to others.
+_UNADDRESSABLE = set("#?*[\\")
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -20,7 +23,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 class Settings(BaseSettings):
     """The platform's settings; each field ``x`` is the variable ``MESH_X``."""
 
-    model_config = SettingsConfigDict(env_prefix="MESH_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="MESH_", env_ignore_empty=True, frozen=True, extra="ignore")
 
     home: Path = Field(Path(".mesh"), description="Folder of all local state: services, tables, Dagster.")
     cache: Path = Field(
@@ -42,10 +45,10 @@ class Settings(BaseSettings):
         default_factory=dict,
         description="More registry client properties as JSON: basic.auth.user.info, ssl.ca.location, ...",
     )
-    replication_factor: Annotated[int, Field(ge=-1)] = Field(
+    replication_factor: Annotated[int, Field(ge=-1, le=10_000)] = Field(
         -1, description="Replication factor of topics that apply creates; -1 is the broker's default."
     )
-    timeout_s: Annotated[float, Field(gt=0)] = Field(
+    timeout_s: Annotated[float, Field(gt=0, le=3600)] = Field(
         10.0, description="Seconds to wait for a broker's or registry's answer."
     )
 
@@ -62,7 +65,7 @@ class Settings(BaseSettings):
     max_event_bytes: Annotated[int, Field(ge=1)] = Field(
         16_777_216, description="Bytes of the largest value that is decoded; larger ones are quarantined unread."
     )
-    fetch_queue_kbytes: Annotated[int, Field(ge=1024)] = Field(
+    fetch_queue_kbytes: Annotated[int, Field(ge=1024, le=2_097_151)] = Field(
         65_536, description="KiB of fetched but not yet consumed messages the Kafka client may hold."
     )
     base_tail_rows: Annotated[int, Field(ge=1)] = Field(
@@ -72,9 +75,11 @@ class Settings(BaseSettings):
         "auto",
         description="Landing in C: where the extension was built (auto), or an error without it (on), or never (off).",
     )
-    memory_limit: str = Field("600MB", description="DuckDB's memory limit; it spills to the home folder above it.")
+    memory_limit: Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?([KMGT]i?B|%)$")] = Field(
+        "600MB", description="DuckDB's memory limit; it spills to the home folder above it."
+    )
 
-    sql_timeout_s: Annotated[float, Field(gt=0)] = Field(
+    sql_timeout_s: Annotated[float, Field(gt=0, le=1_000_000)] = Field(
         600.0, description="Seconds the SQL of a query, a rule or a transform may compute before it is stopped."
     )
 
@@ -89,6 +94,13 @@ class Settings(BaseSettings):
     def _absolute(cls, path: Path) -> Path:
         return path.expanduser().absolute()
 
+    @field_validator("home", "warehouse")
+    @classmethod
+    def _addressable(cls, place: Path | str | None) -> Path | str | None:
+        if found := _UNADDRESSABLE.intersection(str(place)):
+            raise ValueError(f"a folder of tables cannot have {' '.join(sorted(found))} in its path")
+        return place
+
     @classmethod
     def load(cls) -> Settings:
         """The settings of this process's environment.
@@ -100,10 +112,13 @@ class Settings(BaseSettings):
             return cls()  # pyright: ignore[reportCallIssue]
         except ValidationError as error:
             wrong = [
-                f"MESH_{'_'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
+                ": ".join([f"MESH_{str(name).upper()}", *map(str, inner), fault["msg"]])
                 for fault in error.errors()
+                for name, *inner in [fault["loc"]]
             ]
             raise SettingInvalid("; ".join(wrong), next_step="see docs/settings.md") from error
+        except SettingsError as error:
+            raise SettingInvalid(f"a mapping is no JSON: {error}", next_step="see docs/settings.md") from error
 
     @property
     def uses_local_broker(self) -> bool:

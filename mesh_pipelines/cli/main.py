@@ -8,6 +8,7 @@ needed.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from datetime import date, datetime
 from enum import StrEnum
@@ -35,6 +36,10 @@ OneProduct = Annotated[str, typer.Argument(help="A product as domain.product.")]
 OutputFormat = Annotated[Format, typer.Option("--output", "-o", help="table for people, json for programs.")]
 
 _INTERRUPTED = 130
+# Rows of a table for people.
+_MOST = 1_000_000_000
+# Of a version, a partition or an offset: 64 bits at most.
+_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 @app.command()
@@ -379,7 +384,9 @@ def query(
     version: Annotated[
         list[str] | None, typer.Option("--version", help="Read a product at a version: domain.product=N. Repeatable.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Rows shown in a table; the other formats give all.")] = 50,
+    limit: Annotated[
+        int, typer.Option(min=1, max=_MOST, help="Rows shown in a table; the other formats give all.")
+    ] = 50,
 ) -> None:
     """Query published versions with DuckDB's SQL.
 
@@ -405,7 +412,7 @@ app.add_typer(quarantine, name="quarantine")
 @quarantine.command("list")
 def list_quarantined(
     name: OneProduct,
-    limit: Annotated[int, typer.Option(min=1, help="At most this many, newest first.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=_MOST, help="At most this many, newest first.")] = 50,
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
     """List the events a product did not take over: where, why, and their bytes."""
@@ -439,7 +446,7 @@ def show_quarantined(
 
     output, platform = Output(output_format), _platform()
     partition, _, offset = at.partition(":")
-    if not partition.isdecimal() or not offset.isdecimal():
+    if not _NUMBER.fullmatch(partition) or not _NUMBER.fullmatch(offset):
         raise UsageError(f"{at} is no place on a stream", next_step="write it as PARTITION:OFFSET, say 0:1048")
     event = step(platform, platform.product(_fqn(name)), int(partition), int(offset), generation)
     raw = event["_raw"]
@@ -500,8 +507,6 @@ def tag(
 
     Example: mesh tag insights.punctuality 12 report-2013
     """
-    import re
-
     from mesh_pipelines.lake.versions import Versions
 
     output, platform = Output(), _platform()
@@ -688,7 +693,7 @@ def _pins(given: list[str] | None) -> dict[str, int]:
     pins: dict[str, int] = {}
     for text in given or ():
         name, _, number = text.rpartition("=")
-        if not name or not number.isdigit():
+        if not name or not _NUMBER.fullmatch(number):
             raise UsageError(f"--version {text!r} is not domain.product=N", next_step="mesh query --help")
         pins[_fqn(name)] = int(number)
     return pins
@@ -708,6 +713,7 @@ def invoke(arguments: list[str] | None = None) -> int:
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 0
     except KeyboardInterrupt:
+        Output().err.print("interrupted: what was committed stays, and the same command goes on from there")
         return _INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -715,6 +721,11 @@ def invoke(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("MESH_DEBUG"):
             raise
+        from mesh_pipelines.lake.storage import fault_of
+
+        if fault := fault_of(error):
+            Output().error(fault)
+            return fault.exit_code
         Output().err.print(
             f"M000 unexpected: {type(error).__name__}: {plain(error)}\n  next: MESH_DEBUG=1 shows where", markup=False
         )

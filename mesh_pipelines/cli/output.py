@@ -59,13 +59,13 @@ class Output:
     def say(self, text: str) -> None:
         """One line for people; JSON readers do not get it."""
         if self.form is Format.TABLE:
-            self.out.print(escape(text))
+            self.out.print(escape(_lines(text)))
 
     def error(self, error: MeshError) -> None:
         """An intended error: its code, what is wrong, and what to do next."""
-        self.err.print(f"[bold red]{error.code}[/] {escape(error.message)}")
+        self.err.print(f"[bold red]{error.code}[/] {escape(_lines(error.message))}")
         if error.next_step:
-            self.err.print(f"  next: {escape(error.next_step)}")
+            self.err.print(f"  next: {escape(_lines(error.next_step))}")
 
     @contextmanager
     def progress(self) -> Generator[Progress]:
@@ -116,6 +116,17 @@ def cell(value: Any) -> str:
             return f"{value:,.2f}"
         case bytes():
             text = value.decode("utf-8", errors="backslashreplace")
-            return escape(text if len(text) <= 60 else f"{text[:60]}...")
+            return escape(visible(text if len(text) <= 60 else f"{text[:60]}..."))
         case _:
-            return escape(str(value))
+            return escape(visible(str(value)))
+
+
+def _lines(text: str) -> str:
+    return visible(text, "\n")
+
+
+def visible(text: str, kept: str = "") -> str:
+    """Text with what a terminal would act upon written out, but for the characters that are ``kept``."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one in kept else one.encode("unicode_escape").decode() for one in text)

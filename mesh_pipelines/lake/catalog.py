@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.errors import TableMissing
+from mesh_pipelines.errors import SettingInvalid, StorageUnavailable, TableDamaged, TableMissing
 from mesh_pipelines.settings import Settings
 
 if TYPE_CHECKING:
@@ -19,15 +20,36 @@ Kind = Literal["log", "base", "versions", "checks"]
 
 
 def open_catalog(settings: Settings) -> Catalog:
-    """The catalog of these settings: REST for an http(s) address, else an SQL catalog; SQLite's file is created."""
+    """The catalog of these settings: REST for an http(s) address, else an SQL catalog; SQLite's file is created.
+
+    Raises:
+        SettingInvalid: they name none that can be opened.
+        StorageUnavailable: it cannot be reached, or made; transient.
+    """
     from pyiceberg.catalog import load_catalog
+    from pyiceberg.exceptions import NotInstalledError, RESTError
+    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
     uri = settings.catalog
-    if uri.startswith("sqlite:///"):
-        _prepare(Path(uri.removeprefix("sqlite:///")))
     kind = "rest" if uri.startswith(("http://", "https://")) else "sql"
     properties = {"type": kind, "uri": uri, "warehouse": settings.warehouse_uri, **settings.catalog_config}
-    return load_catalog("mesh", **properties)
+    try:
+        if uri.startswith("sqlite:///"):
+            _prepare(Path(uri.removeprefix("sqlite:///")))
+        return load_catalog("mesh", **properties)
+    except (ArgumentError, NotInstalledError, ImportError, ValueError) as error:
+        raise SettingInvalid(
+            f"MESH_CATALOG_URI or MESH_CATALOG_CONFIG: {error}", next_step="see docs/settings.md"
+        ) from error
+    except (OSError, sqlite3.Error, SQLAlchemyError, RESTError) as error:
+        raise StorageUnavailable(
+            f"the catalog {_without_password(uri)} cannot be opened: {error}",
+            next_step="check MESH_HOME, MESH_CATALOG_URI and MESH_CATALOG_CONFIG",
+        ) from error
+
+
+def _without_password(uri: str) -> str:
+    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", uri)
 
 
 def _prepare(file: Path) -> None:
@@ -49,10 +71,20 @@ def load(catalog: Catalog, product: DataProduct, kind: Kind) -> Table:
 
     Raises:
         TableMissing: the product was not applied.
+        TableDamaged: it was, and the table's metadata is gone or torn.
     """
-    from pyiceberg.exceptions import NoSuchTableError
+    from pyiceberg.exceptions import NoSuchTableError, ValidationError
 
     try:
-        return catalog.load_table(table_name(product, kind))
+        try:
+            return catalog.load_table(table_name(product, kind))
+        except FileNotFoundError:
+            # Writers remove the metadata of many commits ago: what the catalog named may be that by now.
+            return catalog.load_table(table_name(product, kind))
     except NoSuchTableError as error:
         raise TableMissing(f"{product.fqn}: its table {kind} does not exist", next_step="mesh apply") from error
+    except (FileNotFoundError, ValidationError) as error:
+        raise TableDamaged(
+            f"{product.fqn}: the metadata of its table {kind} cannot be read: {str(error).splitlines()[0]}",
+            next_step="restore it from a copy of the warehouse",
+        ) from error

@@ -3,15 +3,20 @@
 DuckDB matches each file's columns by Iceberg field id, so a file written before a column was renamed, widened or
 added reads right, row groups are pruned, and nothing passes through Arrow. Files with deletes are refused: no writer
 of the mesh makes any.
+
+What fills a column in the files from before it was added is kept with the table, under the column's id, and never
+changes again: a contract's default may, and versions of before must not change with it. Iceberg's own place for it,
+``initial-default``, was ruled out while tables are of format 2, whose readers need not accept it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING
 
-from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.model import Field
 from mesh_pipelines.contract.sql import literal, quote
 from mesh_pipelines.engine import local_path
 from mesh_pipelines.errors import EnvironmentFault
@@ -19,21 +24,22 @@ from mesh_pipelines.errors import EnvironmentFault
 if TYPE_CHECKING:
     from pyiceberg.expressions import BooleanExpression
     from pyiceberg.manifest import DataFile
+    from pyiceberg.schema import Schema
     from pyiceberg.table import Table
-    from pyiceberg.types import IcebergType
+    from pyiceberg.types import IcebergType, NestedField
+
+_DEFAULT = "mesh.default."
 
 
 def relation(
     table: Table,
-    product: DataProduct | None = None,
     *,
     snapshot_id: int | None = None,
     row_filter: BooleanExpression | None = None,
 ) -> str:
     """The table's rows as SQL text to stand after FROM, with all its columns under their current names.
 
-    ``row_filter`` only leaves out files; the caller's condition decides on rows. ``product`` gives the defaults of
-    columns that older files lack.
+    ``row_filter`` only leaves out files; the caller's condition decides on rows.
     """
     from pyiceberg.expressions import AlwaysTrue
 
@@ -44,15 +50,15 @@ def relation(
             f"{'.'.join(table.name())}: another engine left delete files, which native reads do not apply",
             next_step="rewrite the table's data files with that engine",
         )
-    return relation_of(table, [task.file for task in tasks], product)
+    return relation_of(table, [task.file for task in tasks])
 
 
-def relation_of(table: Table, files: Sequence[DataFile], product: DataProduct | None = None) -> str:
+def relation_of(table: Table, files: Sequence[DataFile]) -> str:
     """The rows of these data files of the table, committed or not, as ``relation`` gives them."""
     if not files:
         return _empty(table)
     paths = ", ".join(literal(local_path(file.file_path)) for file in files)
-    return f"read_parquet([{paths}], schema = {_schema(table, product)})"
+    return f"read_parquet([{paths}], schema = {_schema(table)})"
 
 
 def damage() -> tuple[type[Exception], ...]:
@@ -62,20 +68,47 @@ def damage() -> tuple[type[Exception], ...]:
     return duckdb.IOException, duckdb.InvalidInputException, duckdb.SerializationException
 
 
-def _schema(table: Table, product: DataProduct | None) -> str:
-    defaults = {field.name: field.default for field in product.fields if field.has_default} if product else {}
+def default_properties(schema: Schema, added: Iterable[Field]) -> dict[str, str]:
+    """The properties that keep what columns added now are filled with in the files of before."""
+    return {
+        f"{_DEFAULT}{schema.find_field(field.name).field_id}": _text(field.default)
+        for field in added
+        if field.default is not None
+    }
+
+
+def filled_schema(table: Table) -> Schema:
+    """The table's schema, for pyiceberg to read its files with: it fills columns as ``relation`` does."""
+    import duckdb
+    from pyiceberg.schema import Schema
+
+    def filled(field: NestedField) -> NestedField:
+        text = table.properties.get(f"{_DEFAULT}{field.field_id}")
+        if text is None:
+            return field
+        [(value,)] = engine.execute(f"SELECT CAST({literal(text)} AS {_type(field.field_type)})").fetchall()
+        return field.model_copy(update={"initial_default": value})
+
+    with closing(duckdb.connect()) as engine:
+        return Schema(*map(filled, table.schema().fields), schema_id=table.schema().schema_id)
+
+
+def _schema(table: Table) -> str:
     entries = (
         f"{field.field_id}: {{name: {literal(field.name)}, type: {literal(_type(field.field_type))}, "
-        f"default_value: {_default(defaults.get(field.name))}}}"
+        f"default_value: {_default(table, field.field_id)}}}"
         for field in table.schema().fields
     )
     return "MAP {" + ", ".join(entries) + "}"
 
 
-def _default(value: object) -> str:
-    if value is None:
-        return "NULL::VARCHAR"
-    return literal(value if isinstance(value, str) else json.dumps(value))
+def _default(table: Table, field_id: int) -> str:
+    text = table.properties.get(f"{_DEFAULT}{field_id}")
+    return "NULL::VARCHAR" if text is None else literal(text)
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _empty(table: Table) -> str:

@@ -44,6 +44,8 @@ def query(
     pinned = versions or {}
     select = _select(sql)
     named = [_product(products, name) for name in sorted(select.names)]
+    if unread := pinned.keys() - {product.fqn for product in named}:
+        raise _invalid(f"a version was given for {', '.join(sorted(unread))}, which the query does not read")
     views = {
         product.fqn: (
             product,

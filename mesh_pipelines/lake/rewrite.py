@@ -78,7 +78,7 @@ class Rewrite:
 
     def first_offsets(self) -> dict[int, int]:
         """The first offset of each partition that the log holds; none where files of it cannot be read."""
-        held = relation_of(self._table, current_files(self._table), self._product)
+        held = relation_of(self._table, current_files(self._table))
         try:
             firsts = self._engine.execute(f"SELECT {PARTITION}, min({OFFSET}) FROM {held} GROUP BY ALL").fetchall()
         except damage():
@@ -141,7 +141,7 @@ class Rewrite:
     def _fingerprint(self, into: str, file: DataFile) -> bool:
         """Add coordinates, fate and a hash of each event of a file to a table; False where it cannot be read."""
         content = columns([FATE, OP, KEY, TIMESTAMP, SCHEMA_ID, *(field.name for field in self._product.fields)])
-        rows = relation_of(self._table, [file], self._product)
+        rows = relation_of(self._table, [file])
         try:
             self._engine.execute(f"INSERT INTO {into} SELECT {_COORDINATES}, {FATE}, hash({content}) FROM {rows}")
         except damage():
@@ -151,7 +151,7 @@ class Rewrite:
     def _lacking(self) -> list[DataFile]:
         """What the log lacks, written to files of its own."""
         schema = table_schema(self._product, "log")
-        rows = relation_of(self._table, self._written, self._product)
+        rows = relation_of(self._table, self._written)
         reader = self._engine.sql(
             f"SELECT {columns(schema.names)} FROM {rows} SEMI JOIN {_LACKING} USING ({_COORDINATES})"
         ).to_arrow_reader(100_000)

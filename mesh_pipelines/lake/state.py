@@ -70,7 +70,7 @@ def folded_sql(catalog: Catalog, product: DataProduct, base: Base | None, until:
     """The latest event of each key before a position, tombstones included, in the base table's columns."""
     if base is None:
         return fold.latest(events_sql(catalog, product, None, until))
-    base_rows = relation(up_to_date(catalog, product, "base"), product, snapshot_id=base.snapshot_id)
+    base_rows = relation(up_to_date(catalog, product, "base"), snapshot_id=base.snapshot_id)
     if base.position == until:
         return base_rows
     tail = events_sql(catalog, product, base.position, until)
@@ -80,7 +80,7 @@ def folded_sql(catalog: Catalog, product: DataProduct, base: Base | None, until:
 def events_sql(catalog: Catalog, product: DataProduct, after: Position | None, until: Position) -> str:
     """The events taken over between two positions, in the base table's columns."""
     table = up_to_date(catalog, product, "log")
-    files = relation(table, product, snapshot_id=snapshot_of(table, until), row_filter=_file_filter(after, until))
+    files = relation(table, snapshot_id=snapshot_of(table, until), row_filter=_file_filter(after, until))
     columns = fold.columns(table_schema(product, "base").names)
     return f"(SELECT {columns} FROM {files} WHERE {fold.TAKEN_OVER} AND {fold.between(after, until)})"
 
@@ -111,7 +111,7 @@ def _result(catalog: Catalog, product: DataProduct, version: Version) -> str:
             f"{product.fqn}: the rows of version {version.number} have expired",
             next_step=f"mesh rebuild {product.fqn} --version {version.number}",
         )
-    return relation(table, product, snapshot_id=version.base_snapshot_id)
+    return relation(table, snapshot_id=version.base_snapshot_id)
 
 
 def _file_filter(after: Position | None, until: Position) -> BooleanExpression:

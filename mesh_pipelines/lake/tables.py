@@ -16,6 +16,7 @@ from mesh_pipelines.contract.types import arrow_schema, log_schema
 from mesh_pipelines.errors import ApplyRefused, TableOutdated
 from mesh_pipelines.lake.catalog import Kind, load, table_name
 from mesh_pipelines.lake.commit import TABLE_PROPERTIES
+from mesh_pipelines.lake.files import default_properties
 from mesh_pipelines.quality.history import RESULT_SCHEMA
 
 if TYPE_CHECKING:
@@ -119,15 +120,18 @@ def evolve(catalog: Catalog, product: DataProduct) -> None:
         table = load(catalog, product, kind)
         if not _column_changes(product, kind, table):
             continue
-        known = {column.name for column in table.schema().fields}
-        with table.update_schema() as update:
-            for field in product.fields:
-                former = next((alias for alias in field.aliases if alias in known), None)
-                if field.name not in known and former:
-                    update.rename_column(former, field.name)
-        table.refresh()
-        with table.update_schema() as update:
-            update.union_by_name(table_schema(product, kind))
+        with table.transaction() as evolving:
+            known = {column.name for column in table.schema().fields}
+            with evolving.update_schema() as update:
+                for field in product.fields:
+                    former = next((alias for alias in field.aliases if alias in known), None)
+                    if field.name not in known and former:
+                        update.rename_column(former, field.name)
+            known = {column.name for column in evolving.table_metadata.schema().fields}
+            with evolving.update_schema() as update:
+                update.union_by_name(table_schema(product, kind))
+            added = [field for field in product.fields if field.name not in known]
+            evolving.set_properties(default_properties(evolving.table_metadata.schema(), added))
 
 
 def _data_kinds(catalog: Catalog, product: DataProduct) -> list[Kind]:

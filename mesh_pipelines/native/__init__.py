@@ -10,7 +10,6 @@ they end.
 
 from __future__ import annotations
 
-import sys
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -40,13 +39,21 @@ def kafka_library() -> str | None:
 
 def in_use(choice: str) -> tuple[bool, str]:
     """Whether the native path is used under this setting (``auto``, ``on``, ``off``), and why, or why not."""
-    if choice == "off":
-        return False, "switched off (MESH_NATIVE=off)"
-    if extension() is None:
-        return False, f"not built for Python {sys.version_info.major}.{sys.version_info.minor} (no C compiler at setup)"
-    if kafka_library() is None:
-        return False, "the Kafka client brought no librdkafka of its own"
-    return True, "compiled"
+    return (False, "switched off") if choice == "off" else _usable()
+
+
+@cache
+def _usable() -> tuple[bool, str]:
+    module, library = extension(), kafka_library()
+    if module is None:
+        return False, "not built: there was no C compiler when this was installed"
+    if library is None:
+        return False, "of no use: the Kafka client brought no librdkafka of its own"
+    try:
+        module.check_library(library)
+    except ImportError as error:
+        return False, f"of no use: {error}"
+    return True, "in use"
 
 
 def consumer(topic: str, config: dict[str, str]) -> Any:

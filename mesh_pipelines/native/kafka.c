@@ -170,6 +170,12 @@ failed:
     return -1;
 }
 
+PyObject *check_library(PyObject *module, PyObject *path) {
+    (void)module;
+    const char *text = PyUnicode_AsUTF8(path);
+    return text && load_api(text) == 0 ? Py_NewRef(Py_None) : NULL;
+}
+
 /* ---- the client ---- */
 
 static void on_error(rd_kafka_t *client, int code, const char *reason, void *opaque) {

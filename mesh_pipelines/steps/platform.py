@@ -6,6 +6,8 @@ Doors are opened when first used, so a command that only reads contracts starts 
 from __future__ import annotations
 
 import difflib
+import getpass
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -90,3 +92,11 @@ class Platform:
         from mesh_pipelines.streams.registry import Registry
 
         return Registry(self.settings)
+
+
+def operator() -> str:
+    """Who runs this process: the user's name, or the number of one without a name, as in many containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

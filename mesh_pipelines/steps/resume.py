@@ -7,7 +7,6 @@ commit that also holds who accepted what, so the gap in the data and its reason 
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ from mesh_pipelines.errors import StreamDiscontinuity, StreamTruncated, UsageErr
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.positions import Position
 from mesh_pipelines.steps.land import stream_bounds
-from mesh_pipelines.steps.platform import Platform
+from mesh_pipelines.steps.platform import Platform, operator
 
 ACCEPTABLE = tuple(sorted(kind.accept for kind in StreamDiscontinuity.__subclasses__()))
 
@@ -64,7 +63,7 @@ def resume(platform: Platform, product: DataProduct, accept: str | None = None) 
     after = continuity.go_on(broken, stored, begin, end, cut)
     loss = {
         "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "by": getpass.getuser(),
+        "by": operator(),
         "accepted": accept,
         "lost": broken.message,
         "before": stored.to_json(),

@@ -7,13 +7,12 @@ what was wrong has to be mended (a corrective event, the contract, a redrive) be
 
 from __future__ import annotations
 
-import getpass
 from datetime import UTC, datetime
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.positions import Version
-from mesh_pipelines.steps.platform import Platform
+from mesh_pipelines.steps.platform import Platform, operator
 
 
 @over_storage
@@ -32,7 +31,7 @@ def rollback(platform: Platform, product: DataProduct, number: int, why: str = "
     # Asked for beforehand: readers cannot be taken to rows that are no longer there.
     state_sql(platform.catalog, product, versions.at(number))
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
-    reason = f"{stamp} by {getpass.getuser()}{f': {why}' if why else ''}"
+    reason = f"{stamp} by {operator()}{f': {why}' if why else ''}"
     version = versions.roll_back(number, reason)
     write_serving_file(platform.settings, platform.products.values(), platform.catalog)
     return version

@@ -6,12 +6,13 @@ to an error callback, and only while the client is polled. Each client made here
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
-from mesh_pipelines.errors import BrokerUnreachable
+from mesh_pipelines.errors import BrokerUnreachable, SettingInvalid
 from mesh_pipelines.settings import Settings
 
 _UNREACHABLE = {
@@ -24,6 +25,17 @@ _UNREACHABLE = {
     KafkaError.REQUEST_TIMED_OUT,
     KafkaError.NETWORK_EXCEPTION,
 }
+
+# What exactly-once rests on; MESH_KAFKA_CONFIG does not reach it.
+_PROMISED: dict[str, Any] = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "error",
+    "isolation.level": "read_committed",
+    "enable.partition.eof": True,
+}
+
+Client = TypeVar("Client")
 
 
 class Reasons:
@@ -51,27 +63,26 @@ def consumer_config(settings: Settings) -> dict[str, Any]:
     """
     return {
         "group.id": "mesh-pipelines",
-        "enable.auto.commit": False,
-        "enable.auto.offset.store": False,
-        "auto.offset.reset": "error",
-        "isolation.level": "read_committed",
-        "enable.partition.eof": True,
         "queued.max.messages.kbytes": settings.fetch_queue_kbytes,
         "queued.min.messages": 500_000,
         "fetch.message.max.bytes": 4 * 1024 * 1024,
+        # A read ends at the end that it began with; an answer that waits for more only holds up its last event.
+        "fetch.wait.max.ms": 20,
         "log_level": 0,
         **settings.client_config(),
+        **_PROMISED,
     }
 
 
 def consumer(settings: Settings, reasons: Reasons, **config: Any) -> Consumer:
     """A consumer of ``consumer_config``; further properties override."""
-    return Consumer({**consumer_config(settings), "error_cb": reasons.note, **config})
+    return _make(Consumer, {**consumer_config(settings), "error_cb": reasons.note, **config})
 
 
 def producer(settings: Settings, **config: Any) -> Producer:
     """An idempotent producer with lz4 compression; further properties override."""
-    return Producer(
+    return _make(
+        Producer,
         {
             "enable.idempotence": True,
             "compression.type": "lz4",
@@ -82,14 +93,21 @@ def producer(settings: Settings, **config: Any) -> Producer:
             "log_level": 0,
             **settings.client_config(),
             **config,
-        }
+        },
     )
 
 
 def admin(settings: Settings, reasons: Reasons) -> AdminClient:
     """An admin client."""
     config: dict[str, Any] = {"error_cb": reasons.note, "log_level": 0, **settings.client_config()}
-    return AdminClient(config)
+    return _make(AdminClient, config)
+
+
+def _make(kind: Callable[[dict[str, Any]], Client], config: dict[str, Any]) -> Client:
+    try:
+        return kind(config)
+    except KafkaException as error:
+        raise SettingInvalid(f"MESH_KAFKA_CONFIG: {error.args[0].str()}", next_step="see docs/settings.md") from error
 
 
 def is_unreachable(error: KafkaError) -> bool:

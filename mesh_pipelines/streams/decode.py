@@ -17,7 +17,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mesh_pipelines import native
 from mesh_pipelines.contract import log
 from mesh_pipelines.contract.log import Fate, Op
 from mesh_pipelines.contract.model import DataProduct, WireFormat
@@ -31,6 +30,7 @@ from mesh_pipelines.streams.guarded import LARGE_BYTES, Guarded
 from mesh_pipelines.streams.json_native import NativeJsonReader, is_plain
 from mesh_pipelines.streams.json_values import JsonReader
 from mesh_pipelines.streams.registry import Registry, UnknownSchema
+from mesh_pipelines.streams.source import uses_native
 
 VALUE = "__value"
 _HEADER_BYTES = 5
@@ -76,9 +76,12 @@ class Decoder:
 
     @classmethod
     def of(cls, product: DataProduct, registry: Registry, settings: Settings) -> Decoder:
-        """The decoder that these settings ask for."""
-        usable, _ = native.in_use(settings.native)
-        return cls(product, registry, max_event_bytes=settings.max_event_bytes, native=usable)
+        """The decoder that these settings ask for.
+
+        Raises:
+            EnvironmentFault: they insist on the native extension, and it is not there.
+        """
+        return cls(product, registry, max_event_bytes=settings.max_event_bytes, native=uses_native(settings))
 
     @cached_property
     def _json(self) -> Reader:

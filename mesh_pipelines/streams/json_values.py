@@ -1,16 +1,17 @@
 """JSON values to Arrow columns, checked against the contract's types while they are parsed.
 
 A field's JSON form: numbers for numbers (decimals also as text), ISO 8601 text for dates, times and instants (instants
-with a zone), base64 text for bytes. Unknown fields are passed over, of a field that is there twice the last counts,
-missing ones take their default or null: whether null is allowed is for the contract's rules to say. msgspec parses and
-checks in one pass and says which field is wrong; its recursion is bounded by the interpreter's.
+with a zone), base64 text for bytes. A field is also read from its former names, where the event does not have it under
+the present one. Unknown fields are passed over, of a field that is there twice the last counts, missing ones take their
+default or null: whether null is allowed is for the contract's rules to say. msgspec parses and checks in one pass and
+says which field is wrong; its recursion is bounded by the interpreter's.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import decimal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
@@ -76,7 +77,7 @@ class JsonReader:
         columns: list[pa.Array] = []
         faults: dict[int, str] = {}
         for field in self.fields:
-            column, wrong = _column([getattr(row, field.name) for row in rows], field.type)
+            column, wrong = _column([_value(row, field) for row in rows], field.type)
             columns.append(column)
             faults.update((row, f"field {field.name} does not fit its type: {why}") for row, why in wrong.items())
         if faults:
@@ -110,8 +111,21 @@ def _misfits(rows: Sequence[int], convert: Callable[[Sequence[int]], object]) ->
 
 
 def _struct(name: str, fields: Sequence[Field]) -> type[msgspec.Struct]:
-    members = [(field.name, _type(f"{name}_{field.name}", field.type) | None, _default(field)) for field in fields]
+    members: list[tuple[str, Any, Any]] = []
+    for field in fields:
+        read = _type(f"{name}_{field.name}", field.type) | None
+        *others, last = (field.name, *field.aliases)
+        members += [(known, read | msgspec.UnsetType, msgspec.UNSET) for known in others]
+        members.append((last, read, _default(field)))
     return msgspec.defstruct(name, members, rename=None)
+
+
+def _value(row: Any, field: Field) -> Any:
+    """The field's value under the first of its names that the event has; the last one holds its default."""
+    if not field.aliases:
+        return getattr(row, field.name)
+    names = (field.name, *field.aliases)
+    return next(value for name in names if (value := getattr(row, name)) is not msgspec.UNSET)
 
 
 def _type(name: str, field_type: FieldType) -> Any:
@@ -140,9 +154,25 @@ def _array(values: list[Any], field_type: FieldType) -> pa.Array:
         values = msgspec.to_builtins(values, builtin_types=(dt.datetime, dt.date, dt.time, decimal.Decimal, bytes))
     array = pa.array(values, arrow_type(field_type))
     # An offset can carry an instant over the edge of the years.
-    if field_type.kind is Kind.TIMESTAMP and out_of_range(array) is not None:
+    if any(out_of_range(instants) is not None for instants in _instants(array)):
         raise ValueError("an instant outside the years 1 to 9999")
     return array
+
+
+def _instants(array: pa.Array) -> Iterator[pa.Array]:
+    """The instants of a column, at whatever depth they lie."""
+    match array:
+        case pa.TimestampArray():
+            yield array
+        case pa.StructArray():
+            for child in array.flatten():
+                yield from _instants(child)
+        case pa.MapArray():
+            yield from _instants(array.items)
+        case pa.ListArray() | pa.LargeListArray():
+            yield from _instants(array.values)
+        case _:
+            pass
 
 
 def _exact_decimals(values: list[Any], field_type: FieldType) -> tuple[list[Any], dict[int, str]]:

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from confluent_kafka import KafkaError
 
 from mesh_pipelines import native
+from mesh_pipelines.errors import SettingInvalid
 from mesh_pipelines.positions import PartitionOffset
 from mesh_pipelines.settings import Settings
 from mesh_pipelines.streams.client import Reasons, consumer_config
@@ -21,7 +22,10 @@ class NativeSource:
 
     def __init__(self, settings: Settings, topic: str, reasons: Reasons) -> None:
         config = {name: _text(value) for name, value in consumer_config(settings).items()}
-        self._consumer = native.consumer(topic, config)
+        try:
+            self._consumer = native.consumer(topic, config)
+        except ValueError as error:
+            raise SettingInvalid(f"MESH_KAFKA_CONFIG: {error}", next_step="see docs/settings.md") from error
         self._reasons = reasons
 
     def assign(self, partitions: Sequence[Assigned]) -> None:

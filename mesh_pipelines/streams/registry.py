@@ -10,10 +10,14 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any, TypeVar
 
-from mesh_pipelines.errors import EnvironmentFault, RegistryUnreachable
+from mesh_pipelines.errors import EnvironmentFault, MeshError, RegistryUnreachable, SettingInvalid
 from mesh_pipelines.settings import Settings
 
 T = TypeVar("T")
+
+# The registry's own codes for what it does not have: any other 404 comes from something that is no registry.
+_NOT_FOUND = range(40401, 40500)
+_PASSING = (404, 408, 429)
 
 
 class UnknownSchema(KeyError):
@@ -31,14 +35,18 @@ class Registry:
     def _client(self) -> Any:
         from confluent_kafka.schema_registry import SchemaRegistryClient
 
-        return SchemaRegistryClient(
-            {
-                "url": self._settings.registry_url,
-                "timeout": self._settings.timeout_s,
-                "max.retries": 1,
-                **self._settings.schema_registry_config,
-            }
-        )
+        config = {
+            "url": self._settings.registry_url,
+            "timeout": self._settings.timeout_s,
+            "max.retries": 1,
+            **self._settings.schema_registry_config,
+        }
+        try:
+            return SchemaRegistryClient(config)
+        except (ValueError, TypeError, OSError) as error:
+            raise SettingInvalid(
+                f"MESH_SCHEMA_REGISTRY_URL or MESH_SCHEMA_REGISTRY_CONFIG: {error}", next_step="see docs/settings.md"
+            ) from error
 
     def schema(self, schema_id: int) -> str:
         """The schema's text, kept after the first time: an id never changes its meaning.
@@ -50,7 +58,9 @@ class Registry:
             found = self._ask(lambda: self._client.get_schema(schema_id))
             if found is None:
                 raise UnknownSchema(schema_id)
-            self._schemas[schema_id] = str(found.schema_str)
+            if not isinstance(found.schema_str, str):
+                raise self._unreachable("it gave no schema where it has one")
+            self._schemas[schema_id] = found.schema_str
         return self._schemas[schema_id]
 
     def latest(self, subject: str) -> tuple[int, str] | None:
@@ -104,20 +114,18 @@ class Registry:
         try:
             return call()
         except SchemaRegistryError as error:
-            if error.http_status_code == 404:
+            if error.http_status_code == 404 and error.error_code in _NOT_FOUND:
                 return None
-            if error.http_status_code in (408, 429) or error.http_status_code >= 500 or error.http_status_code < 0:
+            if error.http_status_code in _PASSING or error.http_status_code >= 500 or error.http_status_code < 0:
                 raise self._unreachable(str(error)) from error
             raise EnvironmentFault(
                 f"the schema registry at {self._settings.registry_url} refused: {error.error_message}",
                 next_step="check MESH_SCHEMA_REGISTRY_CONFIG",
             ) from error
-        except OSError as error:
-            raise self._unreachable(str(error) or type(error).__name__) from error
-        except Exception as error:
-            if type(error).__module__.startswith(("httpx", "httpcore")):
-                raise self._unreachable(str(error) or type(error).__name__) from error
+        except MeshError:
             raise
+        except Exception as error:  # of the connection, or from reading what is no answer of a registry
+            raise self._unreachable(f"{type(error).__name__}: {error}") from error
 
     def _unreachable(self, reason: str) -> RegistryUnreachable:
         local = self._settings.uses_local_registry

@@ -17,6 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaError, TopicPartition
 
+from mesh_pipelines import native
+from mesh_pipelines.errors import EnvironmentFault
 from mesh_pipelines.positions import UNKNOWN_EPOCH, PartitionOffset
 from mesh_pipelines.settings import Settings
 from mesh_pipelines.streams.client import Reasons, consumer
@@ -28,8 +30,8 @@ TIMEOUT_S = 0.2
 # The client's call waits for as many messages as it was asked for, so a longer wait would hold up every read's end.
 _CLIENT_ROWS = 20_000
 _CLIENT_TIMEOUT_S = 0.05
-# A producer may stamp a message with any 64 bits; the year 10000 is past what a table holds.
-_LAST_MS = 253_402_300_799_999
+# The years 1 to 9999 in milliseconds: a broker takes any 64 bits, Python and the engines that read the tables do not.
+_FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
 
 SCHEMA = pa.schema(
     [
@@ -95,12 +97,25 @@ class Source(Protocol):
         ...
 
 
-def open_source(settings: Settings, topic: str, reasons: Reasons) -> Source:
-    """The fastest source there is; why the broker does not answer goes to ``reasons``."""
-    from mesh_pipelines import native
+def uses_native(settings: Settings) -> bool:
+    """Whether the native extension lands under these settings.
 
-    usable, _ = native.in_use(settings.native)
-    if usable:
+    Raises:
+        EnvironmentFault: they insist on it, and it is not there.
+    """
+    usable, why = native.in_use(settings.native)
+    if settings.native == "on" and not usable:
+        raise EnvironmentFault(f"MESH_NATIVE=on, but the native extension is {why}", next_step="mesh doctor")
+    return usable
+
+
+def open_source(settings: Settings, topic: str, reasons: Reasons) -> Source:
+    """The fastest source there is; why the broker does not answer goes to ``reasons``.
+
+    Raises:
+        EnvironmentFault: the settings insist on the native extension, and it is not there.
+    """
+    if uses_native(settings):
         from mesh_pipelines.streams.native_source import NativeSource
 
         return NativeSource(settings, topic, reasons)
@@ -167,8 +182,8 @@ class ClientSource:
 
 
 def instants(milliseconds: npt.NDArray[np.int64], known: npt.NDArray[np.bool_] | None) -> pa.Array:
-    """Messages' timestamps as instants; null where there is none, or none that a table holds."""
-    bad = (milliseconds < 0) | (milliseconds > _LAST_MS)
+    """Producers' timestamps as instants; null where there is none, or none of the years 1 to 9999."""
+    bad = (milliseconds < _FIRST_MS) | (milliseconds > _LAST_MS)
     if known is not None:
         bad |= ~known
     plain = pa.array(np.where(bad, 0, milliseconds) * 1000, mask=bad if bad.any() else None)

@@ -13,15 +13,18 @@ import pytest
 from mesh_pipelines.contract.load import load_product
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.types import log_schema
-from mesh_pipelines.errors import UnknownVersion
+from mesh_pipelines.errors import TableDamaged, UnknownVersion
 from mesh_pipelines.lake import maintain
 from mesh_pipelines.lake.catalog import load, open_catalog
 from mesh_pipelines.lake.commit import current_files
 from mesh_pipelines.lake.log import Log
-from mesh_pipelines.lake.tables import create_tables
+from mesh_pipelines.lake.read import Reading
+from mesh_pipelines.lake.storage import over_storage
+from mesh_pipelines.lake.tables import create_tables, evolve
 from mesh_pipelines.lake.versions import Versions
 from mesh_pipelines.positions import PartitionOffset, Position, Verdict, Version
 from mesh_pipelines.settings import Settings
+from mesh_pipelines.steps.platform import operator
 
 CONTRACT = """\
 apiVersion: v3.1.0
@@ -177,3 +180,64 @@ def test_a_tag_is_kept_and_can_be_taken_away(clicks: tuple[Any, DataProduct]) ->
     with pytest.raises(UnknownVersion):
         versions.untag("first")
     assert [version.number for version in versions.all()] == [1, 2, 3]
+
+
+def with_defaults(folder: Path, colour: str) -> DataProduct:
+    """The clicks with columns that were added later, each with a default."""
+    added = "".join(
+        f"      - {{name: {name}, logicalType: {kind}, "
+        f"customProperties: [{{property: mesh.default, value: {value}}}]}}\n"
+        for name, kind, value in (
+            ("colour", "string", colour),
+            ("day", "date", '"2013-01-31"'),
+            ("at", "timestamp", '"2013-01-31T12:00:00+02:00"'),
+            ("clock", "time", '"13:45:00"'),
+            ("price", 'number, physicalType: "decimal(5, 2)"', "1.5"),
+            ("paid", "boolean", "true"),
+        )
+    )
+    (folder / "contract.yaml").write_text(CONTRACT + added)
+    return load_product(folder)
+
+
+def test_what_a_column_was_added_with_fills_old_rows_for_good(clicks: tuple[Any, DataProduct], tmp_path: Path) -> None:
+    catalog, product = clicks
+    version = publish(catalog, product, land(catalog, product, 4))
+    product = with_defaults(tmp_path / "assets" / "shop" / "clicks", "red")
+    evolve(catalog, product)
+    filled = read(catalog, product, version)
+    assert {row[1] for row in filled} == {"red"}
+    assert None not in {value for row in filled for value in row}
+    assert maintain.compact(catalog, product, "log").files_after == 1
+    assert read(catalog, product, version) == filled
+    later = with_defaults(tmp_path / "assets" / "shop" / "clicks", "blue")
+    assert read(catalog, later, version) == filled
+
+
+def read(catalog: Any, product: DataProduct, version: Version) -> list[Any]:
+    return Reading(product, version, catalog).duckdb().fetchall()
+
+
+def test_files_that_are_gone_or_torn_are_named(clicks: tuple[Any, DataProduct]) -> None:
+    catalog, product = clicks
+    publish(catalog, product, land(catalog, product, 4))
+    upkeep = over_storage(maintain.compact)
+    folder = folder_of(catalog, product)
+    [torn, *_] = folder.glob("data/**/*.parquet")
+    torn.write_bytes(torn.read_bytes()[:100])
+    with pytest.raises(TableDamaged, match="Parquet"):
+        upkeep(catalog, product, "log")
+    torn.unlink()
+    with pytest.raises(TableDamaged, match=torn.name):
+        upkeep(catalog, product, "log")
+    for metadata in folder.glob("metadata/*.json"):
+        metadata.write_text("{")
+    with pytest.raises(TableDamaged, match=r"shop\.clicks: the metadata of its table log"):
+        upkeep(catalog, product, "log")
+
+
+def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2_000_000_123)
+    assert operator() == "2000000123"

@@ -511,9 +511,12 @@ def test_a_silent_registry_is_waited_out_and_never_quarantines(settings: Setting
     platform = applied(settings)
     orders = Orders(settings, name, seed=14)
     orders.send(30)
-    silent = settings.model_copy(update={"schema_registry_url": "http://127.0.0.1:9", "timeout_s": 2.0})
-    with pytest.raises(RegistryUnreachable):
-        land(Platform.open(silent), platform.product(name))
+    root = settings.registry_url.partition("/apis/")[0]
+    # Nobody, a server that has no such page, one whose pages are none of a registry's, and one that is no server.
+    for wrong in ("http://127.0.0.1:9", root, f"{root}/apis/registry/v3/system/info?", f"http://{settings.brokers}"):
+        silent = settings.model_copy(update={"schema_registry_url": wrong, "timeout_s": 2.0})
+        with pytest.raises(RegistryUnreachable):
+            land(Platform.open(silent), platform.product(name))
     assert Log(platform.catalog, platform.product(name)).rows() == 0
     assert land(platform, platform.product(name)).quarantined == 0
 
@@ -535,7 +538,8 @@ def test_aborted_and_open_transactions_are_not_read(settings: Settings, contract
 
     transaction("commit").commit_transaction()
     transaction("abort").abort_transaction()
-    first = land(platform, product)
+    reckless = {"isolation.level": "read_uncommitted", "auto.offset.reset": "latest", "enable.partition.eof": "false"}
+    first = land(Platform.open(settings.model_copy(update={"kafka_config": reckless})), product)
     assert (first.rows, first.lag) == (5, 0)
     still_open = transaction("open")
     assert land(platform, product).rows == 0

@@ -6,6 +6,7 @@ import io
 import json
 import random
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import fastavro
@@ -100,6 +101,21 @@ def test_every_poisonous_event_is_quarantined_with_its_reason_and_every_good_one
     assert all(values[row["_offset"]] == row["_raw"] for row in held)
     taken = load(platform.catalog, product, "log").scan(row_filter="_fate = 'ok'").to_arrow()
     assert sorted(taken["value"].to_pylist()) == list(range(700))
+
+
+def test_a_timestamp_that_is_no_instant_holds_nothing_up(settings: Settings, contract: Callable[..., str]) -> None:
+    setting = "{property: mesh.topicConfig, value: {message.timestamp.after.max.ms: 9223372036854775807}}"
+    name = contract("readings", READINGS, kind="measurement", more=f"- {setting}")
+    platform, product = applied(settings, name)
+    readings = Readings(settings, name)
+    producer = Producer({"bootstrap.servers": settings.brokers})
+    for at, instant in enumerate([1_000, 253_402_300_800_000, 2**62, 2**63 - 1]):
+        producer.produce(name, readings.event("a", at), timestamp=instant)
+    assert producer.flush(30) == 0
+    assert land(platform, product).rows == 4
+    rows = load(platform.catalog, product, "log").scan().to_arrow().sort_by("_offset")
+    assert rows["value"].to_pylist() == [0, 1, 2, 3]
+    assert rows["_timestamp"].to_pylist() == [datetime.fromtimestamp(1, UTC), None, None, None]
 
 
 def test_a_topic_of_poison_stops_at_the_share_and_goes_on_where_the_contract_lets_it(

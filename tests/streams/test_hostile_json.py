@@ -21,6 +21,11 @@ READER = JsonReader(
         Field("ratio", FieldType(Kind.DOUBLE)),
         Field("name", FieldType(Kind.STRING)),
         Field("prices", FieldType(Kind.LIST, items=FieldType(Kind.DECIMAL, 5, 2))),
+        Field(
+            "stops",
+            FieldType(Kind.LIST, items=FieldType(Kind.STRUCT, fields=(Field("at", FieldType(Kind.TIMESTAMP)),))),
+        ),
+        Field("times", FieldType(Kind.MAP, items=FieldType(Kind.TIMESTAMP))),
     )
 )
 GOOD = b'{"price": 123456789012345678901234567890123456.78, "at": "2013-01-31T12:00:00+02:00", "prices": [1.5]}'
@@ -35,6 +40,8 @@ GOOD = b'{"price": 123456789012345678901234567890123456.78, "at": "2013-01-31T12
         b'{"prices": [123456]}',
         b'{"at": "0001-01-01T00:00:00+14:00"}',
         b'{"at": "2013-01-31T12:00:00"}',
+        b'{"stops": [null, {"at": "0001-01-01T00:00:00+14:00"}]}',
+        b'{"times": {"start": "9999-12-31T23:59:59-14:00"}}',
         b'{"time": "12:00:00Z"}',
         b'{"count": 9223372036854775808}',
         b'{"count": %s}' % (b"9" * 100_000),
@@ -72,3 +79,20 @@ def test_two_ways_not_to_fit_one_field_are_both_found() -> None:
     found = READER.decode(pa.array([b'{"price": 1.234}', GOOD, b'{"price": "NaN"}'], pa.large_binary()))
     assert list(found.faults) == [0, 2]
     assert len(found.columns[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("event", "size"),
+    [
+        (b'{"size": 1, "width": 2, "w": 3}', 1),
+        (b'{"w": 3, "width": 2}', 2),
+        (b'{"w": 3}', 3),
+        (b'{"size": null, "w": 3}', None),
+        (b"{}", 7),
+    ],
+)
+def test_a_field_is_read_from_its_former_names(event: bytes, size: int | None) -> None:
+    field = Field("size", FieldType(Kind.LONG), aliases=("width", "w"), default=7, has_default=True)
+    found = JsonReader((field,)).decode(pa.array([event, b'{"w": "no number"}'], pa.large_binary()))
+    assert found.columns[0].to_pylist() == [size]
+    assert list(found.faults) == [1]
