@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from mesh_pipelines.streams.admin import StreamAdmin
     from mesh_pipelines.streams.registry import Registry
 
+# Under the home folder: contracts that were sound as they stand.
+_KEPT = "contracts.json"
+
 
 @dataclass
 class Platform:
@@ -35,7 +38,7 @@ class Platform:
     def open(cls, settings: Settings | None = None) -> Platform:
         """The platform of these settings (default: this process's environment); broken contracts are set aside."""
         settings = settings or Settings.load()
-        loaded = load_products(settings.assets)
+        loaded = load_products(settings.assets, settings.home / _KEPT)
         return cls(settings, loaded.products, loaded.broken)
 
     def product(self, fqn: str) -> DataProduct:
