@@ -209,10 +209,7 @@ def _every(accepts: list[Accept]) -> Accept:
         return accepts[0]
 
     def every(value: Any, visited: Visited) -> bool:
-        for accept in accepts:
-            if not accept(value, visited):
-                return False
-        return True
+        return all(accept(value, visited) for accept in accepts)
 
     return every
 

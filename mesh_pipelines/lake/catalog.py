@@ -55,4 +55,9 @@ def load(catalog: Catalog, product: DataProduct, kind: Kind) -> Table:
     try:
         return catalog.load_table(table_name(product, kind))
     except NoSuchTableError as error:
-        raise TableMissing(f"{product.fqn}: its table {kind} does not exist", next_step="mesh apply") from error
+        raise table_missing(product, kind) from error
+
+
+def table_missing(product: DataProduct, kind: Kind) -> TableMissing:
+    """The error of a table that should be there."""
+    return TableMissing(f"{product.fqn}: its table {kind} does not exist", next_step="mesh apply")

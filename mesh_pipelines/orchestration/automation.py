@@ -14,6 +14,7 @@ from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import MeshError
 from mesh_pipelines.orchestration.assets import part_key, published_key
 from mesh_pipelines.steps import maintain
+from mesh_pipelines.steps.due import due
 from mesh_pipelines.steps.platform import Platform
 from mesh_pipelines.steps.snapshot import snapshot
 
@@ -57,38 +58,6 @@ def stream_sensor(platform: Platform, domain: str, products: Sequence[DataProduc
         )
 
     return sensor
-
-
-def due(platform: Platform, products: Sequence[DataProduct]) -> list[DataProduct]:
-    """The products whose newest candidate is behind the end of their stream, or was made under another contract.
-
-    A candidate that was blocked is not due again until its stream or its contract has changed.
-
-    Raises:
-        BrokerUnreachable: transient.
-    """
-    from mesh_pipelines.lake.log import Log
-    from mesh_pipelines.lake.tables import exists
-    from mesh_pipelines.lake.versions import Versions
-
-    topics = [product.stream.name for product in products if product.stream]
-    ends = platform.streams.end_offsets(topics)
-    behind: list[DataProduct] = []
-    for product in products:
-        if product.stream is None or product.stream.name not in ends or not exists(platform.catalog, product):
-            continue
-        end = ends[product.stream.name]
-        newest = Versions(platform.catalog, product).newest()
-        if newest is None or newest.position is None:
-            if any(offset.next_offset for offset in end.partitions.values()):
-                behind.append(product)
-            continue
-        publishable = newest.published_at is None and newest.verdict is not None and newest.verdict.passed
-        moved = newest.position.topic_id != end.topic_id or newest.position.lag_to(end) > 0
-        moved = moved or Log(platform.catalog, product).position() != newest.position
-        if moved or publishable or newest.contract_hash != product.contract_hash:
-            behind.append(product)
-    return behind
 
 
 def upkeep(platform: Platform, domain: str, products: Sequence[DataProduct]) -> tuple[list[Any], list[Any]]:

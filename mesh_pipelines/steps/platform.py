@@ -19,6 +19,7 @@ from mesh_pipelines.settings import Settings
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
 
+    from mesh_pipelines.lake.properties import TableProperties
     from mesh_pipelines.streams.admin import StreamAdmin
     from mesh_pipelines.streams.registry import Registry
 
@@ -79,6 +80,13 @@ class Platform:
         from mesh_pipelines.lake.catalog import open_catalog
 
         return open_catalog(self.settings)
+
+    @cached_property
+    def tables(self) -> TableProperties:
+        """The properties of the catalog's tables, many at once."""
+        from mesh_pipelines.lake.properties import TableProperties
+
+        return TableProperties(self.catalog)
 
     @cached_property
     def streams(self) -> StreamAdmin:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.select import NotReadable, Select, read_select
@@ -71,7 +71,7 @@ def lineage(product: DataProduct, inputs: Mapping[str, DataProduct]) -> dict[str
     return traced
 
 
-def _qualified(product: DataProduct, inputs: Mapping[str, DataProduct]) -> tuple[exp.Expression, Scope]:
+def _qualified(product: DataProduct, inputs: Mapping[str, DataProduct]) -> tuple[exp.Expr, Scope]:
     """The transform's syntax tree with every column's table written out, once for all columns that are traced."""
     import sqlglot
     from sqlglot.errors import SqlglotError
@@ -79,7 +79,7 @@ def _qualified(product: DataProduct, inputs: Mapping[str, DataProduct]) -> tuple
     from sqlglot.optimizer.scope import build_scope
 
     text = _select(product).text
-    schema: dict[str, dict[str, dict[str, str]]] = {}
+    schema: dict[str, Any] = {}
     for source in inputs.values():
         columns = {field.name: duckdb_type(field.type) for field in source.fields}
         schema.setdefault(source.domain, {})[source.name] = columns

@@ -1,0 +1,110 @@
+"""The properties of many tables as they are now, in one go: all that a sensor and a status need to know of a mesh.
+
+Loading a table through pyiceberg builds its whole metadata, schemas and snapshots included: milliseconds each, and a
+thousand products have thousands of tables. An SQL catalog gives the metadata file of every table in one query, and a
+metadata file never changes. So only those that are new since the last time are read, and of them only the properties.
+A catalog of another kind is asked table by table, in threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.catalog.sql import SqlCatalog
+
+Name = tuple[str, ...]
+Properties = Mapping[str, str]
+T = TypeVar("T")
+R = TypeVar("R")
+
+# Requests and reads wait most of their time.
+_THREADS = 16
+
+
+class _Metadata(msgspec.Struct):
+    """What is read of a metadata file; the rest is passed over without being built."""
+
+    properties: dict[str, str] = {}
+
+
+class TableProperties:
+    """Reads tables of one catalog; every answer is of the moment it is asked for."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._known: dict[str, Properties] = {}
+
+    def existing(self, names: Iterable[Name]) -> set[Name]:
+        """Those of the tables that exist."""
+        from pyiceberg.catalog.sql import SqlCatalog
+
+        wanted = list(names)
+        if isinstance(self._catalog, SqlCatalog):
+            return _locations(self._catalog).keys() & set(wanted)
+        there = _in_threads(self._catalog.table_exists, wanted)
+        return {name for name, exists in zip(wanted, there, strict=True) if exists}
+
+    def of(self, names: Iterable[Name]) -> dict[Name, Properties]:
+        """The properties of those of the tables that exist."""
+        from pyiceberg.catalog.sql import SqlCatalog
+
+        wanted = list(names)
+        if isinstance(self._catalog, SqlCatalog):
+            return self._of_files(self._catalog, wanted)
+        found = _in_threads(self._loaded, wanted)
+        return {name: properties for name, properties in zip(wanted, found, strict=True) if properties is not None}
+
+    def _of_files(self, catalog: SqlCatalog, names: list[Name]) -> dict[Name, Properties]:
+        locations = _locations(catalog)
+        self._known = {one: self._known[one] for one in self._known.keys() & set(locations.values())}
+        wanted = {name: locations[name] for name in names if name in locations}
+        new = [(name, location) for name, location in wanted.items() if location not in self._known]
+        for (name, location), properties in zip(new, _in_threads(self._read, new), strict=True):
+            if properties is None:
+                del wanted[name]
+            else:
+                self._known[location] = properties
+        return {name: self._known[location] for name, location in wanted.items()}
+
+    def _read(self, table: tuple[Name, str]) -> Properties | None:
+        from pyiceberg.io import load_file_io
+        from pyiceberg.serializers import Compressor
+
+        name, location = table
+        try:
+            file = load_file_io(self._catalog.properties, location).new_input(location)
+            with file.open() as stream, Compressor.get_compressor(location).stream_decompressor(stream) as plain:
+                return msgspec.json.decode(plain.read(), type=_Metadata).properties
+        except FileNotFoundError:
+            # Writers drop metadata of ten commits ago: the table has moved on since the catalog was asked.
+            return self._loaded(name)
+
+    def _loaded(self, name: Name) -> Properties | None:
+        from pyiceberg.exceptions import NoSuchTableError
+
+        try:
+            return self._catalog.load_table(name).properties
+        except NoSuchTableError:
+            return None
+
+
+def _locations(catalog: SqlCatalog) -> dict[Name, str]:
+    """The metadata file of every table of the catalog, as of one moment."""
+    from pyiceberg.catalog.sql import IcebergTables
+    from sqlalchemy import select
+
+    columns = (IcebergTables.table_namespace, IcebergTables.table_name, IcebergTables.metadata_location)
+    with catalog.engine.connect() as connection:
+        rows = connection.execute(select(*columns).where(IcebergTables.catalog_name == catalog.name)).all()
+    return {(*namespace.split("."), name): location for namespace, name, location in rows if location}
+
+
+def _in_threads(work: Callable[[T], R], items: list[T]) -> list[R]:
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="properties") as threads:
+        return list(threads.map(work, items))
