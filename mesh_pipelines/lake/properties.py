@@ -17,6 +17,7 @@ import msgspec
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.catalog.sql import SqlCatalog
+    from pyiceberg.table import Table
 
 Name = tuple[str, ...]
 Properties = Mapping[str, str]
@@ -37,17 +38,28 @@ class TableProperties:
     """Reads tables of one catalog; every answer is of the moment it is asked for."""
 
     def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
+        self.catalog = catalog
         self._known: dict[str, Properties] = {}
+
+    def locations(self, names: Iterable[Name]) -> dict[Name, str]:
+        """The metadata file of those of the tables that exist: another one after every commit."""
+        from pyiceberg.catalog.sql import SqlCatalog
+
+        wanted = list(names)
+        if isinstance(self.catalog, SqlCatalog):
+            known = _locations(self.catalog)
+            return {name: known[name] for name in wanted if name in known}
+        found = _in_threads(self._loaded, wanted)
+        return {name: table.metadata_location for name, table in zip(wanted, found, strict=True) if table}
 
     def existing(self, names: Iterable[Name]) -> set[Name]:
         """Those of the tables that exist."""
         from pyiceberg.catalog.sql import SqlCatalog
 
         wanted = list(names)
-        if isinstance(self._catalog, SqlCatalog):
-            return _locations(self._catalog).keys() & set(wanted)
-        there = _in_threads(self._catalog.table_exists, wanted)
+        if isinstance(self.catalog, SqlCatalog):
+            return _locations(self.catalog).keys() & set(wanted)
+        there = _in_threads(self.catalog.table_exists, wanted)
         return {name for name, exists in zip(wanted, there, strict=True) if exists}
 
     def of(self, names: Iterable[Name]) -> dict[Name, Properties]:
@@ -55,10 +67,10 @@ class TableProperties:
         from pyiceberg.catalog.sql import SqlCatalog
 
         wanted = list(names)
-        if isinstance(self._catalog, SqlCatalog):
-            return self._of_files(self._catalog, wanted)
+        if isinstance(self.catalog, SqlCatalog):
+            return self._of_files(self.catalog, wanted)
         found = _in_threads(self._loaded, wanted)
-        return {name: properties for name, properties in zip(wanted, found, strict=True) if properties is not None}
+        return {name: table.properties for name, table in zip(wanted, found, strict=True) if table}
 
     def _of_files(self, catalog: SqlCatalog, names: list[Name]) -> dict[Name, Properties]:
         locations = _locations(catalog)
@@ -72,24 +84,25 @@ class TableProperties:
                 self._known[location] = properties
         return {name: self._known[location] for name, location in wanted.items()}
 
-    def _read(self, table: tuple[Name, str]) -> Properties | None:
+    def _read(self, named: tuple[Name, str]) -> Properties | None:
         from pyiceberg.io import load_file_io
         from pyiceberg.serializers import Compressor
 
-        name, location = table
+        name, location = named
         try:
-            file = load_file_io(self._catalog.properties, location).new_input(location)
+            file = load_file_io(self.catalog.properties, location).new_input(location)
             with file.open() as stream, Compressor.get_compressor(location).stream_decompressor(stream) as plain:
                 return msgspec.json.decode(plain.read(), type=_Metadata).properties
         except FileNotFoundError:
             # Writers drop metadata of ten commits ago: the table has moved on since the catalog was asked.
-            return self._loaded(name)
+            table = self._loaded(name)
+            return table.properties if table else None
 
-    def _loaded(self, name: Name) -> Properties | None:
+    def _loaded(self, name: Name) -> Table | None:
         from pyiceberg.exceptions import NoSuchTableError
 
         try:
-            return self._catalog.load_table(name).properties
+            return self.catalog.load_table(name)
         except NoSuchTableError:
             return None
 
