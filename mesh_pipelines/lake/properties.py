@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
+
+from mesh_pipelines.engine import local_path
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -85,18 +87,26 @@ class TableProperties:
         return {name: self._known[location] for name, location in wanted.items()}
 
     def _read(self, named: tuple[Name, str]) -> Properties | None:
-        from pyiceberg.io import load_file_io
         from pyiceberg.serializers import Compressor
 
         name, location = named
+        unpack = Compressor.get_compressor(location).stream_decompressor
         try:
-            file = load_file_io(self.catalog.properties, location).new_input(location)
-            with file.open() as stream, Compressor.get_compressor(location).stream_decompressor(stream) as plain:
+            with self._open(location) as stream, unpack(stream) as plain:
                 return msgspec.json.decode(plain.read(), type=_Metadata).properties
         except FileNotFoundError:
             # Writers drop metadata of ten commits ago: the table has moved on since the catalog was asked.
             table = self._loaded(name)
             return table.properties if table else None
+
+    def _open(self, location: str) -> Any:
+        path = local_path(location)
+        if "://" not in path:
+            # pyiceberg's own reader imports Arrow's datasets, and pandas with them, before the first byte.
+            return open(path, "rb")
+        from pyiceberg.io import load_file_io
+
+        return load_file_io(self.catalog.properties, location).new_input(location).open()
 
     def _loaded(self, name: Name) -> Table | None:
         from pyiceberg.exceptions import NoSuchTableError
