@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.model import DataProduct
@@ -11,6 +12,38 @@ from mesh_pipelines.steps.platform import Platform
 
 if TYPE_CHECKING:
     from mesh_pipelines.lake.standing import Standing
+
+
+# Looks take at most a twentieth of the time; between two of them lies no less than this.
+_PAUSE_S = 0.2
+_PAUSE_SHARE = 20
+# Events come to many products at nearly the same time: who is due first waits this long for others, so that one run
+# takes them all.
+_GATHER_S = 0.5
+
+
+def await_due(
+    platform: Platform, products: Callable[[], Sequence[DataProduct]], patience_s: float
+) -> list[DataProduct]:
+    """The products that are due, looked for again and again until there are some or the time is up.
+
+    ``products`` gives those to look at, and is asked each time. Where a look takes long, as it does for a thousand
+    products, there is one.
+
+    Raises:
+        BrokerUnreachable: transient.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        began = time.monotonic()
+        behind = due(platform, products())
+        pause = max(_PAUSE_S, _PAUSE_SHARE * (time.monotonic() - began))
+        if time.monotonic() + pause > deadline:
+            return behind
+        if behind:
+            time.sleep(_GATHER_S)
+            return due(platform, products())
+        time.sleep(pause)
 
 
 def due(platform: Platform, products: Sequence[DataProduct]) -> list[DataProduct]:
