@@ -36,7 +36,8 @@ def stream_sensor(platform: Platform, domain: str, products: Sequence[DataProduc
 
     @dg.sensor(
         name=f"{domain}_streams",
-        target=dg.AssetSelection.assets(*keys),
+        # As a target it would get a job of its own: all assets of the domain a second time.
+        asset_selection=dg.AssetSelection.assets(*keys),
         minimum_interval_seconds=1,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Starts a run when a stream of {domain} has events that are not published yet.",
