@@ -13,9 +13,7 @@ from pathlib import Path
 from mesh_pipelines.contract.document import FaultyDocument, read_document
 from mesh_pipelines.contract.kept import Kept
 from mesh_pipelines.contract.landscape import faults_between
-from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.contract.product import AVRO, TRANSFORM, build_product
-from mesh_pipelines.contract.standard import check
+from mesh_pipelines.contract.model import AVRO, TRANSFORM, DataProduct
 from mesh_pipelines.errors import ContractInvalid, Fault
 
 CONTRACT = "contract.yaml"
@@ -65,6 +63,10 @@ def load_product(folder: Path) -> DataProduct:
     if not folder.parent.name:
         folder = folder.absolute()
     _check_links(folder)
+    # The standard's schema and the parsers of rules are not needed for what is kept.
+    from mesh_pipelines.contract.product import build_product
+    from mesh_pipelines.contract.standard import check
+
     try:
         document = read_document(folder / CONTRACT)
         return build_product(folder, document, check(document))

@@ -12,6 +12,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+# The files beside a contract that belong to it.
+TRANSFORM = "transform.sql"
+AVRO = "schema.avsc"
+
 # A number as the contract writes it: a reader of the model's types keeps 1 apart from 1.0.
 Number = int | float
 

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from mesh_pipelines.engine import local_path
-
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.catalog.sql import SqlCatalog
@@ -79,7 +77,10 @@ class TableProperties:
         self._known = {one: self._known[one] for one in self._known.keys() & set(locations.values())}
         wanted = {name: locations[name] for name in names if name in locations}
         new = [(name, location) for name, location in wanted.items() if location not in self._known]
-        for (name, location), properties in zip(new, _in_threads(self._read, new), strict=True):
+        # A local file is read sooner than handed to a thread.
+        local = all(_local(location) for _, location in new)
+        read = map(self._read, new) if local else _in_threads(self._read, new)
+        for (name, location), properties in zip(new, read, strict=True):
             if properties is None:
                 del wanted[name]
             else:
@@ -100,8 +101,7 @@ class TableProperties:
             return table.properties if table else None
 
     def _open(self, location: str) -> Any:
-        path = local_path(location)
-        if "://" not in path:
+        if path := _local(location):
             # pyiceberg's own reader imports Arrow's datasets, and pandas with them, before the first byte.
             return open(path, "rb")
         from pyiceberg.io import load_file_io
@@ -115,6 +115,14 @@ class TableProperties:
             return self.catalog.load_table(name)
         except NoSuchTableError:
             return None
+
+
+def _local(location: str) -> str | None:
+    """The path of a file on this machine; None for what lies elsewhere."""
+    from mesh_pipelines.engine import local_path
+
+    path = local_path(location)
+    return None if "://" in path else path
 
 
 def _locations(catalog: SqlCatalog) -> dict[Name, str]:
