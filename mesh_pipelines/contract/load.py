@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mesh_pipelines.contract.document import FaultyDocument, read_document
+from mesh_pipelines.contract.kept import Kept
 from mesh_pipelines.contract.landscape import faults_between
-from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.contract.product import AVRO, TRANSFORM, build_product
-from mesh_pipelines.contract.standard import check
+from mesh_pipelines.contract.model import AVRO, TRANSFORM, DataProduct
 from mesh_pipelines.errors import ContractInvalid, Fault
 
 CONTRACT = "contract.yaml"
@@ -30,16 +29,22 @@ class Loaded:
     broken: Mapping[str, ContractInvalid] = field(default_factory=dict[str, ContractInvalid])
 
 
-def load_products(assets: Path) -> Loaded:
-    """Every product under ``<assets>/<domain>/<product>/``; a folder with none of a product's files is none."""
+def load_products(assets: Path, kept: Path | None = None) -> Loaded:
+    """Every product under ``<assets>/<domain>/<product>/``; a folder with none of a product's files is none.
+
+    ``kept`` is a file that spares reading contracts again that have not changed.
+    """
+    keeper = Kept(kept)
     products: dict[str, DataProduct] = {}
     broken: dict[str, ContractInvalid] = {}
     for folder in _product_folders(assets):
         name = _fqn(folder)
         try:
-            products[name] = load_product(folder)
+            _check_links(folder)
+            products[name] = keeper.product(folder, _FILES, load_product)
         except ContractInvalid as error:
             broken[name] = error
+    keeper.save()
     between: dict[str, list[Fault]] = {}
     for name, fault in faults_between(products, broken.keys(), CONTRACT):
         between.setdefault(name, []).append(fault)
@@ -57,8 +62,12 @@ def load_product(folder: Path) -> DataProduct:
     """
     if not folder.parent.name:
         folder = folder.absolute()
+    _check_links(folder)
+    # The standard's schema and the parsers of rules are not needed for what is kept.
+    from mesh_pipelines.contract.product import build_product
+    from mesh_pipelines.contract.standard import check
+
     try:
-        _check_confined(folder)
         document = read_document(folder / CONTRACT)
         return build_product(folder, document, check(document))
     except FaultyDocument as error:
@@ -79,12 +88,13 @@ def _folders(parent: Path) -> list[Path]:
     return sorted(entry for entry in parent.iterdir() if entry.is_dir() and not entry.name.startswith((".", "_")))
 
 
-def _check_confined(folder: Path) -> None:
+def _check_links(folder: Path) -> None:
     """Refuse links: what a product is made of is in its folder, where review and version control see it."""
     links = [path for path in (folder.parent, folder, *(folder / name for name in _FILES)) if path.is_symlink()]
     if links:
         fix = "put the file or folder itself there, not a link"
-        raise FaultyDocument([Fault(path, 0, "", "leads out of the product's folder", fix) for path in links])
+        faults = [Fault(path, 0, "", "leads out of the product's folder", fix) for path in links]
+        raise ContractInvalid(_fqn(folder), tuple(sorted(faults)))
 
 
 def _fqn(folder: Path) -> str:

@@ -12,6 +12,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+# The files beside a contract that belong to it.
+TRANSFORM = "transform.sql"
+AVRO = "schema.avsc"
+
+# A number as the contract writes it: a reader of the model's types keeps 1 apart from 1.0.
+Number = int | float
+
 
 class Alignment(StrEnum):
     """What a product is aligned with: its source system, an aggregate of products, or a consumer's need."""
@@ -168,7 +175,7 @@ class Rule:
     fields: tuple[str, ...]
     arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
     operator: Operator = Operator.MUST_BE
-    threshold: float | tuple[float, float] | bool = 0
+    threshold: Number | tuple[Number, Number] | bool = 0
     unit: Unit = Unit.ROWS
     on_failure: OnFailure = OnFailure.BLOCK
     dimension: str = ""
@@ -190,7 +197,7 @@ class TopicSettings:
     wire_format: WireFormat = WireFormat.AVRO
     compatibility: Compatibility = Compatibility.BACKWARD
     config: Mapping[str, str] = field(default_factory=dict[str, str])
-    max_undecodable_share: float = 0.5
+    max_undecodable_share: Number = 0.5
 
 
 # Units of service levels, in seconds; a month is left out, since "m" is a minute and months differ.
@@ -209,7 +216,7 @@ class ServiceLevel:
     """One SLA property of the contract: e.g. ``freshness`` of 60 with unit ``min`` on the field ``element``."""
 
     property: str
-    value: float | str | bool | None
+    value: Number | str | bool | None
     unit: str = ""
     element: str = ""
 

@@ -17,15 +17,13 @@ from mesh_pipelines.contract.avro import avro_schema
 from mesh_pipelines.contract.document import Document, FaultyDocument, read_text
 from mesh_pipelines.contract.faults import Faults
 from mesh_pipelines.contract.fields import NAME, NAME_RULE, RESERVED_DOMAINS, FieldReader
-from mesh_pipelines.contract.model import Alignment, DataProduct, EventType, Field, Rule, WireFormat
+from mesh_pipelines.contract.model import AVRO, TRANSFORM, Alignment, DataProduct, EventType, Field, Rule, WireFormat
 from mesh_pipelines.contract.rules import RuleReader
 from mesh_pipelines.contract.service_levels import read_service_levels
 from mesh_pipelines.contract.standard import Checked
 from mesh_pipelines.contract.stream import SettingsReader
 from mesh_pipelines.errors import Fault
 
-TRANSFORM = "transform.sql"
-AVRO = "schema.avsc"
 STATUSES = ("proposed", "draft", "active", "deprecated", "retired")
 _OBJECT = ("schema", 0)
 

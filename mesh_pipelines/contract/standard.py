@@ -8,7 +8,7 @@ accepts beyond 3.1 is refused here in documents that say they are 3.1 (``docs/de
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +19,7 @@ from jsonschema import Draft201909Validator
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
+from mesh_pipelines.contract.accept import all_differ, compiled, speaks_of_type
 from mesh_pipelines.contract.document import Document, FaultyDocument, Where, printable
 from mesh_pipelines.contract.faults import did_you_mean, nearest
 from mesh_pipelines.contract.model import Operator
@@ -114,11 +115,8 @@ def _newer_keys(value: Any, where: Where) -> Iterator[Where]:
 
 
 def _unique_items(_: Any, unique: bool, instance: Any, __: Any) -> Iterator[ValidationError]:
-    """Compare items by their text: comparing each with each takes minutes for a list that fits in a contract."""
-    if unique and isinstance(instance, list):
-        texts = [json.dumps(item, sort_keys=True) for item in instance]
-        if len(set(texts)) < len(texts):
-            yield ValidationError("has the same item twice")
+    if unique and isinstance(instance, list) and not all_differ(instance):
+        yield ValidationError("has the same item twice")
 
 
 def _only_own_keys(_: Any, __: bool, instance: Any, schema: Mapping[str, Any]) -> Iterator[ValidationError]:
@@ -160,7 +158,7 @@ def _applies(validator: Any, condition: Any, instance: Any) -> bool:
     gives a fault for each; that the type is missing is said by the reader of fields.
     """
     untyped = isinstance(instance, dict) and "logicalType" not in instance
-    return not (untyped and "logicalType" in str(condition)) and validator.evolve(schema=condition).is_valid(instance)
+    return not (untyped and speaks_of_type(condition)) and validator.evolve(schema=condition).is_valid(instance)
 
 
 def _once(validator: Any, reference: str, instance: Any, schema: Any) -> Iterator[ValidationError]:
@@ -193,6 +191,11 @@ _Validator = extend(
 def _validator() -> Any:
     text = resources.files("open_data_contract_standard").joinpath("schema.json").read_text(encoding="utf-8")
     return _Validator(json.loads(text))
+
+
+@cache
+def _accept() -> Callable[[Any], bool]:
+    return compiled(_validator().schema, _RECURSIVE)
 
 
 @cache
@@ -237,8 +240,18 @@ def _definition(reference: str) -> Any:
 
 
 def _errors(document: Document) -> list[ValidationError]:
+    return [] if is_sound(document.values) else errors_of(document.values)
+
+
+def is_sound(values: Any) -> bool:
+    """Whether a document's values keep to the standard: what ``errors_of`` finds nothing in."""
+    return _accept()(values)
+
+
+def errors_of(values: Any) -> list[ValidationError]:
+    """Everything in which a document's values break the standard, found by walking the schema."""
     _visited.set(set())
-    errors: Iterable[ValidationError] = _validator().iter_errors(document.values)
+    errors: Iterable[ValidationError] = _validator().iter_errors(values)
     return list(_without_echoes([leaf for error in errors for leaf in _leaves(error)]))
 
 

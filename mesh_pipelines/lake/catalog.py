@@ -82,9 +82,14 @@ def load(catalog: Catalog, product: DataProduct, kind: Kind) -> Table:
             # Writers remove the metadata of many commits ago: what the catalog named may be that by now.
             return catalog.load_table(table_name(product, kind))
     except NoSuchTableError as error:
-        raise TableMissing(f"{product.fqn}: its table {kind} does not exist", next_step="mesh apply") from error
+        raise table_missing(product, kind) from error
     except (FileNotFoundError, ValidationError) as error:
         raise TableDamaged(
             f"{product.fqn}: the metadata of its table {kind} cannot be read: {str(error).splitlines()[0]}",
             next_step="restore it from a copy of the warehouse",
         ) from error
+
+
+def table_missing(product: DataProduct, kind: Kind) -> TableMissing:
+    """The error of a table that should be there."""
+    return TableMissing(f"{product.fqn}: its table {kind} does not exist", next_step="mesh apply")

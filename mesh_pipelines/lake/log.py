@@ -71,7 +71,7 @@ class Log:
 
     def quarantined(self) -> int:
         """The number of events that are held back now."""
-        return sum(count for fate, count in self.fates().items() if fate != Fate.OK)
+        return quarantined_in(load(self._catalog, self._product, "log").properties)
 
     def losses(self) -> list[dict[str, Any]]:
         """The losses operators accepted, oldest first: what, when, by whom, and the positions before and after."""
@@ -139,7 +139,7 @@ class Log:
 
     def redriven(self) -> int:
         """The number of events that redrives brought back, in all."""
-        return int(load(self._catalog, self._product, "log").properties.get(REDRIVEN, 0))
+        return redriven_in(load(self._catalog, self._product, "log").properties)
 
     def quarantined_at(self, generation: int, partition: int, offset: int) -> pa.Table:
         """The quarantined event at these coordinates, as a table of one row or none."""
@@ -180,8 +180,23 @@ def snapshot_of(table: Table, position: Position) -> int | None:
 
 def stored_position(table: Table) -> Position | None:
     """How far the stream was read, as a log table says it."""
-    text = table.properties.get(POSITION)
+    return position_in(table.properties)
+
+
+def position_in(properties: Mapping[str, str]) -> Position | None:
+    """How far the stream was read, as a log's properties say it."""
+    text = properties.get(POSITION)
     return Position.from_json(text) if text else None
+
+
+def quarantined_in(properties: Mapping[str, str]) -> int:
+    """The number of events held back now, as a log's properties say it."""
+    return sum(count for fate, count in _fates(properties).items() if fate != Fate.OK)
+
+
+def redriven_in(properties: Mapping[str, str]) -> int:
+    """The number of events that redrives brought back, as a log's properties say it."""
+    return int(properties.get(REDRIVEN, 0))
 
 
 def count_of(table: Table) -> int:

@@ -46,11 +46,11 @@ class Versions:
 
     def published(self) -> Version | None:
         """The version that readers see."""
-        return _property(self._load(), PUBLISHED)
+        return published_in(self._load().properties)
 
     def newest(self) -> Version | None:
         """The newest candidate, whether or not it has been published since."""
-        return _property(self._load(), NEWEST)
+        return newest_in(self._load().properties)
 
     def all(self) -> list[Version]:
         """Every version ever published, oldest first, withdrawn ones included."""
@@ -256,8 +256,22 @@ class Versions:
         return load(self._catalog, self._product, "versions")
 
 
+def published_in(properties: Mapping[str, str]) -> Version | None:
+    """The version that readers see, as the table's properties say it."""
+    return _version_in(properties, PUBLISHED)
+
+
+def newest_in(properties: Mapping[str, str]) -> Version | None:
+    """The newest candidate, as the table's properties say it."""
+    return _version_in(properties, NEWEST)
+
+
 def _property(table: Table, name: str) -> Version | None:
-    text = table.properties.get(name)
+    return _version_in(table.properties, name)
+
+
+def _version_in(properties: Mapping[str, str], name: str) -> Version | None:
+    text = properties.get(name)
     return Version.from_json(text) if text else None
 
 

@@ -40,10 +40,11 @@ def part_key(product: DataProduct, part: str) -> dg.AssetKey:
 
 def product_assets(platform: Platform, product: DataProduct) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """All assets of one product, in the order data takes."""
-    published = _published(platform, product)
+    columns = _column_schema(product)
+    taken, published = _snapshot(platform, product, columns), _published(platform, product, columns)
     if product.is_derived:
-        return [_snapshot(platform, product), published]
-    return [_stream(product), _log(platform, product), _snapshot(platform, product), published]
+        return [taken, published]
+    return [_stream(product), _log(platform, product), taken, published]
 
 
 def broken_asset(name: str, error: ContractInvalid) -> dg.AssetsDefinition:
@@ -122,7 +123,7 @@ def _log(platform: Platform, product: DataProduct) -> dg.AssetsDefinition:
     return land_asset
 
 
-def _snapshot(platform: Platform, product: DataProduct) -> dg.AssetsDefinition:
+def _snapshot(platform: Platform, product: DataProduct, columns: dg.TableSchema) -> dg.AssetsDefinition:
     key = part_key(product, "snapshot")
     deps = [published_key(name) for name in product.inputs] or [part_key(product, "log")]
     checks = [
@@ -142,7 +143,7 @@ def _snapshot(platform: Platform, product: DataProduct) -> dg.AssetsDefinition:
         kinds={"duckdb", "iceberg"},
         description=f"The next version of {product.fqn}, audited: {len(checks)} rules of its contract.",
         automation_condition=_follow_inputs() if product.is_derived else None,
-        metadata={"dagster/column_schema": _column_schema(product), **_column_lineage(platform, product)},
+        metadata={"dagster/column_schema": columns, **_column_lineage(platform, product)},
         **_common(product, "snapshot"),
     )
 
@@ -167,7 +168,7 @@ def _snapshot(platform: Platform, product: DataProduct) -> dg.AssetsDefinition:
     return snapshot_asset
 
 
-def _published(platform: Platform, product: DataProduct) -> dg.AssetsDefinition:
+def _published(platform: Platform, product: DataProduct, columns: dg.TableSchema) -> dg.AssetsDefinition:
     key = published_key(product.fqn)
     spec = dg.AssetSpec(
         key=key,
@@ -177,7 +178,7 @@ def _published(platform: Platform, product: DataProduct) -> dg.AssetsDefinition:
         automation_condition=_follow_snapshot() if product.is_derived else None,
         freshness_policy=_freshness(product.service_levels),
         metadata={
-            "dagster/column_schema": _column_schema(product),
+            "dagster/column_schema": columns,
             "dagster/column_lineage": _identity_lineage(product, part_key(product, "snapshot")),
             "contract": dg.MetadataValue.text(f"{product.domain}/{product.name}/contract.yaml"),
             "contract version": product.contract_version,

@@ -2,7 +2,7 @@
 
 The sensor compares levels, not edges: the ends of all topics, asked for in one call, with the positions in the tables.
 Whatever is behind is due, so nothing is stranded by a failed run or a lost tick, and no run key is needed. One run
-covers all products that are due: starting it costs about six seconds, whatever it does then.
+covers all products that are due: starting it costs seconds, whatever it does then.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +14,7 @@ from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import MeshError
 from mesh_pipelines.orchestration.assets import part_key, published_key
 from mesh_pipelines.steps import maintain
+from mesh_pipelines.steps.due import await_due
 from mesh_pipelines.steps.platform import Platform
 from mesh_pipelines.steps.snapshot import snapshot
 
@@ -23,6 +24,9 @@ _IN_FLIGHT = [
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
 ]
+# Dagster's daemon looks after its sensors every five seconds, whatever interval they ask for: a tick that finds nothing
+# to do goes on looking for most of that time, so that events wait for the end of a pause and not for the next tick.
+_PATIENCE_S = 4.0
 _PRODUCT_TAG = "mesh/products"
 
 
@@ -32,18 +36,23 @@ def stream_sensor(platform: Platform, domain: str, products: Sequence[DataProduc
 
     @dg.sensor(
         name=f"{domain}_streams",
-        target=dg.AssetSelection.assets(*keys),
-        minimum_interval_seconds=5,
+        # As a target it would get a job of its own: all assets of the domain a second time.
+        asset_selection=dg.AssetSelection.assets(*keys),
+        minimum_interval_seconds=1,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Starts a run when a stream of {domain} has events that are not published yet.",
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        busy = _in_flight(context.instance)
+        def idle() -> list[DataProduct]:
+            busy = _in_flight(context.instance)
+            return [product for product in products if product.fqn not in busy]
+
         try:
-            behind = due(platform, [product for product in products if product.fqn not in busy])
+            behind = await_due(platform, idle, _PATIENCE_S)
         except MeshError as error:
             return dg.SkipReason(f"{error.code} {error.message}")
         if not behind:
+            busy = _in_flight(context.instance)
             waiting = f"; running: {', '.join(sorted(busy))}" if busy else ""
             return dg.SkipReason(f"every stream of {domain} is published as far as it goes{waiting}")
         names = [product.fqn for product in behind]
@@ -57,38 +66,6 @@ def stream_sensor(platform: Platform, domain: str, products: Sequence[DataProduc
         )
 
     return sensor
-
-
-def due(platform: Platform, products: Sequence[DataProduct]) -> list[DataProduct]:
-    """The products whose newest candidate is behind the end of their stream, or was made under another contract.
-
-    A candidate that was blocked is not due again until its stream or its contract has changed.
-
-    Raises:
-        BrokerUnreachable: transient.
-    """
-    from mesh_pipelines.lake.log import Log
-    from mesh_pipelines.lake.tables import exists
-    from mesh_pipelines.lake.versions import Versions
-
-    topics = [product.stream.name for product in products if product.stream]
-    ends = platform.streams.end_offsets(topics)
-    behind: list[DataProduct] = []
-    for product in products:
-        if product.stream is None or product.stream.name not in ends or not exists(platform.catalog, product):
-            continue
-        end = ends[product.stream.name]
-        newest = Versions(platform.catalog, product).newest()
-        if newest is None or newest.position is None:
-            if any(offset.next_offset for offset in end.partitions.values()):
-                behind.append(product)
-            continue
-        publishable = newest.published_at is None and newest.verdict is not None and newest.verdict.passed
-        moved = newest.position.topic_id != end.topic_id or newest.position.lag_to(end) > 0
-        moved = moved or Log(platform.catalog, product).position() != newest.position
-        if moved or publishable or newest.contract_hash != product.contract_hash:
-            behind.append(product)
-    return behind
 
 
 def upkeep(platform: Platform, domain: str, products: Sequence[DataProduct]) -> tuple[list[Any], list[Any]]:

@@ -207,4 +207,4 @@ def _tables(product: DataProduct) -> tuple[Kind, ...]:
 def _refresh_serving(platform: Platform) -> None:
     from mesh_pipelines.lake.serving import write_serving_file
 
-    write_serving_file(platform.settings, platform.products.values(), platform.catalog)
+    write_serving_file(platform.settings, platform.products.values(), platform.tables)

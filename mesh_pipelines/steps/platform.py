@@ -21,8 +21,12 @@ from mesh_pipelines.settings import Settings
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
 
+    from mesh_pipelines.lake.properties import TableProperties
     from mesh_pipelines.streams.admin import StreamAdmin
     from mesh_pipelines.streams.registry import Registry
+
+# Under the home folder: contracts that were sound as they stand.
+_KEPT = "contracts.json"
 
 
 @dataclass
@@ -37,7 +41,7 @@ class Platform:
     def open(cls, settings: Settings | None = None) -> Platform:
         """The platform of these settings (default: this process's environment); broken contracts are set aside."""
         settings = settings or Settings.load()
-        loaded = load_products(settings.assets)
+        loaded = load_products(settings.assets, settings.home / _KEPT)
         return cls(settings, loaded.products, loaded.broken)
 
     def product(self, fqn: str) -> DataProduct:
@@ -78,6 +82,13 @@ class Platform:
         from mesh_pipelines.lake.catalog import open_catalog
 
         return open_catalog(self.settings)
+
+    @cached_property
+    def tables(self) -> TableProperties:
+        """The properties of the catalog's tables, many at once."""
+        from mesh_pipelines.lake.properties import TableProperties
+
+        return TableProperties(self.catalog)
 
     @cached_property
     def streams(self) -> StreamAdmin:

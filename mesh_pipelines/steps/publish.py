@@ -51,7 +51,7 @@ def publish(platform: Platform, product: DataProduct) -> Published:
     _refuse_blocked(product, newest, versions.published())
     reach("publish.audited")
     version = versions.publish(newest.candidate_id, product.contract_hash, datetime.now(UTC).isoformat())
-    write_serving_file(platform.settings, platform.products.values(), platform.catalog)
+    write_serving_file(platform.settings, platform.products.values(), platform.tables)
     return Published(product.fqn, version, True, time.monotonic() - started)
 
 

@@ -33,5 +33,5 @@ def rollback(platform: Platform, product: DataProduct, number: int, why: str = "
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
     reason = f"{stamp} by {operator()}{f': {why}' if why else ''}"
     version = versions.roll_back(number, reason)
-    write_serving_file(platform.settings, platform.products.values(), platform.catalog)
+    write_serving_file(platform.settings, platform.products.values(), platform.tables)
     return version

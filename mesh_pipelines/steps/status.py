@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.errors import BrokerUnreachable, MeshError
+from mesh_pipelines.errors import BrokerUnreachable
 from mesh_pipelines.positions import Position, Version
 from mesh_pipelines.steps.platform import Platform
+
+if TYPE_CHECKING:
+    from mesh_pipelines.lake.standing import Standing
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,11 @@ class ProductStatus:
 
 def status(platform: Platform) -> list[ProductStatus]:
     """The state of every product of the assets folder, broken ones included; asks the broker once for all topics."""
+    from mesh_pipelines.lake.standing import standings
+
     ends, problem = _ends(platform)
-    sound = [_status(platform, product, ends, problem) for product in platform.in_order]
+    standing = standings(platform.tables, platform.in_order)
+    sound = [_status(product, standing[product.fqn], ends, problem) for product in platform.in_order]
     broken = [
         ProductStatus(name, "", problem=f"{error.code} {len(error.faults)} faults in its contract (mesh lint)")
         for name, error in platform.broken.items()
@@ -57,18 +64,11 @@ def _ends(platform: Platform) -> tuple[Mapping[str, Position], str | None]:
 
 
 def _status(
-    platform: Platform, product: DataProduct, ends: Mapping[str, Position], problem: str | None
+    product: DataProduct, standing: Standing, ends: Mapping[str, Position], problem: str | None
 ) -> ProductStatus:
-    from mesh_pipelines.lake.log import Log
-    from mesh_pipelines.lake.versions import Versions
-
-    try:
-        versions = Versions(platform.catalog, product)
-        published, newest = versions.published(), versions.newest()
-        log = None if product.is_derived else Log(platform.catalog, product)
-        quarantined, redriven = (log.quarantined(), log.redriven()) if log else (0, 0)
-    except MeshError as error:
-        return ProductStatus(product.fqn, product.alignment, problem=f"{error.code} {error.message}")
+    if standing.missing:
+        return ProductStatus(product.fqn, product.alignment, problem=standing.missing)
+    published, newest = standing.published, standing.newest
     if product.stream is None:
         problem = None
     elif not problem and product.stream.name not in ends:
@@ -86,8 +86,8 @@ def _status(
         rules_passed=verdict.rules - verdict.failed - verdict.warned - verdict.errors if verdict else None,
         rules_failed=verdict.failed + verdict.errors if verdict else None,
         rules_warned=verdict.warned if verdict else None,
-        quarantined=quarantined,
-        redriven=redriven,
+        quarantined=standing.quarantined,
+        redriven=standing.redriven,
         lag=_lag(product, published, ends),
         published_at=published.published_at if published else None,
         problem=problem,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.select import NotReadable, Select, read_select
@@ -21,6 +21,8 @@ from mesh_pipelines.errors import TransformInvalid
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
+    from sqlglot import exp
+    from sqlglot.optimizer.scope import Scope
 
 _BATCH_ROWS = 100_000
 
@@ -52,17 +54,14 @@ def lineage(product: DataProduct, inputs: Mapping[str, DataProduct]) -> dict[str
     from sqlglot.errors import SqlglotError
     from sqlglot.lineage import lineage as trace
 
-    text = _select(product).text
-    schema: dict[str, dict[str, dict[str, str]]] = {}
-    for source in inputs.values():
-        columns = {field.name: duckdb_type(field.type) for field in source.fields}
-        schema.setdefault(source.domain, {})[source.name] = columns
+    tree, scope = _qualified(product, inputs)
     traced: dict[str, tuple[SourceColumn, ...]] = {}
     for field in product.fields:
         try:
-            root = trace(field.name, text, schema=schema, dialect="duckdb")
+            # Of the scope only, and not trimmed to what a column needs: neither changes what is traced.
+            root = trace(field.name, tree, {}, dialect="duckdb", scope=scope, trim_selects=False, copy=False)
         except (SqlglotError, ValueError, RecursionError) as error:
-            raise _invalid(product, f"column {field.name} cannot be traced: {_first_line(error)}") from error
+            raise _untraceable(product, field.name, error) from error
         leaves = {
             SourceColumn(f"{node.source.db}.{node.source.name}", node.name.rsplit(".", 1)[-1].strip('"'))
             for node in root.walk()
@@ -70,6 +69,28 @@ def lineage(product: DataProduct, inputs: Mapping[str, DataProduct]) -> dict[str
         }
         traced[field.name] = tuple(sorted(leaf for leaf in leaves if leaf.column != "*"))
     return traced
+
+
+def _qualified(product: DataProduct, inputs: Mapping[str, DataProduct]) -> tuple[exp.Expr, Scope]:
+    """The transform's syntax tree with every column's table written out, once for all columns that are traced."""
+    import sqlglot
+    from sqlglot.errors import SqlglotError
+    from sqlglot.optimizer.qualify import qualify
+    from sqlglot.optimizer.scope import build_scope
+
+    text = _select(product).text
+    schema: dict[str, Any] = {}
+    for source in inputs.values():
+        columns = {field.name: duckdb_type(field.type) for field in source.fields}
+        schema.setdefault(source.domain, {})[source.name] = columns
+    try:
+        tree = sqlglot.parse_one(text, dialect="duckdb")
+        tree = qualify(tree, dialect="duckdb", schema=schema, validate_qualify_columns=False, identify=False)
+        scope = build_scope(tree)
+    except (SqlglotError, ValueError, RecursionError) as error:
+        raise _untraceable(product, product.fields[0].name, error) from error
+    assert scope is not None, "what parses as one SELECT has a scope"
+    return tree, scope
 
 
 def run(connection: duckdb.DuckDBPyConnection, product: DataProduct, *, timeout_s: float) -> pa.RecordBatchReader:
@@ -120,6 +141,10 @@ def _same_columns(product: DataProduct, columns: list[str]) -> None:
         parts = [f"lacks {', '.join(missing)}"] if missing else []
         parts += [f"has {', '.join(extra)}, which the contract does not"] if extra else []
         raise _invalid(product, f"its result {' and '.join(parts)}")
+
+
+def _untraceable(product: DataProduct, column: str, error: Exception) -> TransformInvalid:
+    return _invalid(product, f"column {column} cannot be traced: {_first_line(error)}")
 
 
 def _first_line(error: Exception) -> str:

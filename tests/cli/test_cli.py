@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import typer.main
 
 from mesh_pipelines.cli.main import app, invoke
+from mesh_pipelines.local.supervisor import free_ports
 
 MESH = [sys.executable, "-c", "from mesh_pipelines.cli.main import main; main()"]
 HEAVY = [
@@ -42,6 +44,23 @@ def test_help_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stderr.strip() == "[]"
     assert "quarantine" in done.stdout
+
+
+def test_status_loads_only_what_it_asks() -> None:
+    [port] = free_ports(1)
+    code = (
+        "import sys\nfrom mesh_pipelines.cli.main import invoke\n"
+        "assert invoke(['status']) == 0\n"
+        f"print(sorted(set(sys.modules) & set({HEAVY!r})), file=sys.stderr)\n"
+    )
+    variables = {**os.environ, "MESH_KAFKA_PORT": str(port), "MESH_TIMEOUT_S": "1"}
+    with tempfile.TemporaryDirectory() as home:
+        variables |= {"MESH_HOME": home, "MESH_ASSETS": str(Path(__file__).parents[2] / "assets")}
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, env=variables
+        )
+    loaded = done.stderr.strip().splitlines()[-1]
+    assert loaded == "['confluent_kafka', 'pyarrow', 'pyiceberg', 'sqlalchemy']"
 
 
 ROOT: Any = typer.main.get_command(app)

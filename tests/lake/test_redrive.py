@@ -19,6 +19,7 @@ from mesh_pipelines.errors import ConcurrentWriter, TableOutdated
 from mesh_pipelines.lake import commit
 from mesh_pipelines.lake.catalog import load, open_catalog, table_name
 from mesh_pipelines.lake.log import Log
+from mesh_pipelines.lake.properties import TableProperties
 from mesh_pipelines.lake.serving import write_serving_file
 from mesh_pipelines.lake.state import state_sql
 from mesh_pipelines.lake.tables import create_tables, evolve, plan_evolution
@@ -181,7 +182,7 @@ def test_what_waits_for_apply_does_not_keep_others_out_of_the_serving_file(folde
         publish(Versions(catalog, product), product, 1)
     wider = product_of(folder, "colour")
     for products, views in (([wider, returns], {"returns"}), ([orders, returns], {"orders", "returns"})):
-        serving = write_serving_file(Settings(home=folder), products, catalog)
+        serving = write_serving_file(Settings(home=folder), products, TableProperties(catalog))
         with duckdb.connect(str(serving), read_only=True) as connection:
             found = connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
         assert {name for (name,) in found} == views

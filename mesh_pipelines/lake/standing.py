@@ -1,0 +1,65 @@
+"""Where many products stand, read in one go: what their versions and logs say of themselves in their properties."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.lake.catalog import Kind, table_missing, table_name
+from mesh_pipelines.lake.log import position_in, quarantined_in, redriven_in
+from mesh_pipelines.lake.properties import Properties, TableProperties
+from mesh_pipelines.lake.tables import kinds
+from mesh_pipelines.lake.versions import newest_in, published_in
+from mesh_pipelines.positions import Position, Version
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One product's: the version readers see, the newest candidate, and its log's position and counts.
+
+    ``applied`` says that all of its tables exist; ``missing`` is an error's text where one does not that is read here.
+    """
+
+    applied: bool
+    published: Version | None = None
+    newest: Version | None = None
+    position: Position | None = None
+    quarantined: int = 0
+    redriven: int = 0
+    missing: str | None = None
+
+
+def standings(tables: TableProperties, products: Iterable[DataProduct]) -> dict[str, Standing]:
+    """Where each of the products stands now, by name."""
+    products = list(products)
+    existing = tables.existing([table_name(product, kind) for product in products for kind in kinds(product)])
+    found = tables.of([table_name(product, kind) for product in products for kind in _read(product)])
+    return {
+        product.fqn: _standing(
+            product,
+            all(table_name(product, kind) in existing for kind in kinds(product)),
+            {kind: found[name] for kind in _read(product) if (name := table_name(product, kind)) in found},
+        )
+        for product in products
+    }
+
+
+def _read(product: DataProduct) -> tuple[Kind, ...]:
+    return ("versions",) if product.is_derived else ("versions", "log")
+
+
+def _standing(product: DataProduct, applied: bool, found: Mapping[Kind, Properties]) -> Standing:
+    for kind in _read(product):
+        if kind not in found:
+            error = table_missing(product, kind)
+            return Standing(False, missing=f"{error.code} {error.message}")
+    log = found.get("log", {})
+    return Standing(
+        applied,
+        published_in(found["versions"]),
+        newest_in(found["versions"]),
+        position_in(log),
+        quarantined_in(log),
+        redriven_in(log),
+    )

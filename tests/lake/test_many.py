@@ -1,0 +1,227 @@
+"""Many tables in one go: their properties, where their products stand, and the serving file of them all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from mesh_pipelines.contract.load import load_product
+from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.types import log_schema
+from mesh_pipelines.errors import TableMissing
+from mesh_pipelines.lake.catalog import load, open_catalog, table_name
+from mesh_pipelines.lake.log import Log
+from mesh_pipelines.lake.properties import TableProperties
+from mesh_pipelines.lake.serving import write_serving_file
+from mesh_pipelines.lake.standing import standings
+from mesh_pipelines.lake.tables import create_tables, exists, kinds
+from mesh_pipelines.lake.versions import Versions
+from mesh_pipelines.positions import PartitionOffset, Position, Verdict, Version
+from mesh_pipelines.settings import Settings
+
+NAMES = ("applied", "half", "landed", "not_applied", "published", "blocked", "ahead")
+START = Position("cluster", "topic", "id")
+
+
+def contract(name: str, description: str = "Orders.") -> str:
+    return f"""
+apiVersion: v3.1.0
+kind: DataContract
+id: shop.{name}
+name: {name}
+domain: shop
+version: 1.0.0
+status: active
+description: {{purpose: "{description}"}}
+team: {{members: [{{username: ann@example.com, role: owner}}]}}
+customProperties:
+  - {{property: mesh.alignment, value: source-aligned}}
+  - {{property: mesh.eventType, value: state}}
+schema:
+  - name: {name}
+    properties:
+      - {{name: id, logicalType: string, primaryKey: true}}
+"""
+
+
+def product_of(folder: Path, name: str, description: str = "Orders.") -> DataProduct:
+    home = folder / "shop" / name
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "contract.yaml").write_text(contract(name, description))
+    return load_product(home)
+
+
+def land(catalog: Any, product: DataProduct, *fates: str) -> Position:
+    log = Log(catalog, product)
+    before = log.position()
+    start = before or START
+    first = start.next_offset(0)
+    rows = [
+        {
+            "_generation": 0,
+            "_partition": 0,
+            "_offset": first + n,
+            "_key": b"k",
+            "_op": "upsert",
+            "_fate": fate,
+            "id": "k",
+        }
+        for n, fate in enumerate(fates)
+    ]
+    after = start.advance({0: PartitionOffset(first + len(fates))})
+    log.append(pa.Table.from_pylist(rows, schema=log_schema(product)), before, after)
+    return after
+
+
+def propose(catalog: Any, product: DataProduct, number: int, *, passed: bool = True, publish: bool = True) -> None:
+    position = Log(catalog, product).position()
+    assert position is not None
+    verdict = Verdict(f"c{number}", product.contract_hash, passed, 1, int(not passed), 0, 0, 0, "now")
+    draft = Version(product.fqn, number, f"c{number}", "1.0.0", product.contract_hash, "now", 1, position=position)
+    versions = Versions(catalog, product)
+    versions.propose(replace(draft, verdict=verdict))
+    if publish:
+        versions.publish(f"c{number}", product.contract_hash, f"2024-01-0{number}T00:00:00+00:00")
+
+
+@pytest.fixture
+def mesh(tmp_path: Path) -> tuple[Any, dict[str, DataProduct]]:
+    """A product in each state there is."""
+    catalog = open_catalog(Settings(home=tmp_path))
+    products = {name: product_of(tmp_path, name) for name in NAMES}
+    for name, product in products.items():
+        if name != "not_applied":
+            create_tables(catalog, product)
+    catalog.drop_table(table_name(products["half"], "checks"))
+    for name in ("landed", "published", "blocked", "ahead"):
+        land(catalog, products[name], "ok", "ok", "diverted")
+    for name in ("published", "blocked", "ahead"):
+        propose(catalog, products[name], 1)
+    propose(catalog, products["blocked"], 2, passed=False, publish=False)
+    land(catalog, products["ahead"], "ok")
+    return catalog, products
+
+
+class Another:
+    """A catalog that is asked table by table, as one of another kind is: this one, without its being an SQL catalog."""
+
+    def __init__(self, catalog: Any) -> None:
+        self.load_table: Callable[..., Any] = catalog.load_table
+        self.table_exists: Callable[..., bool] = catalog.table_exists
+
+
+@pytest.fixture(params=["sql", "another"])
+def tables(request: pytest.FixtureRequest, mesh: tuple[Any, dict[str, DataProduct]]) -> TableProperties:
+    return TableProperties(mesh[0] if request.param == "sql" else Another(mesh[0]))  # pyright: ignore[reportArgumentType]
+
+
+def test_properties_are_those_of_the_tables(mesh: tuple[Any, dict[str, DataProduct]], tables: TableProperties) -> None:
+    catalog, products = mesh
+    names = [table_name(product, kind) for product in products.values() for kind in kinds(product)]
+    there = [name for name in names if catalog.table_exists(name)]
+    assert len(there) == len(names) - 5
+    for _ in range(2):
+        assert tables.of(names) == {name: catalog.load_table(name).properties for name in there}
+        assert tables.locations(names) == {name: catalog.load_table(name).metadata_location for name in there}
+        assert tables.existing(names) == set(there)
+        land(catalog, products["landed"], "ok", "undecodable")
+
+
+def test_standings_are_what_the_tables_say(mesh: tuple[Any, dict[str, DataProduct]], tables: TableProperties) -> None:
+    catalog, products = mesh
+    found = standings(tables, products.values())
+    for product in products.values():
+        standing = found[product.fqn]
+        assert standing.applied is exists(catalog, product)
+        held = (standing.quarantined, standing.redriven)
+        assert told(catalog, product) == (
+            standing.missing or (standing.published, standing.newest, standing.position, *held)
+        )
+
+
+def told(catalog: Any, product: DataProduct) -> tuple[Any, ...] | str:
+    """What the tables themselves say, one by one."""
+    versions, log = Versions(catalog, product), Log(catalog, product)
+    try:
+        return versions.published(), versions.newest(), log.position(), log.quarantined(), log.redriven()
+    except TableMissing as error:
+        return f"{error.code} {error.message}"
+
+
+def test_only_what_is_new_is_read(mesh: tuple[Any, dict[str, DataProduct]]) -> None:
+    catalog, products = mesh
+    tables = TableProperties(catalog)
+    names = [table_name(products[name], "log") for name in ("landed", "ahead")]
+    before = tables.of(names)
+    for name in names:
+        Path(catalog.load_table(name).metadata_location.removeprefix("file://")).write_text("not JSON")
+    assert tables.of(names) == before
+
+
+def test_a_table_that_moves_on_meanwhile_is_read_as_it_is_then(
+    mesh: tuple[Any, dict[str, DataProduct]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the catalog's answer and the reading of the file, writers may have dropped the file."""
+    from mesh_pipelines.lake import properties
+
+    catalog, products = mesh
+    name = table_name(products["landed"], "log")
+    locations = properties._locations(catalog)
+
+    def move_on(_: Any) -> dict[tuple[str, ...], str]:
+        land(catalog, products["landed"], "ok")
+        Path(locations[name].removeprefix("file://")).unlink()
+        return locations
+
+    monkeypatch.setattr(properties, "_locations", move_on)
+    assert TableProperties(catalog).of([name]) == {name: load(catalog, products["landed"], "log").properties}
+
+
+def views(file: Path) -> dict[str, tuple[str, str]]:
+    with duckdb.connect(str(file), read_only=True) as connection:
+        found = connection.execute("SELECT view_name, sql, comment FROM duckdb_views() WHERE NOT internal").fetchall()
+    return {name: (sql, comment) for name, sql, comment in found}
+
+
+def test_the_serving_file_follows_what_changes_and_nothing_else(
+    mesh: tuple[Any, dict[str, DataProduct]], tmp_path: Path
+) -> None:
+    catalog, products = mesh
+    settings, tables = Settings(home=tmp_path), TableProperties(catalog)
+
+    def write() -> dict[str, tuple[str, str]]:
+        return views(write_serving_file(settings, products.values(), tables))
+
+    first = write()
+    assert first.keys() == {"published", "blocked", "ahead"}
+    with duckdb.connect(str(settings.serving_file)) as connection:
+        # A view that is not written anew keeps what was put in its place.
+        connection.execute("CREATE OR REPLACE VIEW shop.published AS SELECT 'as it was' AS id")
+        connection.execute(f"COMMENT ON VIEW shop.published IS '{first['published'][1]}'")
+    land(catalog, products["ahead"], "ok")
+    propose(catalog, products["ahead"], 2)
+    second = write()
+    assert "as it was" in second["published"][0]
+    assert second["blocked"] == first["blocked"]
+    assert second["ahead"][1].startswith("version 2, ")
+    products["published"] = product_of(tmp_path, "published", "Described anew.")
+    assert "Described anew" in write()["published"][1]
+    del products["blocked"]
+    assert write().keys() == {"published", "ahead"}
+
+
+def test_a_serving_file_that_cannot_be_read_is_written_anew(
+    mesh: tuple[Any, dict[str, DataProduct]], tmp_path: Path
+) -> None:
+    catalog, products = mesh
+    settings = Settings(home=tmp_path)
+    settings.serving_file.write_text(json.dumps("no database"))
+    file = write_serving_file(settings, products.values(), TableProperties(catalog))
+    assert views(file).keys() == {"published", "blocked", "ahead"}
