@@ -334,6 +334,21 @@ def status(output_format: OutputFormat = Format.TABLE) -> None:
     output.say(f"{len(records)} products, {len(problems)} with a problem")
 
 
+@app.command()
+def doctor(output_format: OutputFormat = Format.TABLE) -> None:
+    """Show what a command would meet: libraries, how landing is done, and what broker, registry and catalog answer."""
+    from mesh_pipelines.steps.doctor import doctor as step
+
+    output = Output(output_format)
+    findings = [record(one) for one in step(_platform())]
+    output.records(findings, ("what", "found", "next_step"))
+    wrong = [one["what"] for one in findings if one["next_step"]]
+    if wrong:
+        output.say(f"not as needed: {', '.join(wrong)}")
+        raise typer.Exit(3)
+    output.say("all is as needed; next: mesh status")
+
+
 STATUS_COLUMNS = (
     *("product", "version", "rows", "rules_passed", "rules_failed", "rules_warned"),
     *("quarantined", "redriven", "lag", "published_at"),

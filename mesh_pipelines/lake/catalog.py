@@ -43,12 +43,13 @@ def open_catalog(settings: Settings) -> Catalog:
         ) from error
     except (OSError, sqlite3.Error, SQLAlchemyError, RESTError) as error:
         raise StorageUnavailable(
-            f"the catalog {_without_password(uri)} cannot be opened: {error}",
+            f"the catalog {without_password(uri)} cannot be opened: {error}",
             next_step="check MESH_HOME, MESH_CATALOG_URI and MESH_CATALOG_CONFIG",
         ) from error
 
 
-def _without_password(uri: str) -> str:
+def without_password(uri: str) -> str:
+    """An address as it may be shown."""
     return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", uri)
 
 
