@@ -241,3 +241,60 @@ def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "getuid", lambda: 2_000_000_123)
     assert operator() == "2000000123"
+
+
+NESTED = """\
+      - name: lines
+        logicalType: array
+        items: {logicalType: object, properties: [{name: sku, logicalType: string}]}
+      - {name: words, logicalType: array, items: {logicalType: string}}
+      - name: address
+        logicalType: object
+        properties:
+          - name: stops
+            logicalType: array
+            items: {logicalType: object, properties: [{name: at, logicalType: string}]}
+      - name: tags
+        logicalType: map
+        map:
+          key: {logicalType: string}
+          value: {logicalType: object, properties: [{name: since, logicalType: string}]}
+"""
+
+
+def test_null_lists_and_maps_stay_null_when_written_and_when_compacted(
+    clicks: tuple[Any, DataProduct], tmp_path: Path
+) -> None:
+    import pyarrow as pa
+
+    (tmp_path / "assets" / "shop" / "clicks" / "contract.yaml").write_text(
+        CONTRACT.replace("v3.1.0", "v3.2.0") + NESTED
+    )
+    catalog, product = clicks[0], load_product(tmp_path / "assets" / "shop" / "clicks")
+    evolve(catalog, product)
+    log = Log(catalog, product)
+    sent = [
+        {
+            "lines": [{"sku": "a"}, {"sku": None}],
+            "words": ["b"],
+            "address": {"stops": [{"at": "c"}]},
+            "tags": [("d", {"since": "e"})],
+        },
+        {"lines": None, "words": None, "address": {"stops": None}, "tags": None},
+        {"lines": [], "words": [], "address": {"stops": []}, "tags": []},
+        {"lines": [None], "words": [None], "address": None, "tags": [("f", None)]},
+    ]
+    for at in range(4):
+        before = log.position()
+        start = before or Position("cluster", "shop.clicks", "topic")
+        own = {"_generation": 0, "_partition": 0, "_op": "append", "_fate": "ok"}
+        events = [{**own, "_offset": 4 * at + number, **row} for number, row in enumerate(sent)]
+        rows = pa.Table.from_pylist(events, schema=log_schema(product)).slice(0, 4)
+        log.append(rows, before, start.advance({0: PartitionOffset(4 * at + 4)}))
+    position = log.position()
+    assert position is not None
+    version = publish(catalog, product, position)
+    for _ in range(2):
+        rows = Reading(product, version, catalog).arrow().select(["lines", "words", "address", "tags"]).to_pylist()
+        assert sorted(map(repr, rows)) == sorted(map(repr, sent * 4))
+        maintain.compact(catalog, product, "log")
