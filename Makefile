@@ -5,14 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test fast lint bench-check lock clean
+.PHONY: help setup demo test fast lint sanitize bench-check lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 13
 
 setup: $(STAMP)  ## make .venv and install what requirements.lock names
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock pyproject.toml $(wildcard mesh_pipelines/native/*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed; name it: make setup PYTHON=python3.12" >&2; exit 3; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
@@ -39,6 +39,15 @@ lint: setup  ## ruff, types, layers, dependencies
 
 bench-check: setup  ## the benchmarks' ratios, beside those that were recorded
 	$(BIN)/python benchmarks/check.py
+
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -g -O1
+EXTENSION := $(BIN)/python -c "import setuptools; setuptools.setup()" -q build_ext --inplace --force
+
+sanitize: setup  ## the native extension's tests and fuzzer under AddressSanitizer and UBSan; needs gcc
+	CFLAGS="$(SANITIZERS)" $(EXTENSION)
+	export LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0; \
+		$(BIN)/python -m pytest tests/streams -k "not guarded" && $(BIN)/python tests/faults/fuzz.py; \
+		status=$$?; unset LD_PRELOAD; $(EXTENSION); exit $$status
 
 lock: setup  ## resolve the dependencies anew
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --upgrade --quiet \

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from confluent_kafka import KafkaError
 
 from mesh_pipelines import native
@@ -57,19 +56,22 @@ def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _table(rows: int, buffers: Sequence[object]) -> pa.Table:
+def _table(rows: int, buffers: Sequence[Any]) -> pa.Table:
     if not rows:
         return SCHEMA.empty_table()
-    held = [buffer if buffer is None else pa.py_buffer(buffer) for buffer in buffers]
-    partitions, offsets, stamped, stamps, *rest = held
-    known = pc.is_valid(pa.Array.from_buffers(pa.int64(), rows, [stamped, stamps])) if stamped else None
+    partitions, offsets, stamped, stamps, *rest = map(_buffer, buffers)
+    known = pa.Array.from_buffers(pa.bool_(), rows, [None, stamped]).to_numpy(zero_copy_only=False) if stamped else None
     return pa.Table.from_arrays(
         [
             pa.Array.from_buffers(pa.int32(), rows, [None, partitions]),
             pa.Array.from_buffers(pa.int64(), rows, [None, offsets]),
-            instants(np.frombuffer(stamps, np.int64), known.to_numpy(zero_copy_only=False) if known else None),
+            instants(pa.Array.from_buffers(pa.int64(), rows, [None, stamps]).to_numpy(), known),
             pa.Array.from_buffers(pa.large_binary(), rows, rest[:3]),
             pa.Array.from_buffers(pa.large_binary(), rows, rest[3:]),
         ],
         schema=SCHEMA,
     )
+
+
+def _buffer(held: Any) -> pa.Buffer | None:
+    return None if held is None else pa.py_buffer(held)
