@@ -35,24 +35,34 @@ def relation(
     ``row_filter`` only leaves out files; the caller's condition decides on rows. ``product`` gives the defaults of
     columns that older files lack.
     """
+    return relation_of(table, files_of(table, snapshot_id, row_filter), product)
+
+
+def files_of(table: Table, snapshot_id: int | None, row_filter: BooleanExpression | None = None) -> list[DataFile]:
+    """The table's data files at a snapshot (None: now), without those that a filter rules out."""
     from pyiceberg.expressions import AlwaysTrue
 
-    scan = table.scan(row_filter=row_filter or AlwaysTrue(), snapshot_id=snapshot_id)
-    tasks = list(scan.plan_files())
+    tasks = list(table.scan(row_filter=row_filter or AlwaysTrue(), snapshot_id=snapshot_id).plan_files())
     if any(task.delete_files for task in tasks):
         raise EnvironmentFault(
             f"{'.'.join(table.name())}: another engine left delete files, which native reads do not apply",
             next_step="rewrite the table's data files with that engine",
         )
-    return relation_of(table, [task.file for task in tasks], product)
+    return [task.file for task in tasks]
 
 
-def relation_of(table: Table, files: Sequence[DataFile], product: DataProduct | None = None) -> str:
-    """The rows of these data files of the table, committed or not, as ``relation`` gives them."""
+def relation_of(
+    table: Table, files: Sequence[DataFile], product: DataProduct | None = None, *, row_numbers: bool = False
+) -> str:
+    """The rows of these data files of the table, committed or not, as ``relation`` gives them.
+
+    ``row_numbers`` adds where each row lies: the columns ``filename`` (a path) and ``file_row_number``.
+    """
     if not files:
-        return _empty(table)
+        return _empty(table, ["NULL::VARCHAR AS filename", "NULL::BIGINT AS file_row_number"] if row_numbers else [])
     paths = ", ".join(literal(local_path(file.file_path)) for file in files)
-    return f"read_parquet([{paths}], schema = {_schema(table, product)})"
+    more = ", filename = true, file_row_number = true" if row_numbers else ""
+    return f"read_parquet([{paths}], schema = {_schema(table, product)}{more})"
 
 
 def damage() -> tuple[type[Exception], ...]:
@@ -78,9 +88,9 @@ def _default(value: object) -> str:
     return literal(value if isinstance(value, str) else json.dumps(value))
 
 
-def _empty(table: Table) -> str:
-    columns = ", ".join(f"NULL::{_type(field.field_type)} AS {quote(field.name)}" for field in table.schema().fields)
-    return f"(SELECT {columns} WHERE FALSE)"
+def _empty(table: Table, more: Sequence[str]) -> str:
+    columns = [f"NULL::{_type(field.field_type)} AS {quote(field.name)}" for field in table.schema().fields]
+    return f"(SELECT {', '.join([*columns, *more])} WHERE FALSE)"
 
 
 def _type(iceberg: IcebergType) -> str:

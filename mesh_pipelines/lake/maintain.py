@@ -21,6 +21,7 @@ from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.lake.catalog import Kind, load
 from mesh_pipelines.lake.commit import current_files, expire_ids, replace_files, rows_of, write_files
 from mesh_pipelines.lake.log import FATES, POSITION
+from mesh_pipelines.lake.state import RULES
 from mesh_pipelines.lake.tables import kinds
 from mesh_pipelines.lake.versions import Versions
 
@@ -67,7 +68,9 @@ def compact(catalog: Catalog, product: DataProduct, kind: Kind) -> Compacted:
     if not small:
         return Compacted(len(files), len(files))
     merged = write_files(table, rows_of(table, small))
-    kept = {name: value for name, value in table.properties.items() if name == POSITION or name.startswith(FATES)}
+    kept = {
+        name: value for name, value in table.properties.items() if name in (POSITION, RULES) or name.startswith(FATES)
+    }
     replace_files(table, small, merged, kept, f"{product.fqn}.{kind}")
     return Compacted(len(files), len(files) - len(small) + len(merged))
 

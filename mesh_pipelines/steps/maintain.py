@@ -118,9 +118,11 @@ def rebuild(platform: Platform, product: DataProduct, *, number: int | None = No
         if product.is_derived and differing is None:
             snapshot_id = base.write_result(platform.catalog, product, engine.table("recomputed").to_arrow_reader())
         elif version.position and product.event_type.folds_by_key and (differing is None or differing == (0, 0)):
-            snapshot_id = base.rewrite_base(engine, platform.catalog, product, version.position, from_log=True)
+            snapshot_id = base.rewrite_base(
+                engine, platform.catalog, product, version.position, from_log=True
+            ).snapshot_id
     if differing is None:
-        versions.restore(replace(version, base_snapshot_id=snapshot_id))
+        versions.restore(replace(version, base_snapshot_id=snapshot_id, overlay=None))
     missing, surplus = differing or (None, None)
     identical = None if differing is None else differing == (0, 0)
     published_as = None

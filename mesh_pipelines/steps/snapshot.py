@@ -1,8 +1,9 @@
 """The next version of a product, computed and audited: what ``publish`` may then publish, or may not.
 
 A stream's candidate is its log up to the landed position, folded; a derived product's is its SQL over the published
-versions of its inputs. From there on both are the same: the contract's rules run over the whole candidate, and the
-candidate is stored together with its verdict in one commit, so neither ever exists without the other.
+versions of its inputs. From there on both are the same: the contract's rules are computed for exactly that candidate,
+from the counts of the one before where those can be added to (``steps/candidate.py``), and the candidate is stored
+together with its verdict in one commit, so neither ever exists without the other.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from mesh_pipelines.engine import confine, connect
 from mesh_pipelines.errors import NothingPublished
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.positions import Version
+from mesh_pipelines.steps.candidate import CANDIDATE, Materialised, counted, materialise
 from mesh_pipelines.steps.platform import Platform
 
 if TYPE_CHECKING:
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
 
     from mesh_pipelines.lake.versions import Versions
     from mesh_pipelines.quality.results import Audit
-
-CANDIDATE = "candidate"
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,10 @@ def snapshot(
         )
     settings = platform.settings
     with closing(confine(connection.cursor(), settings) if connection else connect(settings)) as engine:
-        draft, rewrote = _materialise(platform, product, engine, draft)
-        candidate, audit = _audit(platform, product, engine, draft)
+        done = _materialise(platform, product, engine, draft, None if anew else newest)
+        candidate, audit = _audit(platform, product, engine, done)
     _store(platform, product, versions, candidate, audit)
-    return Snapshot(product.fqn, candidate, True, audit, rewrote, time.monotonic() - started)
+    return Snapshot(product.fqn, candidate, True, audit, done.rewrote_base, time.monotonic() - started)
 
 
 def _draft(platform: Platform, product: DataProduct, versions: Versions) -> Version:
@@ -132,26 +132,20 @@ def _same_content(stored: Version, draft: Version) -> bool:
 
 
 def _materialise(
-    platform: Platform, product: DataProduct, engine: duckdb.DuckDBPyConnection, draft: Version
-) -> tuple[Version, bool]:
-    """The candidate's data as a view ``candidate``; second, whether the base was rewritten for it."""
+    platform: Platform, product: DataProduct, engine: duckdb.DuckDBPyConnection, draft: Version, newest: Version | None
+) -> Materialised:
+    """The candidate's data as a view ``candidate``."""
     from mesh_pipelines.lake import base, state
 
-    rewrote = False
-    if product.is_derived:
-        register_inputs(platform, engine, draft.input_versions)
-        from mesh_pipelines.steps import transform
+    if not product.is_derived:
+        return materialise(platform, product, engine, draft, newest)
+    register_inputs(platform, engine, draft.input_versions)
+    from mesh_pipelines.steps import transform
 
-        rows = transform.run(engine, product, timeout_s=platform.settings.sql_timeout_s)
-        snapshot_id = base.write_result(platform.catalog, product, rows)
-        draft, rewrote = replace(draft, base_snapshot_id=snapshot_id), True
-    elif draft.position and product.event_type.folds_by_key:
-        snapshot_id, rewrote = base.keep_up(
-            engine, platform.catalog, product, draft.position, tail_rows=platform.settings.base_tail_rows
-        )
-        draft = replace(draft, base_snapshot_id=snapshot_id)
+    rows = transform.run(engine, product, timeout_s=platform.settings.sql_timeout_s)
+    draft = replace(draft, base_snapshot_id=base.write_result(platform.catalog, product, rows))
     state.register(engine, platform.catalog, product, draft, CANDIDATE)
-    return draft, rewrote
+    return Materialised(draft, rewrote_base=True)
 
 
 def register_inputs(platform: Platform, engine: duckdb.DuckDBPyConnection, pinned: Mapping[str, int]) -> None:
@@ -170,10 +164,11 @@ def register_inputs(platform: Platform, engine: duckdb.DuckDBPyConnection, pinne
 
 
 def _audit(
-    platform: Platform, product: DataProduct, engine: duckdb.DuckDBPyConnection, draft: Version
+    platform: Platform, product: DataProduct, engine: duckdb.DuckDBPyConnection, done: Materialised
 ) -> tuple[Version, Audit]:
     from mesh_pipelines.quality.run import audit
 
+    draft = done.draft
     inputs = {name: f"input {name}" for name in draft.input_versions}
     outcome = audit(
         engine,
@@ -182,7 +177,9 @@ def _audit(
         candidate_id=draft.candidate_id,
         inputs=inputs,
         timeout_s=platform.settings.sql_timeout_s,
+        known=done.known,
     )
+    draft = counted(platform, product, engine, done, outcome)
     return replace(
         draft, rows=outcome.rows, quarantined=_quarantined(platform, product), verdict=outcome.verdict
     ), outcome
