@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 class Snapshot:
     """What one snapshot did. ``changed`` is False where nothing new was there to audit.
 
-    ``audit`` is the audit that the candidate's verdict comes from, also when it was made by an earlier snapshot.
+    ``audit`` is the audit that the candidate's verdict comes from, also when it was made by an earlier snapshot;
+    ``whole`` says whether this one looked at every row, and did not add to the counts of the version before.
     """
 
     product: str
@@ -45,6 +46,7 @@ class Snapshot:
     audit: Audit | None
     rewrote_base: bool
     seconds: float
+    whole: bool = False
 
 
 @over_storage
@@ -79,7 +81,8 @@ def snapshot(
         done = _materialise(platform, product, engine, draft, None if anew else newest)
         candidate, audit = _audit(platform, product, engine, done)
     _store(platform, product, versions, candidate, audit)
-    return Snapshot(product.fqn, candidate, True, audit, done.rewrote_base, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return Snapshot(product.fqn, candidate, True, audit, done.rewrote_base, seconds, whole=done.known is None)
 
 
 def _draft(platform: Platform, product: DataProduct, versions: Versions) -> Version:
