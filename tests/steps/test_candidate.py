@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from mesh_pipelines.contract.load import load_product
 from mesh_pipelines.contract.log import Fate
 from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.engine import connect
+from mesh_pipelines.errors import AuditDiffers
 from mesh_pipelines.lake import maintain, state
 from mesh_pipelines.lake.log import Log
 from mesh_pipelines.lake.tables import create_tables
@@ -25,6 +26,7 @@ from mesh_pipelines.lake.versions import Versions
 from mesh_pipelines.positions import PartitionOffset, Position, Version
 from mesh_pipelines.quality.run import audit
 from mesh_pipelines.settings import Settings
+from mesh_pipelines.steps.maintain import rebuild
 from mesh_pipelines.steps.platform import Platform
 from mesh_pipelines.steps.publish import publish
 from mesh_pipelines.steps.snapshot import Snapshot, snapshot
@@ -54,7 +56,7 @@ schema:
         required: true
         logicalTypeOptions: {{minimum: 0, maximum: {maximum}}}
         quality:
-          - {{name: sevens, metric: missingValues, arguments: {{missingValues: [7]}}, mustBeLessThan: 30, unit: percent}}
+          - {{name: sevens, metric: missingValues, arguments: {{missingValues: [7]}}, mustBeLessThan: 9, unit: percent}}
       - {{name: label, logicalType: string, unique: true}}
 """
 
@@ -258,3 +260,34 @@ def test_a_version_reads_the_same_without_its_overlay(tmp_path: Path, lost: bool
     mesh.check_versions()
     mesh.do("", [Event("c", 1, None, -1)])
     assert mesh.check().whole == lost
+
+
+def test_a_rebuild_compares_the_counts_with_an_audit_of_everything(tmp_path: Path) -> None:
+    mesh = Mesh(tmp_path, "state", 6)
+    mesh.do("", [Event(id, 20, None, -1) for id in "abcdeabc"])
+    mesh.check()
+    mesh.do("publish", [Event("a", 30, None, -1)])
+    mesh.check()
+    version = publish(mesh.platform, mesh.product).version
+    assert rebuild(mesh.platform, mesh.product).identical
+    assert version.bad
+    # What an addition gone wrong would leave behind.
+    wrong = {**version.bad, "amount.maximum": 3}
+    Versions(mesh.platform.catalog, mesh.product).restore(replace(version, bad=wrong))
+    with pytest.raises(AuditDiffers, match=r"amount\.maximum: 3, not 0"):
+        rebuild(mesh.platform, mesh.product)
+    newest = Versions(mesh.platform.catalog, mesh.product).current()
+    assert (newest.number, newest.bad) == (version.number + 1, version.bad)
+
+
+def test_upkeep_removes_the_overlays_that_no_kept_version_has(tmp_path: Path) -> None:
+    mesh = Mesh(tmp_path, "state", 20)
+    mesh.do("", [Event(id, 20, None, -1) for id in "abcde" * 5])
+    for _ in range(5):
+        mesh.do("publish", [Event("a", 30, None, -1)])
+        mesh.check()
+    publish(mesh.platform, mesh.product)
+    overlays = list(tmp_path.rglob("overlay/*.parquet"))
+    maintain.expire(mesh.platform.catalog, mesh.product, keep=2, age_floor_s=0.0)
+    assert (len(overlays), len(list(tmp_path.rglob("overlay/*.parquet")))) == (4, 2)
+    mesh.check_versions()
