@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from mesh_pipelines.contract.log import BREAKS, DIGEST, KEY
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.lake import delta, state
+from mesh_pipelines.lake.catalog import Pinned
 from mesh_pipelines.lake.commit import current_files, replace_files, write_files
 from mesh_pipelines.lake.fold import columns as fold_columns
 from mesh_pipelines.lake.fold import digest
@@ -43,7 +44,12 @@ def worth_rewriting(base_rows: int, tail_offsets: int, tail_rows: int) -> bool:
 
 
 def keep_up(
-    engine: duckdb.DuckDBPyConnection, catalog: Catalog, product: DataProduct, position: Position, *, tail_rows: int
+    engine: duckdb.DuckDBPyConnection,
+    catalog: Catalog | Pinned,
+    product: DataProduct,
+    position: Position,
+    *,
+    tail_rows: int,
 ) -> tuple[Base | None, bool]:
     """The base to fold a version at this position from, rewritten first where that pays.
 
@@ -66,7 +72,7 @@ def keep_up(
 
 def rewrite_base(
     engine: duckdb.DuckDBPyConnection,
-    catalog: Catalog,
+    catalog: Catalog | Pinned,
     product: DataProduct,
     position: Position,
     *,
@@ -103,7 +109,7 @@ def rewrite_base(
 
 def _merged(
     engine: duckdb.DuckDBPyConnection,
-    catalog: Catalog,
+    catalog: Catalog | Pinned,
     product: DataProduct,
     table: Table,
     base: Base | None,
@@ -126,7 +132,7 @@ def _merged(
     return f"({kept} UNION ALL {tail})", touched
 
 
-def write_result(catalog: Catalog, product: DataProduct, rows: pa.RecordBatchReader) -> int:
+def write_result(catalog: Catalog | Pinned, product: DataProduct, rows: pa.RecordBatchReader) -> int:
     """Make these rows the derived product's newest result, in one commit; gives the snapshot's id.
 
     Raises:

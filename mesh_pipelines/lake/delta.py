@@ -22,7 +22,8 @@ from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.sql import literal, quote
 from mesh_pipelines.engine import local_path
 from mesh_pipelines.lake import fold, state
-from mesh_pipelines.lake.files import files_of, relation_of
+from mesh_pipelines.lake.catalog import Pinned
+from mesh_pipelines.lake.files import by_name, files_of
 from mesh_pipelines.lake.overlay import ROW, Overlay
 from mesh_pipelines.lake.tables import up_to_date
 from mesh_pipelines.positions import Position
@@ -65,7 +66,7 @@ class Delta:
 
 
 def appended(
-    engine: duckdb.DuckDBPyConnection, catalog: Catalog, product: DataProduct, after: Position, until: Position
+    engine: duckdb.DuckDBPyConnection, catalog: Catalog | Pinned, product: DataProduct, after: Position, until: Position
 ) -> Delta:
     """The delta of a product whose events are its rows: nothing is replaced."""
     mask = mask_of(product)
@@ -75,7 +76,7 @@ def appended(
 
 def folded(
     engine: duckdb.DuckDBPyConnection,
-    catalog: Catalog,
+    catalog: Catalog | Pinned,
     product: DataProduct,
     base: state.Base,
     before: tuple[Position, Overlay],
@@ -151,21 +152,23 @@ def _in_base_sql(table: Table, base: state.Base) -> str:
         f"SELECT list_position({paths}, base.filename) - 1 AS place_group, base.{ROW} AS place, "
         f"base.{OP} <> {literal(str(Op.DELETE))} AS live, base.{BREAKS}, "
         f"(base.{GENERATION}, base.{PARTITION}) > (new.{GENERATION}, new.{PARTITION}) AS later "
-        f"FROM {relation_of(table, files, row_numbers=True)} AS base "
+        f"FROM {by_name(table, files)} AS base "
         f"JOIN {ARRIVED} AS new ON base.{DIGEST} = new.{DIGEST} WHERE new.newest"
     )
 
 
 def _in_tail_sql(
-    catalog: Catalog, product: DataProduct, start: Position, former: Overlay, until: Position, mask: Mask
+    catalog: Catalog | Pinned, product: DataProduct, start: Position, former: Overlay, until: Position, mask: Mask
 ) -> str:
     tail = state.events_sql(catalog, product, start, until)
     rows = f"(SELECT * FROM {tail} WHERE {former.tail_condition('overlay_before')})"
-    narrow = f"SELECT {KEY}, {PARTITION}, {OFFSET}, {fold.LIVE} AS live, {judged(mask)} AS {BREAKS} FROM {rows}"
-    return (
-        f"SELECT tail.{PARTITION} AS place_group, tail.{OFFSET} AS place, live, tail.{BREAKS}, "
-        f"tail.{PARTITION} > new.{PARTITION} AS later FROM ({narrow}) AS tail "
+    met = (
+        f"SELECT tail.*, tail.{PARTITION} > new.{PARTITION} AS later FROM {rows} AS tail "
         f"JOIN (SELECT {KEY}, {PARTITION} FROM {ARRIVED} WHERE newest) AS new ON tail.{KEY} = new.{KEY}"
+    )
+    return (
+        f"SELECT {PARTITION} AS place_group, {OFFSET} AS place, {fold.LIVE} AS live, {judged(mask)} AS {BREAKS}, later "
+        f"FROM ({met})"
     )
 
 

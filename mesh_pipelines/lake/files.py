@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
     from pyiceberg.types import IcebergType
 
+# Enough for what one step asks of one product.
+_PLANS = 16
+_planned: dict[tuple[str, int | None, str], list[DataFile]] = {}
+
 
 def relation(
     table: Table,
@@ -39,7 +43,19 @@ def relation(
 
 
 def files_of(table: Table, snapshot_id: int | None, row_filter: BooleanExpression | None = None) -> list[DataFile]:
-    """The table's data files at a snapshot (None: now), without those that a filter rules out."""
+    """The table's data files at a snapshot (None: now), without those that a filter rules out.
+
+    They are the same for the same metadata, so those asked for last are remembered.
+    """
+    key = table.metadata_location, snapshot_id, repr(row_filter)
+    if key not in _planned:
+        while len(_planned) >= _PLANS:
+            _planned.pop(next(iter(_planned)), None)
+        _planned[key] = _plan(table, snapshot_id, row_filter)
+    return list(_planned[key])
+
+
+def _plan(table: Table, snapshot_id: int | None, row_filter: BooleanExpression | None) -> list[DataFile]:
     from pyiceberg.expressions import AlwaysTrue
 
     tasks = list(table.scan(row_filter=row_filter or AlwaysTrue(), snapshot_id=snapshot_id).plan_files())
@@ -63,6 +79,18 @@ def relation_of(
     paths = ", ".join(literal(local_path(file.file_path)) for file in files)
     more = ", filename = true, file_row_number = true" if row_numbers else ""
     return f"read_parquet([{paths}], schema = {_schema(table, product)}{more})"
+
+
+def by_name(table: Table, files: Sequence[DataFile]) -> str:
+    """The rows of data files and where they lie, as ``relation_of`` with row numbers, with columns by their names.
+
+    For the platform's own columns, which are never renamed. Given a schema, DuckDB does not know how many rows there
+    are, and takes a table of millions for the smaller side of a join.
+    """
+    if not files:
+        return relation_of(table, files, row_numbers=True)
+    paths = ", ".join(literal(local_path(file.file_path)) for file in files)
+    return f"read_parquet([{paths}], filename = true, file_row_number = true)"
 
 
 def damage() -> tuple[type[Exception], ...]:

@@ -17,6 +17,7 @@ from mesh_pipelines.contract.sql import quote
 from mesh_pipelines.contract.types import arrow_schema
 from mesh_pipelines.errors import UnknownVersion
 from mesh_pipelines.lake import fold, overlay
+from mesh_pipelines.lake.catalog import Pinned
 from mesh_pipelines.lake.files import files_of, relation
 from mesh_pipelines.lake.log import POSITION, snapshot_of
 from mesh_pipelines.lake.overlay import Overlay
@@ -45,7 +46,7 @@ class Base:
 
 def register(
     connection: duckdb.DuckDBPyConnection,
-    catalog: Catalog,
+    catalog: Catalog | Pinned,
     product: DataProduct,
     version: Version,
     name: str,
@@ -66,7 +67,7 @@ def register(
 
 
 def state_sql(
-    catalog: Catalog,
+    catalog: Catalog | Pinned,
     product: DataProduct,
     version: Version,
     *,
@@ -94,7 +95,7 @@ def event_columns(product: DataProduct) -> str:
     return fold.columns([*BASE_ENVELOPE, *arrow_schema(product).names])
 
 
-def folded_sql(catalog: Catalog, product: DataProduct, base: Base | None, until: Position) -> str:
+def folded_sql(catalog: Catalog | Pinned, product: DataProduct, base: Base | None, until: Position) -> str:
     """The latest event of each key before a position, tombstones included, in ``event_columns``."""
     if base is None:
         return fold.latest(events_sql(catalog, product, None, until))
@@ -104,7 +105,7 @@ def folded_sql(catalog: Catalog, product: DataProduct, base: Base | None, until:
 
 
 def overlaid_sql(
-    catalog: Catalog,
+    catalog: Catalog | Pinned,
     product: DataProduct,
     base: Base,
     found: tuple[Overlay, str],
@@ -127,7 +128,7 @@ def overlaid_sql(
 
 
 def _rows_sql(
-    catalog: Catalog, product: DataProduct, base: Base | None, version: Version, suspects: bool = False
+    catalog: Catalog | Pinned, product: DataProduct, base: Base | None, version: Version, suspects: bool = False
 ) -> str:
     assert version.position is not None
     if base and version.overlay and base.snapshot_id == version.base_snapshot_id:
@@ -139,7 +140,7 @@ def _rows_sql(
     return folded_sql(catalog, product, base, version.position)
 
 
-def events_sql(catalog: Catalog, product: DataProduct, after: Position | None, until: Position) -> str:
+def events_sql(catalog: Catalog | Pinned, product: DataProduct, after: Position | None, until: Position) -> str:
     """The events taken over between two positions, in ``event_columns``."""
     table = up_to_date(catalog, product, "log")
     files = relation(table, product, snapshot_id=snapshot_of(table, until), row_filter=_file_filter(after, until))
@@ -168,7 +169,7 @@ def bases_of(table: Table) -> list[Base]:
     ]
 
 
-def _result(catalog: Catalog, product: DataProduct, version: Version) -> str:
+def _result(catalog: Catalog | Pinned, product: DataProduct, version: Version) -> str:
     table = up_to_date(catalog, product, "base")
     assert version.base_snapshot_id is not None
     if table.snapshot_by_id(version.base_snapshot_id) is None:

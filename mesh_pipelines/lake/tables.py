@@ -14,7 +14,7 @@ from mesh_pipelines.contract.log import BREAKS, DIGEST, GENERATION, KEY, OFFSET,
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.types import arrow_schema, log_schema
 from mesh_pipelines.errors import ApplyRefused, TableOutdated
-from mesh_pipelines.lake.catalog import Kind, load, table_name
+from mesh_pipelines.lake.catalog import Kind, Pinned, load, table_name
 from mesh_pipelines.lake.commit import TABLE_PROPERTIES
 from mesh_pipelines.quality.history import RESULT_SCHEMA
 
@@ -52,7 +52,7 @@ def table_schema(product: DataProduct, kind: Kind) -> pa.Schema:
             return RESULT_SCHEMA
 
 
-def up_to_date(catalog: Catalog, product: DataProduct, kind: Kind) -> Table:
+def up_to_date(catalog: Catalog | Pinned, product: DataProduct, kind: Kind) -> Table:
     """The product's table as it is now, with all the columns it is read and written by.
 
     Raises:

@@ -8,8 +8,8 @@ it, rows with the same key fields have the same message key, so the fold alone k
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from mesh_pipelines.contract.log import KEY
 from mesh_pipelines.contract.model import DataProduct, Kind, Rule
@@ -43,14 +43,14 @@ class Mask:
 class Known:
     """What is known of a candidate before its audit: its rows, and by rule how many of them are bad.
 
-    ``suspects`` is a relation with every row that breaks a row rule, and maybe others; "" where there is none.
+    ``suspects`` gives the name of a relation with every row that breaks a row rule, and maybe others, once it is asked.
     ``miskeyed`` counts the rows whose message key is not the text of the contract's key.
     """
 
     rows: int
-    bad: Mapping[str, int] = field(default_factory=dict[str, int])
-    suspects: str = ""
-    miskeyed: int = 0
+    bad: Mapping[str, int]
+    miskeyed: int
+    suspects: Callable[[], str]
 
 
 def mask_of(product: DataProduct) -> Mask:

@@ -274,7 +274,7 @@ class _Run:
 
         with suppress(duckdb.Error):
             select = ", ".join(queries.values())
-            searched = self.known.suspects if self.known and self.known.suspects else self.relation
+            searched = self.known.suspects() if self.known else self.relation
             # The count makes it one row, even where every sample is a query of its own.
             [(_, *samples)] = self.connection.execute(f"SELECT count(*), {select} FROM {quote(searched)}").fetchall()
             return {rule: _sample(found) for rule, found in zip(queries, samples, strict=True)}

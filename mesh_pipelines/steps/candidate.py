@@ -9,6 +9,7 @@ that an error, if there ever was one, ends there. ``mesh rebuild`` compares both
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,11 @@ from mesh_pipelines.contract.sql import quote
 from mesh_pipelines.positions import Position, Version
 from mesh_pipelines.quality.compile import duplicates_query
 from mesh_pipelines.quality.mask import MISKEYED, Known, keeps_unique, mask_of
-from mesh_pipelines.steps.platform import Platform
 
 if TYPE_CHECKING:
     import duckdb
 
+    from mesh_pipelines.lake.catalog import Pinned
     from mesh_pipelines.lake.delta import Delta
     from mesh_pipelines.lake.overlay import Overlay
     from mesh_pipelines.lake.state import Base
@@ -41,34 +42,41 @@ class Materialised:
 
 
 def materialise(
-    platform: Platform, product: DataProduct, engine: duckdb.DuckDBPyConnection, draft: Version, former: Version | None
+    catalog: Pinned,
+    product: DataProduct,
+    engine: duckdb.DuckDBPyConnection,
+    draft: Version,
+    former: Version | None,
+    *,
+    tail_rows: int,
 ) -> Materialised:
-    """Put a stream's candidate in place; ``former`` is the newest candidate there is."""
+    """Put a stream's candidate in place; ``former`` is the newest candidate there is.
+
+    ``tail_rows``: the tail behind a base that is too short to be felt.
+    """
     from mesh_pipelines.lake import state
 
     assert draft.position is not None
     if not product.event_type.folds_by_key:
-        state.register(engine, platform.catalog, product, draft, CANDIDATE)
-        return Materialised(draft, False, _known_of_appended(platform, product, engine, draft, former))
+        state.register(engine, catalog, product, draft, CANDIDATE)
+        return Materialised(draft, False, _known_of_appended(catalog, product, engine, draft, former))
     from mesh_pipelines.lake import base
 
-    used, rewrote = base.keep_up(
-        engine, platform.catalog, product, draft.position, tail_rows=platform.settings.base_tail_rows
-    )
+    used, rewrote = base.keep_up(engine, catalog, product, draft.position, tail_rows=tail_rows)
     found = None
     if used and not rewrote:
-        found = _found(platform, product, engine, used, draft, former)
+        found = _found(catalog, product, engine, used, draft, former)
         if found is None:
-            used, rewrote = base.rewrite_base(engine, platform.catalog, product, draft.position), True
+            used, rewrote = base.rewrite_base(engine, catalog, product, draft.position), True
     draft = replace(draft, base_snapshot_id=used.snapshot_id if used else None)
     if found is None or found[0].overlay is None:
-        state.register(engine, platform.catalog, product, draft, CANDIDATE)
+        state.register(engine, catalog, product, draft, CANDIDATE)
         return Materialised(draft, rewrote)
-    return _overlaid(platform, product, engine, draft, former, *found)
+    return _overlaid(catalog, product, engine, draft, former, *found)
 
 
 def _overlaid(
-    platform: Platform,
+    catalog: Pinned,
     product: DataProduct,
     engine: duckdb.DuckDBPyConnection,
     draft: Version,
@@ -80,16 +88,20 @@ def _overlaid(
     from mesh_pipelines.lake.tables import up_to_date
 
     assert delta.overlay is not None
-    draft = replace(draft, overlay=overlay.write(up_to_date(platform.catalog, product, "base"), delta.overlay))
-    state.register(engine, platform.catalog, product, draft, CANDIDATE)
+    draft = replace(draft, overlay=overlay.write(up_to_date(catalog, product, "base"), delta.overlay))
+    state.register(engine, catalog, product, draft, CANDIDATE)
     if not added or former is None or not _adds_up(product, draft, former, delta):
         return Materialised(draft, False)
-    state.register(engine, platform.catalog, product, draft, _SUSPECTS, suspects=True)
-    return Materialised(draft, False, _sum(product, engine, former, delta, _SUSPECTS))
+
+    def suspects() -> str:
+        state.register(engine, catalog, product, draft, _SUSPECTS, suspects=True)
+        return _SUSPECTS
+
+    return Materialised(draft, False, _sum(product, engine, former, delta, suspects))
 
 
 def _found(
-    platform: Platform,
+    catalog: Pinned,
     product: DataProduct,
     engine: duckdb.DuckDBPyConnection,
     base: Base,
@@ -101,14 +113,14 @@ def _found(
     from mesh_pipelines.lake.overlay import Overlay
 
     assert draft.position is not None
-    before = _former_overlay(platform, product, base, draft.position, former)
+    before = _former_overlay(catalog, product, base, draft.position, former)
     added = before is not None
-    found = delta.folded(engine, platform.catalog, product, base, before or (base.position, Overlay()), draft.position)
+    found = delta.folded(engine, catalog, product, base, before or (base.position, Overlay()), draft.position)
     return (found, added) if found else None
 
 
 def _former_overlay(
-    platform: Platform, product: DataProduct, base: Base, position: Position, former: Version | None
+    catalog: Pinned, product: DataProduct, base: Base, position: Position, former: Version | None
 ) -> tuple[Position, Overlay] | None:
     from mesh_pipelines.lake import overlay
     from mesh_pipelines.lake.overlay import Overlay
@@ -120,12 +132,12 @@ def _former_overlay(
         return None
     if former.position == base.position:
         return former.position, Overlay()
-    known = overlay.read(up_to_date(platform.catalog, product, "base"), former.overlay)
+    known = overlay.read(up_to_date(catalog, product, "base"), former.overlay)
     return (former.position, known) if known else None
 
 
 def _known_of_appended(
-    platform: Platform,
+    catalog: Pinned,
     product: DataProduct,
     engine: duckdb.DuckDBPyConnection,
     draft: Version,
@@ -137,8 +149,8 @@ def _known_of_appended(
         return None
     if not draft.position.follows(former.position):
         return None
-    found = delta.appended(engine, platform.catalog, product, former.position, draft.position)
-    return _sum(product, engine, former, found, "") if _adds_up(product, draft, former, found) else None
+    found = delta.appended(engine, catalog, product, former.position, draft.position)
+    return _sum(product, engine, former, found, lambda: CANDIDATE) if _adds_up(product, draft, former, found) else None
 
 
 def _adds_up(product: DataProduct, draft: Version, former: Version, delta: Delta) -> bool:
@@ -149,7 +161,7 @@ def _adds_up(product: DataProduct, draft: Version, former: Version, delta: Delta
 
 
 def _sum(
-    product: DataProduct, engine: duckdb.DuckDBPyConnection, former: Version, delta: Delta, suspects: str
+    product: DataProduct, engine: duckdb.DuckDBPyConnection, former: Version, delta: Delta, suspects: Callable[[], str]
 ) -> Known:
     assert former.bad is not None
     assert former.miskeyed is not None
@@ -160,7 +172,7 @@ def _sum(
     rows = former.rows + delta.came.rows - delta.replaced.rows
     bad = {rule: former.bad[rule] + change(bit) for rule, bit in mask_of(product).bits.items()}
     miskeyed = former.miskeyed + change(MISKEYED)
-    known = Known(rows, bad, suspects, miskeyed)
+    known = Known(rows, bad, miskeyed, suspects)
     for rule in product.rules:
         if rule.kind is RuleKind.UNIQUE:
             count = _duplicates(product, engine, rule, former, miskeyed)
@@ -193,7 +205,7 @@ def _duplicates(
 
 
 def counted(
-    platform: Platform, product: DataProduct, engine: duckdb.DuckDBPyConnection, done: Materialised, audit: Audit
+    catalog: Pinned, product: DataProduct, engine: duckdb.DuckDBPyConnection, done: Materialised, audit: Audit
 ) -> Version:
     """The draft with the counts that the next version's may be added to; none where a rule could not be computed."""
     rules = {rule.id for rule in product.rules if rule.kind in (RuleKind.ROW, RuleKind.UNIQUE)}
@@ -202,12 +214,10 @@ def counted(
         return done.draft
     if done.known:
         return replace(done.draft, bad=bad, miskeyed=done.known.miskeyed)
-    return replace(done.draft, bad=bad, miskeyed=_miskeyed(platform, product, engine, done.draft))
+    return replace(done.draft, bad=bad, miskeyed=_miskeyed(catalog, product, engine, done.draft))
 
 
-def _miskeyed(
-    platform: Platform, product: DataProduct, engine: duckdb.DuckDBPyConnection, draft: Version
-) -> int | None:
+def _miskeyed(catalog: Pinned, product: DataProduct, engine: duckdb.DuckDBPyConnection, draft: Version) -> int | None:
     """The rows whose message key is not the text of the contract's key."""
     import duckdb
 
@@ -216,7 +226,7 @@ def _miskeyed(
 
     if not product.event_type.folds_by_key:
         return 0
-    rows = state.state_sql(platform.catalog, product, draft, with_key=True)
+    rows = state.state_sql(catalog, product, draft, with_key=True)
     try:
         [(count,)] = engine.execute(f"SELECT count(*) FROM ({rows}) WHERE {miskeyed(product)}").fetchall()
     except duckdb.Error:

@@ -28,6 +28,7 @@ from mesh_pipelines.steps.platform import Platform
 if TYPE_CHECKING:
     import duckdb
 
+    from mesh_pipelines.lake.catalog import Pinned
     from mesh_pipelines.lake.versions import Versions
     from mesh_pipelines.quality.results import Audit
 
@@ -67,10 +68,12 @@ def snapshot(
         ConcurrentWriter: another snapshot of the product was stored first; transient.
     """
     started = time.monotonic()
+    from mesh_pipelines.lake.catalog import Pinned
     from mesh_pipelines.lake.versions import Versions
 
+    catalog = Pinned(platform.catalog)
     versions = Versions(platform.catalog, product)
-    draft = _draft(platform, product, versions)
+    draft = _draft(platform, product, versions, catalog)
     newest = versions.newest()
     if newest and not anew and _same_content(newest, draft):
         return Snapshot(
@@ -78,14 +81,14 @@ def snapshot(
         )
     settings = platform.settings
     with closing(confine(connection.cursor(), settings) if connection else connect(settings)) as engine:
-        done = _materialise(platform, product, engine, draft, None if anew else newest)
-        candidate, audit = _audit(platform, product, engine, done)
+        done = _materialise(platform, product, engine, draft, None if anew else newest, catalog)
+        candidate, audit = _audit(platform, product, engine, done, catalog)
     _store(platform, product, versions, candidate, audit)
     seconds = time.monotonic() - started
     return Snapshot(product.fqn, candidate, True, audit, done.rewrote_base, seconds, whole=done.known is None)
 
 
-def _draft(platform: Platform, product: DataProduct, versions: Versions) -> Version:
+def _draft(platform: Platform, product: DataProduct, versions: Versions, catalog: Pinned) -> Version:
     """The candidate before its data: what it will be made of."""
     draft = Version(
         product=product.fqn,
@@ -100,8 +103,7 @@ def _draft(platform: Platform, product: DataProduct, versions: Versions) -> Vers
         return replace(draft, input_versions=pin_inputs(platform, product))
     from mesh_pipelines.lake.log import Log
 
-    log = Log(platform.catalog, product)
-    position = log.position()
+    position = Log(catalog, product).position()
     if position is None:
         raise NothingPublished(f"{product.fqn}: nothing has been landed yet", next_step=f"mesh land {product.fqn}")
     return replace(draft, position=position)
@@ -135,13 +137,18 @@ def _same_content(stored: Version, draft: Version) -> bool:
 
 
 def _materialise(
-    platform: Platform, product: DataProduct, engine: duckdb.DuckDBPyConnection, draft: Version, newest: Version | None
+    platform: Platform,
+    product: DataProduct,
+    engine: duckdb.DuckDBPyConnection,
+    draft: Version,
+    newest: Version | None,
+    catalog: Pinned,
 ) -> Materialised:
     """The candidate's data as a view ``candidate``."""
     from mesh_pipelines.lake import base, state
 
     if not product.is_derived:
-        return materialise(platform, product, engine, draft, newest)
+        return materialise(catalog, product, engine, draft, newest, tail_rows=platform.settings.base_tail_rows)
     register_inputs(platform, engine, draft.input_versions)
     from mesh_pipelines.steps import transform
 
@@ -167,7 +174,7 @@ def register_inputs(platform: Platform, engine: duckdb.DuckDBPyConnection, pinne
 
 
 def _audit(
-    platform: Platform, product: DataProduct, engine: duckdb.DuckDBPyConnection, done: Materialised
+    platform: Platform, product: DataProduct, engine: duckdb.DuckDBPyConnection, done: Materialised, catalog: Pinned
 ) -> tuple[Version, Audit]:
     from mesh_pipelines.quality.run import audit
 
@@ -182,16 +189,15 @@ def _audit(
         timeout_s=platform.settings.sql_timeout_s,
         known=done.known,
     )
-    draft = counted(platform, product, engine, done, outcome)
-    return replace(
-        draft, rows=outcome.rows, quarantined=_quarantined(platform, product), verdict=outcome.verdict
-    ), outcome
+    draft = counted(catalog, product, engine, done, outcome)
+    held = _quarantined(catalog, product)
+    return replace(draft, rows=outcome.rows, quarantined=held, verdict=outcome.verdict), outcome
 
 
-def _quarantined(platform: Platform, product: DataProduct) -> int:
+def _quarantined(catalog: Pinned, product: DataProduct) -> int:
     from mesh_pipelines.lake.log import Log
 
-    return 0 if product.is_derived else Log(platform.catalog, product).quarantined()
+    return 0 if product.is_derived else Log(catalog, product).quarantined()
 
 
 def _store(platform: Platform, product: DataProduct, versions: Versions, candidate: Version, audit: Audit) -> None:
