@@ -127,7 +127,7 @@ class Version:
 
     ``overlay`` is the address of what says which rows of base and tail were replaced. ``bad`` counts the bad rows by
     rule, where all rules that count any could be computed; with ``miskeyed``, the rows whose message key is not their
-    contract's, it is what the next version's counts may be added to.
+    contract's, it is what the next version's counts may be added to. ``mask`` is the fingerprint of what was counted.
     """
 
     product: str
@@ -147,6 +147,7 @@ class Version:
     overlay: str | None = None
     bad: Mapping[str, int] | None = None
     miskeyed: int | None = None
+    mask: str | None = None
 
     def to_json(self) -> str:
         """Compact JSON, keys sorted."""

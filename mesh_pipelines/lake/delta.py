@@ -104,12 +104,11 @@ def folded(
     if (in_base.later & ~gone).any() or in_tail.later.any():
         return None
     passed = engine.execute(f"SELECT {PARTITION}, {OFFSET} FROM {ARRIVED} WHERE NOT newest").fetchnumpy()
+    at_partition, at_offset = (np.asarray(passed[name], np.int64) for name in (PARTITION, OFFSET))
     for partition, offset in until.partitions.items():
         first = base.position.next_offset(partition)
-        offsets = np.concatenate(
-            [in_tail.place[in_tail.group == partition], passed[OFFSET][passed[PARTITION] == partition]]
-        )
-        grown = grown.with_tail(partition, first, offset.next_offset - first, offsets.astype(np.int64))
+        offsets = np.concatenate([in_tail.place[in_tail.group == partition], at_offset[at_partition == partition]])
+        grown = grown.with_tail(partition, first, offset.next_offset - first, offsets)
     came = engine.execute(f"SELECT {BREAKS} FROM {ARRIVED} WHERE newest AND live").fetchnumpy()[BREAKS]
     replaced = np.ma.concatenate([in_base.breaks[in_base.live & ~gone], in_tail.breaks[in_tail.live]])
     return Delta(_tally(came), _tally(replaced), grown)

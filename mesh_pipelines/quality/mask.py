@@ -58,7 +58,7 @@ def mask_of(product: DataProduct) -> Mask:
     compiled = compile_product(product).row_rules
     if len(compiled) > MOST_RULES:
         return Mask((), "NULL::BIGINT", _fingerprint(()))
-    predicates = {bit: one.predicate for bit, one in enumerate(compiled)} | {MISKEYED: miskeyed(product)}
+    predicates = {bit: one.predicate for bit, one in enumerate(compiled)} | {MISKEYED: is_miskeyed(product)}
     terms = [f"CASE WHEN {predicate} THEN {1 << bit} ELSE 0 END" for bit, predicate in predicates.items()]
     return Mask(
         tuple(one.rule.id for one in compiled),
@@ -67,7 +67,7 @@ def mask_of(product: DataProduct) -> Mask:
     )
 
 
-def miskeyed(product: DataProduct) -> str:
+def is_miskeyed(product: DataProduct) -> str:
     """Whether a message's key is another text than that of the contract's key fields, as SQL over an event.
 
     The text is a function of the fields: that of one field its own, of several a JSON array.

@@ -17,7 +17,7 @@ from mesh_pipelines.contract.model import DataProduct, Rule, RuleKind
 from mesh_pipelines.contract.sql import quote
 from mesh_pipelines.positions import Position, Version
 from mesh_pipelines.quality.compile import duplicates_query
-from mesh_pipelines.quality.mask import MISKEYED, Known, keeps_unique, mask_of
+from mesh_pipelines.quality.mask import MISKEYED, Known, is_miskeyed, keeps_unique, mask_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -89,15 +89,32 @@ def _overlaid(
 
     assert delta.overlay is not None
     draft = replace(draft, overlay=overlay.write(up_to_date(catalog, product, "base"), delta.overlay))
-    state.register(engine, catalog, product, draft, CANDIDATE)
-    if not added or former is None or not _adds_up(product, draft, former, delta):
+    adds_up = added and former is not None and _adds_up(product, former, delta)
+    if not adds_up or not _follows_from_counts(product):
+        state.register(engine, catalog, product, draft, CANDIDATE)
+    if former is None or not adds_up:
         return Materialised(draft, False)
 
     def suspects() -> str:
         state.register(engine, catalog, product, draft, _SUSPECTS, suspects=True)
         return _SUSPECTS
 
-    return Materialised(draft, False, _sum(product, engine, former, delta, suspects))
+    known = _sum(product, engine, former, delta, suspects)
+    if known.miskeyed and _follows_from_counts(product):
+        state.register(engine, catalog, product, draft, CANDIDATE)
+    return Materialised(draft, False, known)
+
+
+def _follows_from_counts(product: DataProduct) -> bool:
+    """Whether an audit from counts asks nothing of the candidate itself, as long as no row is miskeyed.
+
+    Making the view alone opens every file of it.
+    """
+    return all(
+        rule.kind in (RuleKind.ROW, RuleKind.ROW_COUNT, RuleKind.TEXT)
+        or (rule.kind is RuleKind.UNIQUE and keeps_unique(rule, product))
+        for rule in product.rules
+    )
 
 
 def _found(
@@ -150,14 +167,15 @@ def _known_of_appended(
     if not draft.position.follows(former.position):
         return None
     found = delta.appended(engine, catalog, product, former.position, draft.position)
-    return _sum(product, engine, former, found, lambda: CANDIDATE) if _adds_up(product, draft, former, found) else None
+    return _sum(product, engine, former, found, lambda: CANDIDATE) if _adds_up(product, former, found) else None
 
 
-def _adds_up(product: DataProduct, draft: Version, former: Version, delta: Delta) -> bool:
+def _adds_up(product: DataProduct, former: Version, delta: Delta) -> bool:
     """Whether the former version's counts are known, mean the same, and the delta's are known."""
-    rules = mask_of(product).rules
-    known = former.bad is not None and former.miskeyed is not None and set(rules) <= set(former.bad)
-    return known and former.contract_hash == draft.contract_hash == product.contract_hash and delta.counted
+    mask = mask_of(product)
+    known = former.bad is not None and former.miskeyed is not None and set(mask.rules) <= set(former.bad)
+    same = (former.contract_hash, former.mask) == (product.contract_hash, mask.fingerprint)
+    return known and same and delta.counted
 
 
 def _sum(
@@ -192,7 +210,7 @@ def _duplicates(
 
     if product.event_type.folds_by_key and miskeyed == 0 and keeps_unique(rule, product):
         return 0
-    if not former.bad or former.bad.get(rule.id) != 0:
+    if not former.bad or former.bad.get(rule.id) != 0 or _follows_from_counts(product):
         return None
     columns = ", ".join(map(quote, rule.fields))
     came = f"(SELECT {columns} FROM arrived WHERE newest AND live)"
@@ -212,9 +230,8 @@ def counted(
     bad = {result.rule: result.bad for result in audit.results if result.rule in rules and result.bad is not None}
     if product.is_derived or set(bad) != rules:
         return done.draft
-    if done.known:
-        return replace(done.draft, bad=bad, miskeyed=done.known.miskeyed)
-    return replace(done.draft, bad=bad, miskeyed=_miskeyed(catalog, product, engine, done.draft))
+    miskeyed = done.known.miskeyed if done.known else _miskeyed(catalog, product, engine, done.draft)
+    return replace(done.draft, bad=bad, miskeyed=miskeyed, mask=mask_of(product).fingerprint)
 
 
 def _miskeyed(catalog: Pinned, product: DataProduct, engine: duckdb.DuckDBPyConnection, draft: Version) -> int | None:
@@ -222,13 +239,12 @@ def _miskeyed(catalog: Pinned, product: DataProduct, engine: duckdb.DuckDBPyConn
     import duckdb
 
     from mesh_pipelines.lake import state
-    from mesh_pipelines.quality.mask import miskeyed
 
     if not product.event_type.folds_by_key:
         return 0
     rows = state.state_sql(catalog, product, draft, with_key=True)
     try:
-        [(count,)] = engine.execute(f"SELECT count(*) FROM ({rows}) WHERE {miskeyed(product)}").fetchall()
+        [(count,)] = engine.execute(f"SELECT count(*) FROM ({rows}) WHERE {is_miskeyed(product)}").fetchall()
     except duckdb.Error:
         return None
     return count
