@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
 
 ARRIVED = "arrived"
-_BEFORE = "(FROM overlay_before)"
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,8 @@ def folded(
     engine.register("overlay_before", former.to_arrow())
     table = up_to_date(catalog, product, "base")
     in_base = _Found(engine, _in_base_sql(table, base))
-    in_tail = _Found(engine, _in_tail_sql(catalog, product, base.position, former, after, mask))
+    tail = state.tail_sql(catalog, product, base, (former, "overlay_before"), after)
+    in_tail = _Found(engine, _in_tail_sql(tail, mask))
     files = files_of(table, base.snapshot_id)
     grown, gone = former, np.zeros(len(in_base.place), np.bool_)
     for number, file in enumerate(files):
@@ -103,12 +103,12 @@ def folded(
             grown = grown.with_base(file.file_path, file.record_count, in_base.place[at])
     if (in_base.later & ~gone).any() or in_tail.later.any():
         return None
-    passed = engine.execute(f"SELECT {PARTITION}, {OFFSET} FROM {ARRIVED} WHERE NOT newest").fetchnumpy()
-    at_partition, at_offset = (np.asarray(passed[name], np.int64) for name in (PARTITION, OFFSET))
+    newest = engine.execute(f"SELECT {PARTITION}, {OFFSET} FROM {ARRIVED} WHERE newest").fetchnumpy()
+    at_partition, at_offset = (np.asarray(newest[name], np.int64) for name in (PARTITION, OFFSET))
     for partition, offset in until.partitions.items():
         first = base.position.next_offset(partition)
-        offsets = np.concatenate([in_tail.place[in_tail.group == partition], at_offset[at_partition == partition]])
-        grown = grown.with_tail(partition, first, offset.next_offset - first, offsets)
+        current, gone_there = at_offset[at_partition == partition], in_tail.place[in_tail.group == partition]
+        grown = grown.with_tail(partition, first, offset.next_offset - first, current, gone_there)
     came = engine.execute(f"SELECT {BREAKS} FROM {ARRIVED} WHERE newest AND live").fetchnumpy()[BREAKS]
     replaced = np.ma.concatenate([in_base.breaks[in_base.live & ~gone], in_tail.breaks[in_tail.live]])
     return Delta(_tally(came), _tally(replaced), grown)
@@ -156,13 +156,9 @@ def _in_base_sql(table: Table, base: state.Base) -> str:
     )
 
 
-def _in_tail_sql(
-    catalog: Catalog | Pinned, product: DataProduct, start: Position, former: Overlay, until: Position, mask: Mask
-) -> str:
-    tail = state.events_sql(catalog, product, start, until)
-    rows = f"(SELECT * FROM {tail} WHERE {former.tail_condition('overlay_before')})"
+def _in_tail_sql(tail: str, mask: Mask) -> str:
     met = (
-        f"SELECT tail.*, tail.{PARTITION} > new.{PARTITION} AS later FROM {rows} AS tail "
+        f"SELECT tail.*, tail.{PARTITION} > new.{PARTITION} AS later FROM ({tail}) AS tail "
         f"JOIN (SELECT {KEY}, {PARTITION} FROM {ARRIVED} WHERE newest) AS new ON tail.{KEY} = new.{KEY}"
     )
     return (

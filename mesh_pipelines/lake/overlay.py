@@ -62,11 +62,19 @@ class Overlay:
         """This overlay with more replaced rows of a base file of ``size`` rows."""
         return Overlay({**self.base, file: _set(self.base.get(file), size, rows)}, self.tail)
 
-    def with_tail(self, partition: int, first: int, size: int, offsets: Numbers) -> Overlay:
-        """This overlay with a partition's tail reaching ``size`` offsets from ``first``, and more replaced there."""
+    def with_tail(self, partition: int, first: int, size: int, current: Numbers, gone: Numbers) -> Overlay:
+        """This overlay with a partition's tail reaching ``size`` offsets from ``first``.
+
+        ``current`` are the new offsets that have their key's latest event, ``gone`` former ones that have it no more.
+        Every other new offset, quarantined or never used, counts as replaced.
+        """
         known = self.tail.get(partition)
-        bits = _set(known.bits if known else None, size, offsets - first)
-        return Overlay(self.base, {**self.tail, partition: Stretch(first, size, bits)})
+        bits = np.full((size + 7) // 8, 0xFF, np.uint8)
+        if known:
+            bits[: len(known.bits)] = known.bits
+        at = current - first
+        np.bitwise_and.at(bits, at >> 3, (0xFF ^ (0x80 >> (at & 7))).astype(np.uint8))
+        return Overlay(self.base, {**self.tail, partition: Stretch(first, size, _set(bits, size, gone - first))})
 
     def base_sql(
         self, table: Table, product: DataProduct, files: Sequence[DataFile], columns: str, source: str, where: str

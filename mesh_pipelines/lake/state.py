@@ -123,8 +123,19 @@ def overlaid_sql(
     columns = event_columns(product)
     files = [file for file in files_of(table, base.snapshot_id) if only is None or file.file_path in only]
     kept = known.base_sql(table, product, files, columns, source, f"{BREAKS} <> 0" if suspects else "TRUE")
-    tail = events_sql(catalog, product, base.position, until)
-    return kept, f"SELECT {columns} FROM {tail} WHERE {known.tail_condition(source)}"
+    return kept, tail_sql(catalog, product, base, found, until)
+
+
+def tail_sql(
+    catalog: Catalog | Pinned, product: DataProduct, base: Base, found: tuple[Overlay, str], until: Position
+) -> str:
+    """A SELECT of the events behind a base that an overlay knows as current: it speaks of one generation only."""
+    known, source = found
+    files = _log_files(catalog, product, base.position, until)
+    return (
+        f"SELECT {event_columns(product)} FROM {files} "
+        f"WHERE {GENERATION} = {until.generation} AND {known.tail_condition(source)}"
+    )
 
 
 def _rows_sql(
@@ -142,9 +153,13 @@ def _rows_sql(
 
 def events_sql(catalog: Catalog | Pinned, product: DataProduct, after: Position | None, until: Position) -> str:
     """The events taken over between two positions, in ``event_columns``."""
-    table = up_to_date(catalog, product, "log")
-    files = relation(table, product, snapshot_id=snapshot_of(table, until), row_filter=_file_filter(after, until))
+    files = _log_files(catalog, product, after, until)
     return f"(SELECT {event_columns(product)} FROM {files} WHERE {fold.TAKEN_OVER} AND {fold.between(after, until)})"
+
+
+def _log_files(catalog: Catalog | Pinned, product: DataProduct, after: Position | None, until: Position) -> str:
+    table = up_to_date(catalog, product, "log")
+    return relation(table, product, snapshot_id=snapshot_of(table, until), row_filter=_file_filter(after, until))
 
 
 def usable_base(table: Table, version: Version) -> Base | None:
