@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 # The tail that is kept, as a share of the base. A tail of s times the base is rewritten once per s*N events of a base
 # of N rows, so each byte of delta costs 1 (the log) + r/s (rewrites; r: bytes of a base's row over those of an event)
-# + the overlays; reading costs about 1 + s. Measured: r = 0.85, overlays 0.2.
+# + the overlays. Measured with deltas of 10,000 events into a million keys: r = 1.0, overlays 0.25; in all 3.75.
+# Reading costs the rows of base and tail, 1 + s and the test of the bits.
 TAIL_SHARE = 0.4
 
 
