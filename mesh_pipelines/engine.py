@@ -52,6 +52,8 @@ def confine(connection: duckdb.DuckDBPyConnection, settings: Settings) -> duckdb
         "TimeZone": "UTC",
         "memory_limit": settings.memory_limit,
         "temp_directory": str(spill),
+        # Files of tables never change, and one step asks for the same ones several times.
+        "parquet_metadata_cache": True,
         "allowed_directories": [local_path(settings.warehouse_uri)],
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,

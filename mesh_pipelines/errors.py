@@ -168,6 +168,12 @@ class RebuildRefused(Violation):
     code = "M107"
 
 
+class AuditDiffers(Violation):
+    """A version's counts of bad rows are not those that an audit of all its rows gives."""
+
+    code = "M108"
+
+
 class StreamDiscontinuity(MeshError):
     """The stream is not the one the log was read from; going on would lose or double events.
 

@@ -73,6 +73,11 @@ class Position:
         """Whether what was folded up to ``other`` can be folded on up to this position."""
         return self.rebuilds == other.rebuilds and self.covers(other)
 
+    def follows(self, other: Position) -> bool:
+        """Whether all that lies between ``other`` and this position lies at later offsets of the same stream."""
+        marks = (self.generation, self.redrives, self.rebuilds)
+        return marks == (other.generation, other.redrives, other.rebuilds) and self.covers(other)
+
     def lag_to(self, end: Position) -> int:
         """Offsets between this position and ``end``: an upper bound of the events not yet read (gaps are legal)."""
         return sum(max(0, offset.next_offset - self.next_offset(number)) for number, offset in end.partitions.items())
@@ -119,6 +124,10 @@ class Version:
     A candidate is a version that is not published yet (``published_at`` is None). Times are ISO 8601 in UTC;
     ``input_versions`` maps the inputs' names to the version numbers read, for derived products, whose ``position``
     is None. ``withdrawn`` says when, by whom and why readers were taken back to an earlier version.
+
+    ``overlay`` is the address of what says which rows of base and tail were replaced. ``bad`` counts the bad rows by
+    rule, where all rules that count any could be computed; with ``miskeyed``, the rows whose message key is not their
+    contract's, it is what the next version's counts may be added to. ``mask`` is the fingerprint of what was counted.
     """
 
     product: str
@@ -135,6 +144,10 @@ class Version:
     verdict: Verdict | None = None
     published_at: str | None = None
     withdrawn: str | None = None
+    overlay: str | None = None
+    bad: Mapping[str, int] | None = None
+    miskeyed: int | None = None
+    mask: str | None = None
 
     def to_json(self) -> str:
         """Compact JSON, keys sorted."""

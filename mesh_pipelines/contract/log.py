@@ -23,6 +23,9 @@ REASON = "_reason"
 RAW = "_raw"
 # Which redrive took the event over, counted from 1; null where landing did.
 REDRIVE = "_redrive"
+# Of a keyed stream's base only: a digest of the key, and the row rules that the row breaks, as bits.
+DIGEST = "_digest"
+BREAKS = "_breaks"
 
 
 class Op(StrEnum):

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 _DEFAULT = "mesh.default."
 
+# Enough for what one step asks of one product.
+_PLANS = 16
+_planned: dict[tuple[str, int | None, str], list[DataFile]] = {}
+
 
 def relation(
     table: Table,
@@ -41,24 +45,56 @@ def relation(
 
     ``row_filter`` only leaves out files; the caller's condition decides on rows.
     """
+    return relation_of(table, files_of(table, snapshot_id, row_filter))
+
+
+def files_of(table: Table, snapshot_id: int | None, row_filter: BooleanExpression | None = None) -> list[DataFile]:
+    """The table's data files at a snapshot (None: now), without those that a filter rules out.
+
+    They are the same for the same metadata, so those asked for last are remembered.
+    """
+    key = table.metadata_location, snapshot_id, repr(row_filter)
+    if key not in _planned:
+        while len(_planned) >= _PLANS:
+            _planned.pop(next(iter(_planned)), None)
+        _planned[key] = _plan(table, snapshot_id, row_filter)
+    return list(_planned[key])
+
+
+def _plan(table: Table, snapshot_id: int | None, row_filter: BooleanExpression | None) -> list[DataFile]:
     from pyiceberg.expressions import AlwaysTrue
 
-    scan = table.scan(row_filter=row_filter or AlwaysTrue(), snapshot_id=snapshot_id)
-    tasks = list(scan.plan_files())
+    tasks = list(table.scan(row_filter=row_filter or AlwaysTrue(), snapshot_id=snapshot_id).plan_files())
     if any(task.delete_files for task in tasks):
         raise EnvironmentFault(
             f"{'.'.join(table.name())}: another engine left delete files, which native reads do not apply",
             next_step="rewrite the table's data files with that engine",
         )
-    return relation_of(table, [task.file for task in tasks])
+    return [task.file for task in tasks]
 
 
-def relation_of(table: Table, files: Sequence[DataFile]) -> str:
-    """The rows of these data files of the table, committed or not, as ``relation`` gives them."""
+def relation_of(table: Table, files: Sequence[DataFile], *, row_numbers: bool = False) -> str:
+    """The rows of these data files of the table, committed or not, as ``relation`` gives them.
+
+    ``row_numbers`` adds where each row lies: the columns ``filename`` (a path) and ``file_row_number``.
+    """
     if not files:
-        return _empty(table)
+        return _empty(table, ["NULL::VARCHAR AS filename", "NULL::BIGINT AS file_row_number"] if row_numbers else [])
     paths = ", ".join(literal(local_path(file.file_path)) for file in files)
-    return f"read_parquet([{paths}], schema = {_schema(table)})"
+    more = ", filename = true, file_row_number = true" if row_numbers else ""
+    return f"read_parquet([{paths}], schema = {_schema(table)}{more})"
+
+
+def by_name(table: Table, files: Sequence[DataFile]) -> str:
+    """The rows of data files and where they lie, as ``relation_of`` with row numbers, with columns by their names.
+
+    For the platform's own columns, which are never renamed. Given a schema, DuckDB does not know how many rows there
+    are, and takes a table of millions for the smaller side of a join.
+    """
+    if not files:
+        return relation_of(table, files, row_numbers=True)
+    paths = ", ".join(literal(local_path(file.file_path)) for file in files)
+    return f"read_parquet([{paths}], filename = true, file_row_number = true)"
 
 
 def damage() -> tuple[type[Exception], ...]:
@@ -111,9 +147,9 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _empty(table: Table) -> str:
-    columns = ", ".join(f"NULL::{_type(field.field_type)} AS {quote(field.name)}" for field in table.schema().fields)
-    return f"(SELECT {columns} WHERE FALSE)"
+def _empty(table: Table, more: Sequence[str]) -> str:
+    columns = [f"NULL::{_type(field.field_type)} AS {quote(field.name)}" for field in table.schema().fields]
+    return f"(SELECT {', '.join([*columns, *more])} WHERE FALSE)"
 
 
 def _type(iceberg: IcebergType) -> str:

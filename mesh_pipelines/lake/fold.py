@@ -3,7 +3,7 @@
 The latest event of a key wins, so the fold is an associative maximum over coordinates: folding a base and the events
 after it gives what folding all events gives. For that the base keeps tombstones as rows; readers leave them out.
 Two grouping passes over narrow columns (key and coordinate) were preferred to a window over whole rows, whose sort
-costs memory in proportion to the row width.
+costs memory in proportion to the row width. A base is never grouped: its rows are those that no later event replaced.
 """
 
 from __future__ import annotations
@@ -25,6 +25,31 @@ def latest(events: str) -> str:
         f"latest AS (SELECT max(coordinate) AS coordinate FROM events GROUP BY {KEY}) "
         "SELECT events.* EXCLUDE (coordinate) FROM events SEMI JOIN latest USING (coordinate))"
     )
+
+
+def onto(base: str, events: str) -> str:
+    """The latest event of each key of a base (one row a key) and of events, both SQL text after FROM.
+
+    An event does not win by being read later: a redrive, or a key that changed its partition, can lie before its row.
+    """
+    tail = f"(SELECT *, {COORDINATE} AS coordinate FROM {latest(events)})"
+    placed = f"(SELECT *, {COORDINATE} AS coordinate FROM {base})"
+
+    def without(rows: str, others: str) -> str:
+        return (
+            f"SELECT * EXCLUDE (coordinate) FROM {rows} AS one ANTI JOIN {others} AS other "
+            f"ON one.{KEY} = other.{KEY} AND other.coordinate > one.coordinate"
+        )
+
+    return f"({without(placed, tail)} UNION ALL BY NAME {without(tail, placed)})"
+
+
+def digest(key: str) -> str:
+    """128 bits of a key's SHA-256 as hexadecimal text: no two keys share them, neither by chance nor by design.
+
+    Among ten million keys the chance is 10^14 / 2^129, less than that of a memory error going unseen.
+    """
+    return f"substr(sha256({key}), 1, 32)"
 
 
 def before(position: Position) -> str:

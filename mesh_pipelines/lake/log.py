@@ -23,7 +23,7 @@ from mesh_pipelines.contract.log import (
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.errors import ConcurrentWriter, UnknownVersion
-from mesh_pipelines.lake.catalog import load
+from mesh_pipelines.lake.catalog import Pinned, load
 from mesh_pipelines.lake.commit import append, replace_files, rows_of, write_files
 from mesh_pipelines.lake.tables import up_to_date
 from mesh_pipelines.positions import Position
@@ -49,7 +49,7 @@ OnProgress = Callable[[int, int], None]
 class Log:
     """One product's log table."""
 
-    def __init__(self, catalog: Catalog, product: DataProduct) -> None:
+    def __init__(self, catalog: Catalog | Pinned, product: DataProduct) -> None:
         self._catalog = catalog
         self._product = product
 

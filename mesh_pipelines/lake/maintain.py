@@ -11,7 +11,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,8 @@ from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.lake.catalog import Kind, load
 from mesh_pipelines.lake.commit import current_files, expire_ids, replace_files, rows_of, write_files
 from mesh_pipelines.lake.log import FATES, POSITION
+from mesh_pipelines.lake.overlay import FOLDER
+from mesh_pipelines.lake.state import RULES
 from mesh_pipelines.lake.tables import kinds
 from mesh_pipelines.lake.versions import Versions
 
@@ -67,7 +69,9 @@ def compact(catalog: Catalog, product: DataProduct, kind: Kind) -> Compacted:
     if not small:
         return Compacted(len(files), len(files))
     merged = write_files(table, rows_of(table, small))
-    kept = {name: value for name, value in table.properties.items() if name == POSITION or name.startswith(FATES)}
+    kept = {
+        name: value for name, value in table.properties.items() if name in (POSITION, RULES) or name.startswith(FATES)
+    }
     replace_files(table, small, merged, kept, f"{product.fqn}.{kind}")
     return Compacted(len(files), len(files) - len(small) + len(merged))
 
@@ -88,9 +92,10 @@ def expire(catalog: Catalog, product: DataProduct, keep: int, *, age_floor_s: fl
     """
     versions = Versions(catalog, product)
     known, tagged = versions.all(), set(versions.tags().values())
-    needed = {version.base_snapshot_id for version in known[-keep:]}
-    needed |= {version.base_snapshot_id for version in known if version.number in tagged}
-    needed |= {version.base_snapshot_id for version in (versions.published(), versions.newest()) if version}
+    kept = [*known[-keep:], *(version for version in known if version.number in tagged)]
+    kept += [version for version in (versions.published(), versions.newest()) if version]
+    needed = {version.base_snapshot_id for version in kept}
+    overlays = [version.overlay for version in kept if version.overlay]
     snapshots = files = 0
     for kind in kinds(product):
         table = load(catalog, product, kind)
@@ -101,12 +106,14 @@ def expire(catalog: Catalog, product: DataProduct, keep: int, *, age_floor_s: fl
             if snapshot.snapshot_id not in needed and (current is None or snapshot.snapshot_id != current.snapshot_id)
         ]
         snapshots += expire_ids(table, drop)
-        files += remove_orphans(load(catalog, product, kind), age_floor_s)
+        files += remove_orphans(load(catalog, product, kind), age_floor_s, named=overlays)
     return Expired(snapshots, files)
 
 
-def remove_orphans(table: Table, age_floor_s: float = AGE_FLOOR_S) -> int:
+def remove_orphans(table: Table, age_floor_s: float = AGE_FLOOR_S, *, named: Iterable[str] = ()) -> int:
     """Remove the table's local files that nothing has named for as long as the floor, in seconds; gives how many.
+
+    ``named`` are addresses that others than the table's metadata name.
 
     A file that a compaction replaced a moment ago may be old and still be read by a query that planned before. So the
     time counts from when upkeep first saw that nothing names the file, which it notes beside the table's metadata.
@@ -115,12 +122,13 @@ def remove_orphans(table: Table, age_floor_s: float = AGE_FLOOR_S) -> int:
     if location.scheme not in ("file", ""):
         return 0
     folder = Path(location.path)
-    named = _named(table)
+    kept = _named(table) | {_local(address) for address in named}
     now = time.time()
-    found = [*folder.glob("data/**/*.parquet"), *folder.glob("metadata/*.avro"), *folder.glob("metadata/*.json")]
+    patterns = ("data/**/*.parquet", f"{FOLDER}/*.parquet", "metadata/*.avro", "metadata/*.json")
+    found = [file for pattern in patterns for file in folder.glob(pattern)]
     notes = folder / "metadata" / _UNNAMED
     since = _read_notes(notes)
-    unnamed = {file: since.get(file.name, now) for file in found if file not in named and file != notes}
+    unnamed = {file: since.get(file.name, now) for file in found if file not in kept and file != notes}
     # A file younger than the floor may be a writer's that has not committed yet.
     gone = [file for file, seen in unnamed.items() if max(seen, _modified(file)) <= now - age_floor_s]
     for file in gone:

@@ -1,22 +1,27 @@
 """A product's state at a version, as a DuckDB view: fold(base, log rows between the base's position and the version's).
 
-Which base is used never changes what is read, only what it costs: the version's own while its snapshot exists, else
-the newest one the version's position continues, else none, and the log is folded from its first event.
+Which base is used never changes what is read, only what it costs: the version's own while its snapshot exists, by its
+overlay where there is one; else the newest one the version's position continues; else none, and the log is folded from
+its first event.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mesh_pipelines.contract.log import GENERATION, OFFSET, PARTITION, REDRIVE
+from mesh_pipelines.contract.log import BREAKS, GENERATION, KEY, OFFSET, PARTITION, REDRIVE
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.sql import quote
+from mesh_pipelines.contract.types import arrow_schema
 from mesh_pipelines.errors import UnknownVersion
-from mesh_pipelines.lake import fold
-from mesh_pipelines.lake.files import relation
+from mesh_pipelines.lake import fold, overlay
+from mesh_pipelines.lake.catalog import Pinned
+from mesh_pipelines.lake.files import files_of, relation
 from mesh_pipelines.lake.log import POSITION, snapshot_of
-from mesh_pipelines.lake.tables import table_schema, up_to_date
+from mesh_pipelines.lake.overlay import Overlay
+from mesh_pipelines.lake.tables import BASE_ENVELOPE, up_to_date
 from mesh_pipelines.positions import Position, Version
 
 if TYPE_CHECKING:
@@ -26,36 +31,55 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
 
 
+# What the bits of a base's rows mean: the fingerprint of a mask.
+RULES = "mesh.rules"
+
+
 @dataclass(frozen=True)
 class Base:
-    """A snapshot of the base table, and the position up to which it is folded."""
+    """A snapshot of the base table, the position up to which it is folded, and the mask its rows were judged by."""
 
     snapshot_id: int
     position: Position
+    rules: str = ""
 
 
 def register(
     connection: duckdb.DuckDBPyConnection,
-    catalog: Catalog,
+    catalog: Catalog | Pinned,
     product: DataProduct,
     version: Version,
     name: str,
     *,
     from_log: bool = False,
+    suspects: bool = False,
 ) -> None:
     """Make a view ``name`` of the product's contract columns at this version; ``from_log`` leaves the base aside.
+
+    ``suspects`` leaves out rows of the base that are known to break no row rule, where the version has an overlay.
 
     Raises:
         UnknownVersion: a derived product's rows at that version have expired.
         TableMissing: the product was not applied.
     """
-    select = state_sql(catalog, product, version, from_log=from_log)
+    select = state_sql(catalog, product, version, from_log=from_log, suspects=suspects)
     connection.execute(f"CREATE OR REPLACE VIEW {quote(name)} AS {select}")
 
 
-def state_sql(catalog: Catalog, product: DataProduct, version: Version, *, from_log: bool = False) -> str:
-    """The SELECT over data files that gives the product's state at this version, contract columns in order."""
-    columns = fold.columns([field.name for field in product.fields])
+def state_sql(
+    catalog: Catalog | Pinned,
+    product: DataProduct,
+    version: Version,
+    *,
+    from_log: bool = False,
+    with_key: bool = False,
+    suspects: bool = False,
+) -> str:
+    """The SELECT over data files that gives the product's state at this version, contract columns in order.
+
+    ``with_key`` gives the message's key before them, which a derived product has not.
+    """
+    columns = fold.columns([*([KEY] if with_key else []), *(field.name for field in product.fields)])
     if product.is_derived:
         return f"SELECT {columns} FROM {_result(catalog, product, version)}"
     assert version.position is not None, f"{product.fqn}: a stream's version has a position"
@@ -63,26 +87,79 @@ def state_sql(catalog: Catalog, product: DataProduct, version: Version, *, from_
         events = events_sql(catalog, product, None, version.position)
         return f"SELECT {columns} FROM {events}"
     base = None if from_log else usable_base(up_to_date(catalog, product, "base"), version)
-    return f"SELECT {columns} FROM {folded_sql(catalog, product, base, version.position)} WHERE {fold.LIVE}"
+    return f"SELECT {columns} FROM {_rows_sql(catalog, product, base, version, suspects)} WHERE {fold.LIVE}"
 
 
-def folded_sql(catalog: Catalog, product: DataProduct, base: Base | None, until: Position) -> str:
-    """The latest event of each key before a position, tombstones included, in the base table's columns."""
+def event_columns(product: DataProduct) -> str:
+    """What the fold keeps of an event: its envelope and the contract's columns."""
+    return fold.columns([*BASE_ENVELOPE, *arrow_schema(product).names])
+
+
+def folded_sql(catalog: Catalog | Pinned, product: DataProduct, base: Base | None, until: Position) -> str:
+    """The latest event of each key before a position, tombstones included, in ``event_columns``."""
     if base is None:
         return fold.latest(events_sql(catalog, product, None, until))
-    base_rows = relation(up_to_date(catalog, product, "base"), snapshot_id=base.snapshot_id)
-    if base.position == until:
-        return base_rows
-    tail = events_sql(catalog, product, base.position, until)
-    return fold.latest(f"(FROM {base_rows} UNION ALL BY NAME FROM {tail})")
+    table = up_to_date(catalog, product, "base")
+    rows = f"(SELECT {event_columns(product)} FROM {relation(table, snapshot_id=base.snapshot_id)})"
+    return rows if base.position == until else fold.onto(rows, events_sql(catalog, product, base.position, until))
 
 
-def events_sql(catalog: Catalog, product: DataProduct, after: Position | None, until: Position) -> str:
-    """The events taken over between two positions, in the base table's columns."""
+def overlaid_sql(
+    catalog: Catalog | Pinned,
+    product: DataProduct,
+    base: Base,
+    found: tuple[Overlay, str],
+    until: Position,
+    *,
+    only: Collection[str] | None = None,
+    suspects: bool = False,
+) -> tuple[str, str]:
+    """What ``folded_sql`` gives, by an overlay and the SQL of its rows: SELECTs over the base and over the tail.
+
+    ``only`` names the base's files to read; ``suspects`` leaves out the base's rows that break no row rule.
+    """
+    known, source = found
+    table = up_to_date(catalog, product, "base")
+    columns = event_columns(product)
+    files = [file for file in files_of(table, base.snapshot_id) if only is None or file.file_path in only]
+    kept = known.base_sql(table, product, files, columns, source, f"{BREAKS} <> 0" if suspects else "TRUE")
+    return kept, tail_sql(catalog, product, base, found, until)
+
+
+def tail_sql(
+    catalog: Catalog | Pinned, product: DataProduct, base: Base, found: tuple[Overlay, str], until: Position
+) -> str:
+    """A SELECT of the events behind a base that an overlay knows as current: it speaks of one generation only."""
+    known, source = found
+    files = _log_files(catalog, product, base.position, until)
+    return (
+        f"SELECT {event_columns(product)} FROM {files} "
+        f"WHERE {GENERATION} = {until.generation} AND {known.tail_condition(source)}"
+    )
+
+
+def _rows_sql(
+    catalog: Catalog | Pinned, product: DataProduct, base: Base | None, version: Version, suspects: bool = False
+) -> str:
+    assert version.position is not None
+    if base and version.overlay and base.snapshot_id == version.base_snapshot_id:
+        known = overlay.read(up_to_date(catalog, product, "base"), version.overlay)
+        if known:
+            found = known, overlay.source_of(version.overlay)
+            kept, tail = overlaid_sql(catalog, product, base, found, version.position, suspects=suspects)
+            return f"({kept} UNION ALL {tail})"
+    return folded_sql(catalog, product, base, version.position)
+
+
+def events_sql(catalog: Catalog | Pinned, product: DataProduct, after: Position | None, until: Position) -> str:
+    """The events taken over between two positions, in ``event_columns``."""
+    files = _log_files(catalog, product, after, until)
+    return f"(SELECT {event_columns(product)} FROM {files} WHERE {fold.TAKEN_OVER} AND {fold.between(after, until)})"
+
+
+def _log_files(catalog: Catalog | Pinned, product: DataProduct, after: Position | None, until: Position) -> str:
     table = up_to_date(catalog, product, "log")
-    files = relation(table, snapshot_id=snapshot_of(table, until), row_filter=_file_filter(after, until))
-    columns = fold.columns(table_schema(product, "base").names)
-    return f"(SELECT {columns} FROM {files} WHERE {fold.TAKEN_OVER} AND {fold.between(after, until)})"
+    return relation(table, snapshot_id=snapshot_of(table, until), row_filter=_file_filter(after, until))
 
 
 def usable_base(table: Table, version: Version) -> Base | None:
@@ -97,13 +174,17 @@ def bases_of(table: Table) -> list[Base]:
     """The base table's snapshots with a position, newest first."""
     snapshots = sorted(table.metadata.snapshots, key=lambda snapshot: snapshot.sequence_number or 0, reverse=True)
     return [
-        Base(snapshot.snapshot_id, Position.from_json(str(snapshot.summary[POSITION])))
+        Base(
+            snapshot.snapshot_id,
+            Position.from_json(str(snapshot.summary[POSITION])),
+            str(snapshot.summary.additional_properties.get(RULES, "")),
+        )
         for snapshot in snapshots
         if snapshot.summary and POSITION in snapshot.summary.additional_properties
     ]
 
 
-def _result(catalog: Catalog, product: DataProduct, version: Version) -> str:
+def _result(catalog: Catalog | Pinned, product: DataProduct, version: Version) -> str:
     table = up_to_date(catalog, product, "base")
     assert version.base_snapshot_id is not None
     if table.snapshot_by_id(version.base_snapshot_id) is None:

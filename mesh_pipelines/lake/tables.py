@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from mesh_pipelines.contract.log import GENERATION, KEY, OFFSET, OP, PARTITION, TIMESTAMP
+from mesh_pipelines.contract.log import BREAKS, DIGEST, GENERATION, KEY, OFFSET, OP, PARTITION, TIMESTAMP
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.types import arrow_schema, log_schema
 from mesh_pipelines.errors import ApplyRefused, TableOutdated
-from mesh_pipelines.lake.catalog import Kind, load, table_name
+from mesh_pipelines.lake.catalog import Kind, Pinned, load, table_name
 from mesh_pipelines.lake.commit import TABLE_PROPERTIES
 from mesh_pipelines.lake.files import default_properties
 from mesh_pipelines.quality.history import RESULT_SCHEMA
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
 
 BASE_ENVELOPE = (GENERATION, PARTITION, OFFSET, TIMESTAMP, KEY, OP)
+# What a base's rows carry besides, so that a few of them are found and judged without reading the others.
+BASE_INDEX = pa.schema([pa.field(DIGEST, pa.uuid()), pa.field(BREAKS, pa.int64())])
 VERSIONS_SCHEMA = pa.schema(
     [
         pa.field("at", pa.timestamp("us", tz="UTC"), nullable=False),
@@ -44,14 +46,14 @@ def table_schema(product: DataProduct, kind: Kind) -> pa.Schema:
             return arrow_schema(product)
         case "base":
             log = log_schema(product)
-            return pa.schema([*(log.field(name) for name in BASE_ENVELOPE), *arrow_schema(product)])
+            return pa.schema([*(log.field(name) for name in BASE_ENVELOPE), *BASE_INDEX, *arrow_schema(product)])
         case "versions":
             return VERSIONS_SCHEMA
         case "checks":
             return RESULT_SCHEMA
 
 
-def up_to_date(catalog: Catalog, product: DataProduct, kind: Kind) -> Table:
+def up_to_date(catalog: Catalog | Pinned, product: DataProduct, kind: Kind) -> Table:
     """The product's table as it is now, with all the columns it is read and written by.
 
     Raises:

@@ -29,6 +29,7 @@ from mesh_pipelines.quality.compile import (
     holds,
     threshold_text,
 )
+from mesh_pipelines.quality.mask import Known
 from mesh_pipelines.quality.results import Audit, RuleResult, State, verdict
 
 if TYPE_CHECKING:
@@ -46,8 +47,9 @@ def audit(
     candidate_id: str,
     inputs: Mapping[str, str] | None = None,
     timeout_s: float | None = None,
+    known: Known | None = None,
 ) -> Audit:
-    """Run the product's rules over a table or view of this connection.
+    """Run the product's rules over a table or view of this connection; what is ``known`` is not computed again.
 
     ``relation`` is its name, ``inputs`` the names of the views of a derived product's inputs by ``domain.name``. Rules
     written as a query, and all those written as expectations together, are stopped after ``timeout_s`` seconds.
@@ -57,7 +59,7 @@ def audit(
         duckdb.Error: the relation cannot be read at all.
     """
     rules = compile_product(product)
-    run = _Run(connection, relation, product, inputs or {}, timeout_s)
+    run = _Run(connection, relation, product, inputs or {}, timeout_s, known)
     row_results = dict(zip((one.rule.id for one in rules.row_rules), run.scan(rules.row_rules), strict=True))
     expected = {result.rule: result for result in run.expectations(rules.expectations)}
     results = [row_results.get(one.rule.id) or expected.get(one.rule.id) or run.measure_one(one) for one in rules.rules]
@@ -114,6 +116,7 @@ class _Run:
     product: DataProduct
     inputs: Mapping[str, str]
     timeout_s: float | None = None
+    known: Known | None = None
     rows: int = 0
 
     def scan(self, rules: Sequence[CompiledRule]) -> list[RuleResult]:
@@ -121,6 +124,9 @@ class _Run:
         import duckdb
 
         started = time.perf_counter()
+        if self.known and all(compiled.rule.id in self.known.bad for compiled in rules):
+            self.rows = self.known.rows
+            return [self._counted(compiled.rule, self.known.bad[compiled.rule.id], 0.0) for compiled in rules]
         try:
             self.rows, *bad = self._counts(rules)
         except duckdb.Error:
@@ -134,6 +140,8 @@ class _Run:
         """The result of a rule that is no row rule and no expectation."""
         rule = compiled.rule
         match rule.kind:
+            case RuleKind.UNIQUE if self.known and rule.id in self.known.bad:
+                return self._counted(rule, self.known.bad[rule.id], 0.0)
             case RuleKind.UNIQUE:
                 return self._unique(rule)
             case RuleKind.ROW_COUNT:
@@ -266,10 +274,9 @@ class _Run:
 
         with suppress(duckdb.Error):
             select = ", ".join(queries.values())
+            searched = self.known.suspects() if self.known else self.relation
             # The count makes it one row, even where every sample is a query of its own.
-            [(_, *samples)] = self.connection.execute(
-                f"SELECT count(*), {select} FROM {quote(self.relation)}"
-            ).fetchall()
+            [(_, *samples)] = self.connection.execute(f"SELECT count(*), {select} FROM {quote(searched)}").fetchall()
             return {rule: _sample(found) for rule, found in zip(queries, samples, strict=True)}
         return {}
 

@@ -13,9 +13,9 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.model import DataProduct, RuleKind
 from mesh_pipelines.engine import connect
-from mesh_pipelines.errors import NothingPublished, TableDamaged, UnknownVersion
+from mesh_pipelines.errors import AuditDiffers, NothingPublished, TableDamaged, UnknownVersion
 from mesh_pipelines.lake.catalog import Kind
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.positions import Version
@@ -94,9 +94,12 @@ def rebuild(platform: Platform, product: DataProduct, *, number: int | None = No
     """Recompute a published version (default: the one readers see) from the log or its pinned inputs, and compare.
 
     Rows that had expired or cannot be read are there again afterwards. Where the newest version's rows differ, what is
-    right is audited and published as the next version; any other version that differs stays as it is.
+    right is audited and published as the next version; any other version that differs stays as it is. Its counts of bad
+    rows, which publishing adds up, are compared with those of an audit of all its rows.
 
     Raises:
+        AuditDiffers: the counts are not the same; where it is the newest version, the next one was audited whole and
+            published.
         NothingPublished: there is nothing to rebuild.
         TableDamaged: files of the log are missing or unreadable.
         AuditBlocked: what is right breaks a blocking rule; the published version stays.
@@ -114,19 +117,27 @@ def rebuild(platform: Platform, product: DataProduct, *, number: int | None = No
         _recompute(platform, product, engine, version)
         rows = engine.table("recomputed").shape[0]
         differing = _differing(platform, product, engine, version)
+        miscounted = _miscounted(product, engine, version)
         snapshot_id = version.base_snapshot_id
         if product.is_derived and differing is None:
             snapshot_id = base.write_result(platform.catalog, product, engine.table("recomputed").to_arrow_reader())
         elif version.position and product.event_type.folds_by_key and (differing is None or differing == (0, 0)):
-            snapshot_id = base.rewrite_base(engine, platform.catalog, product, version.position, from_log=True)
+            snapshot_id = base.rewrite_base(
+                engine, platform.catalog, product, version.position, from_log=True
+            ).snapshot_id
     if differing is None:
-        versions.restore(replace(version, base_snapshot_id=snapshot_id))
+        versions.restore(replace(version, base_snapshot_id=snapshot_id, overlay=None))
     missing, surplus = differing or (None, None)
     identical = None if differing is None else differing == (0, 0)
     published_as = None
-    if identical is False and version.number == versions.current().number:
+    if (identical is False or miscounted) and version.number == versions.current().number:
         published_as = publish_anew(platform, product)
     _refresh_serving(platform)
+    if miscounted and identical is not False:
+        raise AuditDiffers(
+            f"{product.fqn}: version {version.number} was published with other counts than its rows give: {miscounted}",
+            next_step=f"mesh versions {product.fqn}",
+        )
     return Rebuilt(
         product.fqn, version.number, rows, identical, missing, surplus, published_as, time.monotonic() - started
     )
@@ -195,6 +206,26 @@ def _differing(
     except (UnknownVersion, *damage()):
         return None
     return missing, surplus
+
+
+def _miscounted(product: DataProduct, engine: duckdb.DuckDBPyConnection, version: Version) -> str:
+    """How the version's counts of bad rows differ from those of its recomputed rows, rule by rule; "" if they do not.
+
+    Counts of before the contract changed say nothing about the rules of now.
+    """
+    from mesh_pipelines.quality.compile import compile_product
+    from mesh_pipelines.quality.run import audit
+
+    if version.bad is None or version.contract_hash != product.contract_hash:
+        return ""
+    rules = compile_product(product)
+    counted = [one.rule for one in rules.rules if one in (*rules.row_rules, *rules.of(RuleKind.UNIQUE))]
+    found = audit(engine, "recomputed", replace(product, rules=tuple(counted)), candidate_id=version.candidate_id)
+    bad = {one.rule: one.bad for one in found.results if one.bad is not None} | {"rows": found.rows}
+    stored = {**version.bad, "rows": version.rows}
+    return ", ".join(
+        f"{rule}: {stored[rule]:,}, not {bad.get(rule)}" for rule in stored if bad.get(rule) != stored[rule]
+    )
 
 
 def _tables(product: DataProduct) -> tuple[Kind, ...]:

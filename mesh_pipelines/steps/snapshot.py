@@ -1,8 +1,9 @@
 """The next version of a product, computed and audited: what ``publish`` may then publish, or may not.
 
 A stream's candidate is its log up to the landed position, folded; a derived product's is its SQL over the published
-versions of its inputs. From there on both are the same: the contract's rules run over the whole candidate, and the
-candidate is stored together with its verdict in one commit, so neither ever exists without the other.
+versions of its inputs. From there on both are the same: the contract's rules are computed for exactly that candidate,
+from the counts of the one before where those can be added to (``steps/candidate.py``), and the candidate is stored
+together with its verdict in one commit, so neither ever exists without the other.
 """
 
 from __future__ import annotations
@@ -21,22 +22,23 @@ from mesh_pipelines.engine import confine, connect
 from mesh_pipelines.errors import NothingPublished
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.positions import Version
+from mesh_pipelines.steps.candidate import CANDIDATE, Materialised, counted, materialise
 from mesh_pipelines.steps.platform import Platform
 
 if TYPE_CHECKING:
     import duckdb
 
+    from mesh_pipelines.lake.catalog import Pinned
     from mesh_pipelines.lake.versions import Versions
     from mesh_pipelines.quality.results import Audit
-
-CANDIDATE = "candidate"
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """What one snapshot did. ``changed`` is False where nothing new was there to audit.
 
-    ``audit`` is the audit that the candidate's verdict comes from, also when it was made by an earlier snapshot.
+    ``audit`` is the audit that the candidate's verdict comes from, also when it was made by an earlier snapshot;
+    ``whole`` says whether this one looked at every row, and did not add to the counts of the version before.
     """
 
     product: str
@@ -45,6 +47,7 @@ class Snapshot:
     audit: Audit | None
     rewrote_base: bool
     seconds: float
+    whole: bool = False
 
 
 @over_storage
@@ -65,10 +68,12 @@ def snapshot(
         ConcurrentWriter: another snapshot of the product was stored first; transient.
     """
     started = time.monotonic()
+    from mesh_pipelines.lake.catalog import Pinned
     from mesh_pipelines.lake.versions import Versions
 
+    catalog = Pinned(platform.catalog)
     versions = Versions(platform.catalog, product)
-    draft = _draft(platform, product, versions)
+    draft = _draft(platform, product, versions, catalog)
     newest = versions.newest()
     if newest and not anew and _same_content(newest, draft):
         return Snapshot(
@@ -76,13 +81,14 @@ def snapshot(
         )
     settings = platform.settings
     with closing(confine(connection.cursor(), settings) if connection else connect(settings)) as engine:
-        draft, rewrote = _materialise(platform, product, engine, draft)
-        candidate, audit = _audit(platform, product, engine, draft)
+        done = _materialise(platform, product, engine, draft, None if anew else newest, catalog)
+        candidate, audit = _audit(platform, product, engine, done, catalog)
     _store(platform, product, versions, candidate, audit)
-    return Snapshot(product.fqn, candidate, True, audit, rewrote, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return Snapshot(product.fqn, candidate, True, audit, done.rewrote_base, seconds, whole=done.known is None)
 
 
-def _draft(platform: Platform, product: DataProduct, versions: Versions) -> Version:
+def _draft(platform: Platform, product: DataProduct, versions: Versions, catalog: Pinned) -> Version:
     """The candidate before its data: what it will be made of."""
     draft = Version(
         product=product.fqn,
@@ -97,8 +103,7 @@ def _draft(platform: Platform, product: DataProduct, versions: Versions) -> Vers
         return replace(draft, input_versions=pin_inputs(platform, product))
     from mesh_pipelines.lake.log import Log
 
-    log = Log(platform.catalog, product)
-    position = log.position()
+    position = Log(catalog, product).position()
     if position is None:
         raise NothingPublished(f"{product.fqn}: nothing has been landed yet", next_step=f"mesh land {product.fqn}")
     return replace(draft, position=position)
@@ -132,26 +137,25 @@ def _same_content(stored: Version, draft: Version) -> bool:
 
 
 def _materialise(
-    platform: Platform, product: DataProduct, engine: duckdb.DuckDBPyConnection, draft: Version
-) -> tuple[Version, bool]:
-    """The candidate's data as a view ``candidate``; second, whether the base was rewritten for it."""
+    platform: Platform,
+    product: DataProduct,
+    engine: duckdb.DuckDBPyConnection,
+    draft: Version,
+    newest: Version | None,
+    catalog: Pinned,
+) -> Materialised:
+    """The candidate's data as a view ``candidate``."""
     from mesh_pipelines.lake import base, state
 
-    rewrote = False
-    if product.is_derived:
-        register_inputs(platform, engine, draft.input_versions)
-        from mesh_pipelines.steps import transform
+    if not product.is_derived:
+        return materialise(catalog, product, engine, draft, newest, tail_rows=platform.settings.base_tail_rows)
+    register_inputs(platform, engine, draft.input_versions)
+    from mesh_pipelines.steps import transform
 
-        rows = transform.run(engine, product, timeout_s=platform.settings.sql_timeout_s)
-        snapshot_id = base.write_result(platform.catalog, product, rows)
-        draft, rewrote = replace(draft, base_snapshot_id=snapshot_id), True
-    elif draft.position and product.event_type.folds_by_key:
-        snapshot_id, rewrote = base.keep_up(
-            engine, platform.catalog, product, draft.position, tail_rows=platform.settings.base_tail_rows
-        )
-        draft = replace(draft, base_snapshot_id=snapshot_id)
+    rows = transform.run(engine, product, timeout_s=platform.settings.sql_timeout_s)
+    draft = replace(draft, base_snapshot_id=base.write_result(platform.catalog, product, rows))
     state.register(engine, platform.catalog, product, draft, CANDIDATE)
-    return draft, rewrote
+    return Materialised(draft, rewrote_base=True)
 
 
 def register_inputs(platform: Platform, engine: duckdb.DuckDBPyConnection, pinned: Mapping[str, int]) -> None:
@@ -170,10 +174,11 @@ def register_inputs(platform: Platform, engine: duckdb.DuckDBPyConnection, pinne
 
 
 def _audit(
-    platform: Platform, product: DataProduct, engine: duckdb.DuckDBPyConnection, draft: Version
+    platform: Platform, product: DataProduct, engine: duckdb.DuckDBPyConnection, done: Materialised, catalog: Pinned
 ) -> tuple[Version, Audit]:
     from mesh_pipelines.quality.run import audit
 
+    draft = done.draft
     inputs = {name: f"input {name}" for name in draft.input_versions}
     outcome = audit(
         engine,
@@ -182,16 +187,17 @@ def _audit(
         candidate_id=draft.candidate_id,
         inputs=inputs,
         timeout_s=platform.settings.sql_timeout_s,
+        known=done.known,
     )
-    return replace(
-        draft, rows=outcome.rows, quarantined=_quarantined(platform, product), verdict=outcome.verdict
-    ), outcome
+    draft = counted(catalog, product, engine, done, outcome)
+    held = _quarantined(catalog, product)
+    return replace(draft, rows=outcome.rows, quarantined=held, verdict=outcome.verdict), outcome
 
 
-def _quarantined(platform: Platform, product: DataProduct) -> int:
+def _quarantined(catalog: Pinned, product: DataProduct) -> int:
     from mesh_pipelines.lake.log import Log
 
-    return 0 if product.is_derived else Log(platform.catalog, product).quarantined()
+    return 0 if product.is_derived else Log(catalog, product).quarantined()
 
 
 def _store(platform: Platform, product: DataProduct, versions: Versions, candidate: Version, audit: Audit) -> None:

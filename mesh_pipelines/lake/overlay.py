@@ -1,0 +1,172 @@
+"""Which rows of a version's base, and of the tail behind it, were replaced: what makes reading a version a plain scan.
+
+A version with a tail can always be read by joining base and tail, but that costs every reader the key column and a
+hash of the tail. Publishing has to find the replaced rows anyway, for their rules' counts, so it writes down where they
+are: a bit per row of each base file, and a bit per offset of each partition's tail, in one small file beside the base.
+It is a cache: a version whose overlay is gone is read by the join, to the same rows.
+
+A key index (key to place, as merge-on-write stores have it) was ruled out: random keys touch all of its pages, so each
+delta would write it anew; the bits of a million rows are 125 KB before compression.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from mesh_pipelines.contract.log import OFFSET, PARTITION
+from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.sql import literal
+from mesh_pipelines.engine import local_path
+from mesh_pipelines.lake.files import relation_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyiceberg.manifest import DataFile
+    from pyiceberg.table import Table
+
+Bits = npt.NDArray[np.uint8]
+Numbers = npt.NDArray[np.int64]
+
+FOLDER = "overlay"
+ROW = "file_row_number"
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The bits of ``size`` offsets of a partition, from ``first``."""
+
+    first: int
+    size: int
+    bits: Bits
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """The replaced rows: by base file, where a file has any, and by partition of the tail."""
+
+    base: Mapping[str, Bits] = field(default_factory=dict[str, Bits])
+    tail: Mapping[int, Stretch] = field(default_factory=dict[int, Stretch])
+
+    def replaced(self, file: str, rows: Numbers) -> npt.NDArray[np.bool_]:
+        """Which of these rows of a base file were replaced."""
+        bits = self.base.get(file)
+        return np.zeros(len(rows), np.bool_) if bits is None else _are_set(bits, rows)
+
+    def with_base(self, file: str, size: int, rows: Numbers) -> Overlay:
+        """This overlay with more replaced rows of a base file of ``size`` rows."""
+        return Overlay({**self.base, file: _set(self.base.get(file), size, rows)}, self.tail)
+
+    def with_tail(self, partition: int, first: int, size: int, current: Numbers, gone: Numbers) -> Overlay:
+        """This overlay with a partition's tail reaching ``size`` offsets from ``first``.
+
+        ``current`` are the new offsets that have their key's latest event, ``gone`` former ones that have it no more.
+        Every other new offset, quarantined or never used, counts as replaced.
+        """
+        known = self.tail.get(partition)
+        bits = np.full((size + 7) // 8, 0xFF, np.uint8)
+        if known:
+            bits[: len(known.bits)] = known.bits
+        at = current - first
+        np.bitwise_and.at(bits, at >> 3, (0xFF ^ (0x80 >> (at & 7))).astype(np.uint8))
+        return Overlay(self.base, {**self.tail, partition: Stretch(first, size, _set(bits, size, gone - first))})
+
+    def base_sql(
+        self, table: Table, product: DataProduct, files: Sequence[DataFile], columns: str, source: str, where: str
+    ) -> str:
+        """A SELECT of ``columns`` over those rows of base files that were not replaced and for which ``where`` holds.
+
+        ``source`` is SQL text after FROM for the overlay's rows.
+        """
+        whole = [file for file in files if file.file_path not in self.base]
+        plain = f"SELECT {columns} FROM {relation_of(table, whole)} WHERE {where}"
+        parts = [plain] if whole or not files else []
+        for file in files:
+            if file.file_path in self.base:
+                rows = relation_of(table, [file], row_numbers=True)
+                bits = f"(SELECT bits::BIT FROM {source} WHERE file = {literal(file.file_path)})"
+                parts.append(f"SELECT {columns} FROM {rows} WHERE {where} AND get_bit({bits}, {ROW}::INTEGER) = 0")
+        return " UNION ALL ".join(parts)
+
+    def tail_condition(self, source: str) -> str:
+        """The condition that an event of the tail was not replaced; one outside of the tail counts as replaced."""
+        # A CASE, since the parts of an AND may be computed in any order, and bits are there for the tail only.
+        cases = " ".join(
+            f"WHEN {PARTITION} = {number} AND {OFFSET} BETWEEN {one.first} AND {one.first + one.size - 1} THEN "
+            f"get_bit((SELECT bits::BIT FROM {source} WHERE partition = {number}), ({OFFSET} - {one.first})::INTEGER)"
+            for number, one in self.tail.items()
+            if one.size
+        )
+        return f"CASE {cases} ELSE 1 END = 0" if cases else "FALSE"
+
+    def to_arrow(self) -> pa.Table:
+        """The overlay as rows."""
+        import pyarrow as pa
+
+        rows = [{"file": file, "bits": bits.tobytes()} for file, bits in self.base.items()]
+        rows += [
+            {"partition": number, "first": one.first, "size": one.size, "bits": one.bits.tobytes()}
+            for number, one in self.tail.items()
+        ]
+        return pa.Table.from_pylist(rows, schema=_schema())
+
+
+def write(table: Table, overlay: Overlay) -> str:
+    """Write an overlay beside the base table's files; gives its address."""
+    import pyarrow.parquet as pq
+
+    address = f"{table.location()}/{FOLDER}/{uuid.uuid4().hex}.parquet"
+    with table.io.new_output(address).create() as stream:
+        pq.write_table(overlay.to_arrow(), stream, compression="zstd", compression_level=1, use_dictionary=False)
+    return address
+
+
+def read(table: Table, address: str | None) -> Overlay | None:
+    """The overlay at an address; None where there is none any more."""
+    import pyarrow.parquet as pq
+
+    if address is None:
+        return None
+    try:
+        with table.io.new_input(address).open() as stream:
+            rows = pq.read_table(stream).to_pylist()
+    except FileNotFoundError:
+        return None
+    base = {row["file"]: np.frombuffer(row["bits"], np.uint8) for row in rows if row["file"]}
+    tail = {
+        row["partition"]: Stretch(row["first"], row["size"], np.frombuffer(row["bits"], np.uint8))
+        for row in rows
+        if not row["file"]
+    }
+    return Overlay(base, tail)
+
+
+def source_of(address: str) -> str:
+    """The rows of an overlay's file as SQL text after FROM."""
+    return f"read_parquet({literal(local_path(address))})"
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    return pa.schema(
+        [("file", pa.string()), ("partition", pa.int32()), ("first", pa.int64()), ("size", pa.int64())]
+    ).append(pa.field("bits", pa.large_binary()))
+
+
+def _set(bits: Bits | None, size: int, places: Numbers) -> Bits:
+    """These bits, made longer to ``size`` and with those at ``places`` set; the first is a byte's highest."""
+    grown = np.zeros((size + 7) // 8, np.uint8)
+    if bits is not None:
+        grown[: len(bits)] = bits
+    np.bitwise_or.at(grown, places >> 3, (0x80 >> (places & 7)).astype(np.uint8))
+    return grown
+
+
+def _are_set(bits: Bits, places: Numbers) -> npt.NDArray[np.bool_]:
+    return (bits[places >> 3] & (0x80 >> (places & 7)).astype(np.uint8)) != 0
