@@ -20,7 +20,6 @@ import numpy as np
 import numpy.typing as npt
 
 from mesh_pipelines.contract.log import OFFSET, PARTITION
-from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.sql import literal
 from mesh_pipelines.engine import local_path
 from mesh_pipelines.lake.files import relation_of
@@ -76,9 +75,7 @@ class Overlay:
         np.bitwise_and.at(bits, at >> 3, (0xFF ^ (0x80 >> (at & 7))).astype(np.uint8))
         return Overlay(self.base, {**self.tail, partition: Stretch(first, size, _set(bits, size, gone - first))})
 
-    def base_sql(
-        self, table: Table, product: DataProduct, files: Sequence[DataFile], columns: str, source: str, where: str
-    ) -> str:
+    def base_sql(self, table: Table, files: Sequence[DataFile], columns: str, source: str, where: str) -> str:
         """A SELECT of ``columns`` over those rows of base files that were not replaced and for which ``where`` holds.
 
         ``source`` is SQL text after FROM for the overlay's rows.

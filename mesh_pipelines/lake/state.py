@@ -122,7 +122,7 @@ def overlaid_sql(
     table = up_to_date(catalog, product, "base")
     columns = event_columns(product)
     files = [file for file in files_of(table, base.snapshot_id) if only is None or file.file_path in only]
-    kept = known.base_sql(table, product, files, columns, source, f"{BREAKS} <> 0" if suspects else "TRUE")
+    kept = known.base_sql(table, files, columns, source, f"{BREAKS} <> 0" if suspects else "TRUE")
     return kept, tail_sql(catalog, product, base, found, until)
 
 
