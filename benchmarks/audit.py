@@ -10,7 +10,6 @@ its rules compiled from the contract. Both take turns in one process; the ratio 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from contextlib import closing
 from pathlib import Path
 
 import duckdb
+from report import Report
 
 from mesh_pipelines.contract.load import load_product
 from mesh_pipelines.engine import connect
@@ -104,8 +104,8 @@ def generate(folder: Path, rows: int) -> None:
             )
 
 
-def compare(folder: Path, rows: int, rounds: int) -> dict[str, float]:
-    """CPU seconds of both, the best of some rounds in turns."""
+def compare(folder: Path, rows: int, rounds: int) -> Report:
+    """CPU seconds of both, in turns."""
     home = folder / "assets" / "shop" / "orders"
     home.mkdir(parents=True)
     (home / "contract.yaml").write_text(CONTRACT)
@@ -127,8 +127,12 @@ def compare(folder: Path, rows: int, rounds: int) -> dict[str, float]:
         for _ in range(rounds):
             for name, work in (("ours", ours), ("by hand", hand)):
                 taken[name].append(_cpu(work))
-    best = {name: min(times) for name, times in taken.items()}
-    return {**best, "ratio": best["ours"] / best["by hand"]}
+    report = Report("audit")
+    for name, seconds in taken.items():
+        report.add(f"25 rules, {rows:,} rows, {name}", *({"CPU s": one} for one in seconds))
+    pairs = zip(taken["ours"], taken["by hand"], strict=True)
+    report.ratio("CPU of ours to by hand", [ours / hand for ours, hand in pairs], "lower", 1.3)
+    return report
 
 
 def _cpu(work: Callable[[], None]) -> float:
@@ -142,15 +146,10 @@ def main() -> None:
     options = argparse.ArgumentParser(description="The whole audit beside the same rules by hand.")
     options.add_argument("--rows", type=int, default=10_000_000)
     options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    options.add_argument("--json", type=Path, help="write the report there")
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = compare(Path(folder), given.rows, given.rounds)
-    if given.json:
-        print(json.dumps(found))
-        return
-    print(f"{'25 rules, CPU s':<20} {'ours':>8} {'by hand':>8} {'ratio':>6}  (must 1.3)")
-    print(f"{f'{given.rows:,} rows':<20} {found['ours']:>8.2f} {found['by hand']:>8.2f} {found['ratio']:>6.2f}")
+        compare(Path(folder), given.rows, given.rounds).give(given.json)
 
 
 if __name__ == "__main__":

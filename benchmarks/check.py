@@ -28,9 +28,8 @@ SIZES = {
     "land": ("--rows", "300000", "--rounds", "3"),
     "poison": ("--events", "100000", "--rounds", "3"),
     "upkeep": ("--commits", "110"),
-    "publish": (),
-    "audit": (),
-    "mesh_scale": (),
+    "publish": ("--keys", "200000", "--deltas", "0", "--commits", "0"),
+    "audit": ("--rows", "2000000"),
 }
 
 Report = dict[str, Any]

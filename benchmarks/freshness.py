@@ -12,7 +12,6 @@ the other, without Dagster, in one process that never ends.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import threading
@@ -26,6 +25,7 @@ from typing import Any
 
 import generated
 from confluent_kafka import Producer
+from report import Report
 
 from mesh_pipelines.errors import AuditBlocked, NothingPublished
 from mesh_pipelines.lake.query import query
@@ -193,14 +193,17 @@ def compare(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def show(found: Mapping[str, Any]) -> None:
-    """Print the figures as a table, and as JSON on the last line."""
-    rows = [(name, found[name]["latency"]) for name in RUNNERS]
-    rows += [(f"  {name}", values) for name, values in found["dagster"]["parts"].items()]
-    print(f"{'seconds':<28} {'p50':>8} {'p95':>8} {'max':>8}")
-    for name, values in rows:
-        print(f"{name:<28} {values['p50']:>8.2f} {values['p95']:>8.2f} {values['max']:>8.2f}")
-    print(json.dumps(found))
+def reported(found: Mapping[str, Any]) -> Report:
+    """A row for each runner, and for where the time of Dagster's goes."""
+    report = Report("freshness")
+    for name in RUNNERS:
+        report.add(name, {"events": found[name]["events"], **found[name]["latency"]})
+    for name, values in found["dagster"]["parts"].items():
+        report.add(f"  {name}", values)
+    report.ratio(
+        "p95 under Dagster to without", [found["dagster"]["latency"]["p95"] / found["bare"]["latency"]["p95"]], "lower"
+    )
+    return report
 
 
 def main() -> None:
@@ -209,9 +212,10 @@ def main() -> None:
     options.add_argument("--products", type=int, default=8)
     options.add_argument("--rate", type=float, default=50.0, help="events per second over all products")
     options.add_argument("--seconds", type=float, default=120.0)
+    options.add_argument("--json", type=Path, help="write the report there")
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        show(compare(Path(folder), given))
+        reported(compare(Path(folder), given)).give(given.json)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import generated
+from report import Report
 
 from mesh_pipelines.local.services import Services
 from mesh_pipelines.local.supervisor import free_ports
@@ -159,7 +160,7 @@ def measure(argv: list[str], settings: Settings) -> Laps:
     return {"seconds": seconds, "CPU s": used.ru_utime + used.ru_stime, "peak MB": used.ru_maxrss / 1024, **laps}
 
 
-def look(settings: Settings, products: int) -> dict[str, Laps]:
+def look(settings: Settings) -> dict[str, Laps]:
     """Everything that is measured of one mesh."""
     mesh = ["-c", "from mesh_pipelines.cli.main import main; main()"]
     script = [__file__, "--measure"]
@@ -177,27 +178,28 @@ def look(settings: Settings, products: int) -> dict[str, Laps]:
         found[name] = measure(argv, settings)
     found["snapshot"] = measure([*script, "snapshot"], settings)
     found["tick"] = measure([*script, "tick"], settings)
-    print(f"{products:,} products {'':<12} {'seconds':>8} {'CPU s':>8} {'peak MB':>8}", flush=True)
-    for name, laps in found.items():
-        more = ", ".join(f"{key} {value:.2f}" for key, value in list(laps.items())[3:])
-        print(f"{name:<26} {laps['seconds']:>8.2f} {laps['CPU s']:>8.2f} {laps['peak MB']:>8,.0f}  {more}", flush=True)
     return found
 
 
-def growth(found: Mapping[int, Mapping[str, Laps]]) -> None:
-    """How often the CPU of the smaller mesh goes into that of the larger, the interpreter's own start left aside."""
+def reported(found: Mapping[int, Mapping[str, Laps]]) -> Report:
+    """A row for everything that was measured, and how its CPU grows, the interpreter's own start left aside."""
+    report = Report("mesh_scale")
+    for products, measured in found.items():
+        for name, laps in measured.items():
+            report.add(f"{products:,} products: {name}", laps)
     few, many = min(found), max(found)
-    print(f"{many / few:.0f} times the products cost so many times the CPU:")
-    for name in found[few]:
+    for name in found[few] if few < many else ():
         before, after = (found[size][name]["CPU s"] - found[size]["nothing"]["CPU s"] for size in (few, many))
         if before > 0.01:
-            print(f"{name:<26} {after / before:>8.1f}")
+            report.ratio(f"{name}: CPU at {many:,} products to {few:,}", [after / before], "lower")
+    return report
 
 
 def main() -> None:
     """Parse the options and measure."""
     options = argparse.ArgumentParser(description="What a mesh of many products costs.")
     options.add_argument("--products", type=int, nargs="+", default=[100, 1000])
+    options.add_argument("--json", type=Path, help="write the report there")
     options.add_argument("--measure", choices=BY_NAME, help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.measure:
@@ -215,10 +217,8 @@ def main() -> None:
             with Services(settings, registry=False):
                 generated.write(settings.assets, products)
                 measure([__file__, "--measure", "build"], settings)
-                found[products] = look(settings, products)
-    if len(found) > 1:
-        growth(found)
-    print(json.dumps(found))
+                found[products] = look(settings)
+    reported(found).give(given.json)
 
 
 if __name__ == "__main__":

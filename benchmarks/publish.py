@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from report import Report
+
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.local.services import Services
 from mesh_pipelines.local.supervisor import free_ports
@@ -374,30 +376,28 @@ def compare(settings: Settings, sizes: list[int], rounds: int, deltas: int, smal
     return found
 
 
-def rows_of(found: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
-    """The table: figure, measured, must, aim."""
-    sizes = list(found["delta"])
-    medians = {
-        keys: {clock: statistics.median(one[clock] for one in found["delta"][keys]) for clock in ("cpu", "wall")}
-        for keys in sizes
-    }
-    for keys, median in medians.items():
-        hand = found["by_hand"][keys]
-        yield f"delta into {keys:,} keys, CPU s", f"{median['cpu']:.2f}", "1.0", "0.4"
-        yield f"delta into {keys:,} keys, wall s", f"{median['wall']:.2f}", "1.0", "0.4"
-        yield "  the whole table by hand, CPU s", f"{hand['cpu']:.2f}", "", ""
-    if len(sizes) > 1:
-        for clock in ("cpu", "wall"):
-            ratio = medians[sizes[-1]][clock] / medians[sizes[0]][clock]
-            yield f"{sizes[-1]:,} keys over {sizes[0]:,}, {clock}", f"{ratio:.2f}", "1.5", "1.15"
+def reported(found: dict[str, Any]) -> Report:
+    """Rows for each size of table, and the ratios that are asked for."""
+    report = Report("publish")
+    deltas: dict[int, list[dict[str, float]]] = found["delta"]
+    for keys, done in deltas.items():
+        report.add(f"a delta into {keys:,} keys", *({"CPU s": one["cpu"], "seconds": one["wall"]} for one in done))
+        report.add(f"the whole table by hand, {keys:,} keys", {"CPU s": found["by_hand"][keys]["cpu"]})
+    few, many = min(deltas), max(deltas)
+    by_hand = found["by_hand"][few]["cpu"]
+    report.ratio("CPU of a delta to the whole table by hand", [one["cpu"] / by_hand for one in deltas[few]], "lower")
+    if few < many:
+        pairs = zip(deltas[many], deltas[few], strict=True)
+        report.ratio(f"CPU at {many:,} keys to {few:,}", [a["cpu"] / b["cpu"] for a, b in pairs], "lower", 1.5, 1.15)
     if more := found.get("amplification"):
-        yield "bytes written per byte of delta", f"{more['amplification']:.2f}", "6", "3"
+        report.ratio("bytes written to bytes of delta", [more["amplification"]], "lower", 6, 3)
         if more["reading"]:
-            ratio = more["reading"]["version"] / more["reading"]["compacted"]
-            yield "reading at the longest tail over compacted", f"{ratio:.2f}", "2.0", "1.5"
+            read = more["reading"]["version"] / more["reading"]["compacted"]
+            report.ratio("reading at the longest tail to compacted", [read], "lower", 2.0, 1.5)
     if grown := found.get("commits"):
-        yield "last small commit over the 10th", f"{grown['last'] / grown['tenth']:.2f}", "2", ""
-    yield "peak memory, GB", f"{found['peak_mb'] / 1024:.2f}", "1.5", "1"
+        report.ratio("the last small commit to the 10th", [grown["last"] / grown["tenth"]], "lower", 2)
+    report.add("peak memory", {"MB": found["peak_mb"]})
+    return report
 
 
 def main() -> None:
@@ -427,11 +427,7 @@ def main() -> None:
         )
         with Services(settings):
             found = compare(settings, given.keys, given.rounds, given.deltas, given.commits)
-    if given.json:
-        given.json.write_text(json.dumps(found, indent=1))
-    print(f"{'figure':<46} {'measured':>9} {'must':>5} {'aim':>5}")
-    for figure, measured, must, aim in rows_of(found):
-        print(f"{figure:<46} {measured:>9} {must:>5} {aim:>5}")
+    reported(found).give(given.json)
 
 
 if __name__ == "__main__":
