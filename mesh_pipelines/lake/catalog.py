@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Literal
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import SettingInvalid, StorageUnavailable, TableDamaged, TableMissing
-from mesh_pipelines.lake.nulls import keep_nulls
 from mesh_pipelines.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ def open_catalog(settings: Settings) -> Catalog:
     from pyiceberg.exceptions import NotInstalledError, RESTError
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-    keep_nulls()
     uri = settings.catalog
     kind = "rest" if uri.startswith(("http://", "https://")) else "sql"
     properties = {"type": kind, "uri": uri, "warehouse": settings.warehouse_uri, **settings.catalog_config}

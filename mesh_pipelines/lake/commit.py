@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from mesh_pipelines.errors import ConcurrentWriter
 from mesh_pipelines.failpoints import reach
 from mesh_pipelines.lake.files import filled_schema
+from mesh_pipelines.lake.nulls import keep_nulls
 from mesh_pipelines.lake.parquet import write_file
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ def rows_of(table: Table, files: Iterable[DataFile]) -> pa.RecordBatchReader:
     from pyiceberg.io.pyarrow import ArrowScan, schema_to_pyarrow
     from pyiceberg.table import FileScanTask
 
+    keep_nulls()
     schema = schema_to_pyarrow(table.schema(), include_field_ids=False)
     scan = ArrowScan(table.metadata, table.io, filled_schema(table), AlwaysTrue(), case_sensitive=True)
     tasks = [FileScanTask(file) for file in files]

@@ -25,6 +25,7 @@ from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.errors import ConcurrentWriter, UnknownVersion
 from mesh_pipelines.lake.catalog import Pinned, load
 from mesh_pipelines.lake.commit import append, replace_files, rows_of, write_files
+from mesh_pipelines.lake.nulls import keep_nulls
 from mesh_pipelines.lake.tables import up_to_date
 from mesh_pipelines.positions import Position
 
@@ -147,6 +148,7 @@ class Log:
 
         at = And(EqualTo(GENERATION, generation), EqualTo(PARTITION, partition), EqualTo(OFFSET, offset))
         table = up_to_date(self._catalog, self._product, "log")
+        keep_nulls()
         rows = table.scan(row_filter=And(_held(), at)).to_arrow()
         schema = log_schema(self._product)
         return rows.select(schema.names).cast(schema)

@@ -12,6 +12,8 @@ import uuid
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from mesh_pipelines.lake.nulls import keep_nulls
+
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyiceberg.io import OutputFile
@@ -36,6 +38,7 @@ def write_file(table: Table, rows: pa.Table) -> DataFile:
     from pyiceberg.table.locations import load_location_provider
     from pyiceberg.typedef import Record
 
+    keep_nulls()
     metadata = table.metadata
     schema = sanitize_column_names(table.schema())
     given = pyarrow_to_schema(
@@ -102,4 +105,6 @@ def _repeats(column: pa.ChunkedArray) -> bool:
         return True
     places = (0, len(column) // 2, max(0, len(column) - _PART))
     sample = pa.chunked_array([chunk for at in places for chunk in column.slice(at, _PART).chunks], column.type)
+    if isinstance(column.type, pa.BaseExtensionType):
+        sample = sample.cast(column.type.storage_type)
     return 8 * pc.count_distinct(sample, mode="all").as_py() <= len(sample)
