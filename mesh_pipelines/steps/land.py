@@ -37,6 +37,9 @@ Progress = Callable[[int, int], None]
 _JUDGED_EVENTS = 100
 # A chunk of large events ends before its number of rows: this much in memory, decoded.
 _CHUNK_BYTES = 256 << 20
+# The first chunk of a landing, so that writing begins while a whole one would still be read; each later one is twice
+# as large as the one before, up to ``chunk_rows``.
+_FIRST_ROWS = 65_536
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,7 @@ def _check_decodable(product: DataProduct, chunk: pa.Table) -> None:
 def decoded(
     platform: Platform, product: DataProduct, start: Position, end: Position
 ) -> Generator[tuple[pa.Table, Position]]:
-    """Decoded tables of about ``chunk_rows`` events, or fewer where they are large, with the position after each.
+    """Decoded tables of about ``chunk_rows`` events, fewer where they are large or first, and the position after each.
 
     The last reaches ``end``.
     """
@@ -177,7 +180,7 @@ def decoded(
     decoder = Decoder.of(product, platform.registry, settings)
     held_bytes = 0
     gathered: list[pa.Table] = []
-    rows = 0
+    rows, wanted = 0, min(_FIRST_ROWS, settings.chunk_rows)
     position = start
     for batch in _read_ahead(platform, product.fqn, start, end):
         position = batch.position
@@ -185,9 +188,10 @@ def decoded(
             gathered.append(divert(decoder.decode(batch), product))
             rows += batch.table.num_rows
             held_bytes += gathered[-1].nbytes
-        if rows >= settings.chunk_rows or held_bytes >= _CHUNK_BYTES:
+        if rows >= wanted or held_bytes >= _CHUNK_BYTES:
             yield pa.concat_tables(gathered), position
             gathered, rows, held_bytes = [], 0, 0
+            wanted = min(2 * wanted, settings.chunk_rows)
     yield pa.concat_tables(gathered) if gathered else log_schema(product).empty_table(), position
 
 

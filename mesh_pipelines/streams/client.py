@@ -68,6 +68,8 @@ def consumer_config(settings: Settings) -> dict[str, Any]:
         "fetch.message.max.bytes": 4 * 1024 * 1024,
         # A read ends at the end that it began with; an answer that waits for more only holds up its last event.
         "fetch.wait.max.ms": 20,
+        # The queue is short, so it is full again and again; a client waits a second then, if it is not told otherwise.
+        "fetch.queue.backoff.ms": 5,
         "log_level": 0,
         **settings.client_config(),
         **_PROMISED,
