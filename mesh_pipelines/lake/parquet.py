@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # Rows looked at, at the beginning, in the middle and at the end of a column each.
 _PART = 1024
+# DuckDB reads row groups side by side and makes its own of about so many rows.
+_ROWS_PER_GROUP = "131072"
 
 
 def write_file(table: Table, rows: pa.Table) -> DataFile:
@@ -71,7 +73,7 @@ def write_file(table: Table, rows: pa.Table) -> DataFile:
 def _writer(output: OutputFile, schema: Schema, properties: Mapping[str, str], rows: pa.Table) -> ParquetFormatWriter:
     from pyiceberg.io.pyarrow import ParquetFormatWriter, parquet_path_to_id_mapping
 
-    writer = ParquetFormatWriter(output, schema, dict(properties))
+    writer = ParquetFormatWriter(output, schema, {**properties, "write.parquet.row-group-limit": _ROWS_PER_GROUP})
     # The library passes on what it knows of the table's properties, which have no word for encodings.
     writer._parquet_writer_kwargs |= encodings(rows, list(parquet_path_to_id_mapping(schema)))
     return writer
