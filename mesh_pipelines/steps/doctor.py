@@ -33,7 +33,7 @@ def doctor(platform: Platform) -> Iterator[Finding]:
         f"librdkafka {confluent_kafka.libversion()[0]}, Arrow {pa.__version__}, DuckDB {duckdb.__version__}",
     )
     usable, why = native.in_use(platform.settings.native)
-    without = "" if usable else "; landing works without it, at about a third of the speed"
+    without = "" if usable else "; landing works without it, at less than half the speed"
     yield Finding(
         "native extension",
         why + without,

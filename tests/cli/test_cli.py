@@ -166,3 +166,21 @@ def test_json_has_the_records_of_the_table(settings: Any, contract: Any) -> None
     assert (back.returncode, back.stderr.split()[0]) == (2, "M202")
     assert mesh("quarantine", "show", name, "here", **environment).returncode == 2
     assert "nothing came back" in mesh("quarantine", "redrive", name, **environment).stdout
+
+
+@pytest.mark.parametrize(("choice", "how"), [("auto", "native extension"), ("off", "switched off")])
+def test_doctor_says_how_landing_is_done_and_what_does_not_answer(choice: str, how: str, tmp_path: Path) -> None:
+    kafka, registry = map(str, free_ports(2))
+    found = mesh(
+        *("doctor", "--output", "json"),
+        MESH_HOME=str(tmp_path),
+        MESH_NATIVE=choice,
+        MESH_KAFKA_PORT=kafka,
+        MESH_REGISTRY_PORT=registry,
+        MESH_TIMEOUT_S="1",
+    )
+    assert found.returncode == 3
+    assert how in found.stdout
+    steps = {one["what"]: one["next_step"] for one in json.loads(found.stdout)}
+    assert steps["broker"] == steps["schema registry"] == "mesh up --services"
+    assert not steps["catalog"]
