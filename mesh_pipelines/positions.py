@@ -128,6 +128,7 @@ class Version:
     ``overlay`` is the address of what says which rows of base and tail were replaced. ``bad`` counts the bad rows by
     rule, where all rules that count any could be computed; with ``miskeyed``, the rows whose message key is not their
     contract's, it is what the next version's counts may be added to. ``mask`` is the fingerprint of what was counted.
+    ``run`` is the id of the orchestrator's run that made it; None for one made by hand.
     """
 
     product: str
@@ -148,6 +149,7 @@ class Version:
     bad: Mapping[str, int] | None = None
     miskeyed: int | None = None
     mask: str | None = None
+    run: str | None = None
 
     def to_json(self) -> str:
         """Compact JSON, keys sorted."""

@@ -229,6 +229,61 @@ class ServiceLevel:
 
 
 @dataclass(frozen=True)
+class SupportChannel:
+    """A way to reach those behind a product: ``tool`` is what the address is of (``email``, ``slack``, ``webhook``).
+
+    ``scope`` says what for: ``interactive``, ``announcements``, ``issues`` or ``notifications``; "" for anything.
+    """
+
+    channel: str
+    url: str = ""
+    tool: str = ""
+    scope: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Link:
+    """A source that tells more: ``kind`` is the standard's type of it, such as ``tutorial`` or ``glossary``."""
+
+    kind: str
+    url: str
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Role:
+    """A role that gives access, as the contract writes it; who is asked for it first, ``approvers``."""
+
+    name: str
+    access: str = ""
+    description: str = ""
+    approvers: str = ""
+
+
+@dataclass(frozen=True)
+class About:
+    """What people are told of a product, as its contract writes it; Markdown in the first three."""
+
+    purpose: str = ""
+    usage: str = ""
+    limitations: str = ""
+    team_name: str = ""
+    support: tuple[SupportChannel, ...] = ()
+    links: tuple[Link, ...] = ()
+    roles: tuple[Role, ...] = ()
+    price: str = ""
+
+    @property
+    def text(self) -> str:
+        """Purpose, usage and limitations as Markdown paragraphs."""
+        headed = [
+            f"**{name}**: {text}" for name, text in (("Usage", self.usage), ("Limitations", self.limitations)) if text
+        ]
+        return "\n\n".join([self.purpose, *headed] if self.purpose else headed)
+
+
+@dataclass(frozen=True)
 class DataProduct:
     """A data product: data, contract, code and ports, owned by one domain.
 
@@ -244,7 +299,7 @@ class DataProduct:
     status: str
     alignment: Alignment
     event_type: EventType
-    description: str
+    about: About
     owner: str
     team: tuple[str, ...]
     tags: tuple[str, ...]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mesh_pipelines.contract.about import read_about
 from mesh_pipelines.contract.agreement import disagreements
 from mesh_pipelines.contract.avro import avro_schema
 from mesh_pipelines.contract.document import Document, FaultyDocument, read_text
@@ -98,7 +99,6 @@ class _Builder:
         owner, team = self._team()
         levels = self._service_levels(fields)
         status = self._status()
-        description = _description(self._values)
         stream, avro = None, ""
         if alignment is Alignment.SOURCE:
             stream = settings.topic(f"{domain}.{name}", event_type)
@@ -117,7 +117,7 @@ class _Builder:
             status=status,
             alignment=alignment,
             event_type=event_type,
-            description=description,
+            about=read_about(self._values),
             owner=owner,
             team=team,
             tags=tuple(self._values.get("tags", ())),
@@ -209,11 +209,3 @@ class _Builder:
         elif alignment not in (None, Alignment.SOURCE) and not file.exists():
             fix = "write the SELECT that computes the product"
             self.beside.append(Fault(file, 0, "", f"is missing, the product is {alignment}", fix))
-
-
-def _description(values: Mapping[str, Any]) -> str:
-    """Purpose, usage and limitations as Markdown paragraphs."""
-    description = values.get("description") or {}
-    texts = {key: str(description.get(key, "")).strip() for key in ("purpose", "usage", "limitations")}
-    headed = [f"**{key.capitalize()}**: {texts[key]}" for key in ("usage", "limitations") if texts[key]]
-    return "\n\n".join([texts["purpose"], *headed] if texts["purpose"] else headed)

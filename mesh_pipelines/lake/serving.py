@@ -101,5 +101,5 @@ def _write_view(
     name = f"{quote(product.domain)}.{quote(product.name)}"
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(product.domain)}")
     connection.execute(f"CREATE VIEW {name} AS {select}")
-    about = f"version {published.number}, published {published.published_at}: {product.description}{_MARK}{mark}"
+    about = f"version {published.number}, published {published.published_at}: {product.about.text}{_MARK}{mark}"
     connection.execute(f"COMMENT ON VIEW {name} IS {literal(about)}")

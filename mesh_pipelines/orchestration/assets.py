@@ -158,9 +158,9 @@ def _snapshot(platform: Platform, product: DataProduct, columns: dg.TableSchema)
         with _Faults(context):
             if product.is_derived:
                 with duckdb.get_connection() as connection:
-                    taken = snapshot(platform, product, connection=connection)
+                    taken = snapshot(platform, product, connection=connection, run=context.run_id)
             else:
-                taken = snapshot(platform, product)
+                taken = snapshot(platform, product, run=context.run_id)
         yield dg.MaterializeResult(
             asset_key=key, metadata=_snapshot_metadata(taken), check_results=list(_check_results(key, taken))
         )
@@ -333,7 +333,7 @@ def _markdown(product: DataProduct) -> str:
     )
     inputs = f"\n\nMade from {', '.join(f'`{name}`' for name in product.inputs)}." if product.inputs else ""
     return (
-        f"{product.description}{inputs}\n\n"
+        f"{product.about.text}{inputs}\n\n"
         f"{product.alignment}, {product.event_type} events, contract {product.contract_version}, "
         f"owner {product.owner}.\n\n"
         f"| field | type | required | description |\n|---|---|---|---|\n{rows}\n\n"

@@ -57,11 +57,13 @@ def snapshot(
     *,
     connection: duckdb.DuckDBPyConnection | None = None,
     anew: bool = False,
+    run: str | None = None,
 ) -> Snapshot:
     """Compute and audit the product's next version.
 
     Where neither the data nor the contract changed since the newest candidate, that candidate and its audit are given
-    back and nothing is written, unless ``anew``. A ``connection`` that is handed in is confined first.
+    back and nothing is written, unless ``anew``. A ``connection`` that is handed in is confined first. ``run`` is the id of
+    the orchestrator's run, kept with the candidate.
 
     Raises:
         NothingPublished: an input of a derived product has no published version yet.
@@ -73,7 +75,7 @@ def snapshot(
 
     catalog = Pinned(platform.catalog)
     versions = Versions(platform.catalog, product)
-    draft = _draft(platform, product, versions, catalog)
+    draft = replace(_draft(platform, product, versions, catalog), run=run)
     newest = versions.newest()
     if newest and not anew and _same_content(newest, draft):
         return Snapshot(

@@ -6,7 +6,7 @@ read and committed.
 
 import json
 import os
-from dataclasses import fields
+from dataclasses import asdict, fields
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -52,10 +52,11 @@ def described(product: DataProduct) -> dict[str, Any]:
     plain = {
         field.name: getattr(product, field.name)
         for field in fields(product)
-        if field.name not in ("fields", "rules", "folder", "avro_schema", "contract_hash", "stream", "service_levels")
+        if field.name not in ("fields", "rules", "folder", "avro_schema", "contract_hash", "stream", "service_levels", "about")
     }
     return {
         **plain,
+        "about": {name: value for name, value in asdict(product.about).items() if value},
         "stream": {**vars(product.stream)} if product.stream else None,
         "service_levels": [
             f"{level.property} {level.value} {level.unit} {level.element} = {level.seconds()} s"
