@@ -62,8 +62,8 @@ def snapshot(
     """Compute and audit the product's next version.
 
     Where neither the data nor the contract changed since the newest candidate, that candidate and its audit are given
-    back and nothing is written, unless ``anew``. A ``connection`` that is handed in is confined first. ``run`` is the id of
-    the orchestrator's run, kept with the candidate.
+    back and nothing is written, unless ``anew``. A ``connection`` that is handed in is confined first. ``run`` is the
+    id of the orchestrator's run, kept with the candidate.
 
     Raises:
         NothingPublished: an input of a derived product has no published version yet.

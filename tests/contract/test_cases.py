@@ -21,6 +21,7 @@ from mesh_pipelines.errors import ContractInvalid
 CASES = Path(__file__).parent / "cases"
 FOLDERS = sorted(file.parent for file in CASES.glob("*/*/contract.yaml"))
 SOUND = [folder for folder in FOLDERS if not folder.parent.name.startswith("faults_")]
+APART = ("fields", "rules", "folder", "avro_schema", "contract_hash", "stream", "service_levels", "about")
 FAULTY = [folder for folder in FOLDERS if folder.parent.name.startswith("faults_")]
 
 
@@ -49,11 +50,7 @@ def test_faulty_contract_names_every_fault(folder: Path) -> None:
 
 
 def described(product: DataProduct) -> dict[str, Any]:
-    plain = {
-        field.name: getattr(product, field.name)
-        for field in fields(product)
-        if field.name not in ("fields", "rules", "folder", "avro_schema", "contract_hash", "stream", "service_levels", "about")
-    }
+    plain = {field.name: getattr(product, field.name) for field in fields(product) if field.name not in APART}
     return {
         **plain,
         "about": {name: value for name, value in asdict(product.about).items() if value},
