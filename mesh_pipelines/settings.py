@@ -88,6 +88,25 @@ class Settings(BaseSettings):
     controller_port: Port = Field(19093, description="Port of the local broker's KRaft controller.")
     registry_port: Port = Field(18081, description="Port of the local schema registry.")
     dagster_port: Port = Field(3000, description="Port of Dagster's web UI.")
+    portal_port: Port = Field(3001, description="Port of the portal.")
+    portal_url: str | None = Field(
+        None, description="The portal's address as its users have it. Unset: its host and port, by http."
+    )
+    dagster_url: str | None = Field(
+        None, description="The address of Dagster's web UI as the portal links to it. Unset: that of `mesh up`."
+    )
+    observe_interval_s: Annotated[float, Field(ge=1, le=3600)] = Field(
+        10.0, description="Seconds between two observations of the mesh."
+    )
+
+    oidc_issuer: str | None = Field(
+        None, description="The OpenID Connect provider that signs people in to the portal. Unset: nobody but on loopback."
+    )
+    oidc_client_id: str | None = Field(None, description="The portal's client id at that provider.")
+    oidc_client_secret: str | None = Field(None, description="Its client secret; a public client has none.")
+    oidc_claim: str = Field(
+        "email", description="The id token's claim that is compared with the usernames of a contract's team."
+    )
 
     @field_validator("home", "assets", "cache")
     @classmethod
@@ -155,6 +174,16 @@ class Settings(BaseSettings):
     def serving_file(self) -> Path:
         """The DuckDB file with a view per published product, for BI tools."""
         return self.home / "serving.duckdb"
+
+    @property
+    def portal_address(self) -> str:
+        """The portal's base address, without a slash at its end."""
+        return (self.portal_url or f"http://{self.host}:{self.portal_port}").rstrip("/")
+
+    @property
+    def dagster_address(self) -> str:
+        """The base address of Dagster's web UI, without a slash at its end."""
+        return (self.dagster_url or f"http://{self.host}:{self.dagster_port}").rstrip("/")
 
     def client_config(self) -> dict[str, str | int]:
         """The Kafka client properties that every consumer, producer and admin client shares."""

@@ -638,7 +638,7 @@ def expire(
 def up(
     services: Annotated[bool, typer.Option("--services", help="Only Kafka and the schema registry.")] = False,
 ) -> None:
-    """Start Kafka, the schema registry and Dagster on this machine, until Ctrl-C."""
+    """Start Kafka, the schema registry, Dagster and the portal on this machine, until Ctrl-C."""
     from mesh_pipelines.cli.stage import run_up
 
     raise typer.Exit(run_up(_settings(), Output(), services_only=services))
@@ -651,10 +651,23 @@ def demo(
         float | None, typer.Option(min=0.001, help="Seconds of 2013 per second; as fast as it goes when not given.")
     ] = None,
 ) -> None:
-    """Run the demo mesh: services, Dagster, contracts, and New York's flights of 2013."""
+    """Run the demo mesh: services, Dagster, the portal, contracts, and New York's flights of 2013."""
     from mesh_pipelines.cli.stage import run_demo
 
     raise typer.Exit(run_demo(_settings(), Output(), once=once, speed=speed))
+
+
+@app.command()
+def portal(
+    observe: Annotated[
+        bool, typer.Option("--observe/--no-observe", help="Also observe the mesh; no other process has to then.")
+    ] = True,
+    link: Annotated[bool, typer.Option("--link", help="Only print a link that signs you in, good for an hour.")] = False,
+) -> None:
+    """Serve the web portal: catalog, quality dashboard, service levels, JSON API, until Ctrl-C."""
+    from mesh_pipelines.cli.stage import run_portal
+
+    raise typer.Exit(run_portal(_settings(), Output(), observe=observe, link_only=link))
 
 
 @app.callback(invoke_without_command=True)

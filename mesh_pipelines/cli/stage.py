@@ -1,4 +1,4 @@
-"""``mesh up`` and ``mesh demo``: the services, Dagster and the demo's story, kept running until Ctrl-C."""
+"""``mesh up``, ``mesh demo`` and ``mesh portal``: services, web pages and the demo's story, kept running until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from mesh_pipelines.cli.main import STATUS_COLUMNS
 from mesh_pipelines.cli.output import Output, record
-from mesh_pipelines.errors import MeshError, ServiceFailed
+from mesh_pipelines.errors import MeshError, ServiceFailed, UsageError
 from mesh_pipelines.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,11 +31,11 @@ def run_up(settings: Settings, output: Output, *, services_only: bool) -> int:
     """Start the services, and Dagster unless told otherwise; stay until Ctrl-C. Gives the exit code."""
     with _stopping() as stop, ExitStack() as stack:
         services = _start_services(stack, settings, output, stop)
-        dagster = None if services_only else _start_dagster(stack, settings, output)
-        _addresses(settings, output, dagster=not services_only)
+        pages = None if services_only else _start_pages(stack, settings, output)
+        _addresses(settings, output, pages=not services_only)
         output.say("everything runs; Ctrl-C stops it")
         while not stop.wait(_WATCH_S):
-            _check(services, dagster)
+            _check(services, pages)
         output.say("stopping")
     output.say("stopped; what was produced and published is kept")
     return 0
@@ -46,22 +46,45 @@ def run_demo(settings: Settings, output: Output, *, once: bool, speed: float | N
     with _stopping() as stop, ExitStack() as stack:
         services = _start_services(stack, settings, output, stop)
         platform = _apply(settings, output)
-        dagster = _start_dagster(stack, settings, output)
-        _addresses(settings, output, dagster=True)
+        pages = _start_pages(stack, settings, output)
+        _addresses(settings, output, pages=True)
         watcher = _Watcher(platform, output)
         _replay(platform, output, stop, watcher, until=_JANUARY if once else None, speed=speed)
         if once:
-            done = _await_all(platform, stop, watcher, lambda: _check(services, dagster))
+            done = _await_all(platform, stop, watcher, lambda: _check(services, pages))
             code = _report(platform, output, done)
         else:
             output.say("replayed; Dagster publishes what comes. Ctrl-C stops everything")
             while not stop.wait(_WATCH_S):
-                _check(services, dagster)
+                _check(services, pages)
                 watcher.look()
             code = 0
         output.say("stopping")
     output.say("stopped; what was produced and published is kept, and the next mesh demo goes on from there")
     return code
+
+
+def run_portal(settings: Settings, output: Output, *, observe: bool, link_only: bool) -> int:
+    """Serve the portal until Ctrl-C, or only print a sign-in link. Gives the exit code."""
+    from mesh_pipelines.portal.serve import serve, sign_in_link
+
+    link = sign_in_link(settings)
+    if link_only:
+        if link is None:
+            raise UsageError(
+                "there is no development user: the portal is not on loopback, or has a provider",
+                next_step="sign in at the portal",
+            )
+        output.say(link)
+        return 0
+
+    def ready() -> None:
+        output.say(f"the portal is at {settings.portal_address}; Ctrl-C stops it")
+        if link:
+            output.say(f"sign in with {link}")
+
+    serve(settings, observe=observe, on_ready=ready)
+    return 0
 
 
 @contextmanager
@@ -104,15 +127,17 @@ def _start_services(stack: ExitStack, settings: Settings, output: Output, stop: 
     return services
 
 
-def _start_dagster(stack: ExitStack, settings: Settings, output: Output) -> Supervisor:
+def _start_pages(stack: ExitStack, settings: Settings, output: Output) -> Supervisor:
+    """Dagster and the portal."""
     from mesh_pipelines.local.supervisor import Supervisor
     from mesh_pipelines.orchestration.graphql import load_errors
     from mesh_pipelines.orchestration.instance import children
+    from mesh_pipelines.portal.process import child
 
     supervisor = stack.enter_context(Supervisor())
     with output.progress() as bars:
-        bars.add_task("starting Dagster", total=None)
-        supervisor.start(children(settings))
+        bars.add_task("starting Dagster and the portal", total=None)
+        supervisor.start([*children(settings), child(settings)])
     for location, reason in load_errors(settings).items():
         output.say(f"the domain {location} did not load in Dagster: {reason}")
     return supervisor
@@ -131,19 +156,19 @@ def _apply(settings: Settings, output: Output) -> Platform:
     return platform
 
 
-def _addresses(settings: Settings, output: Output, *, dagster: bool) -> None:
+def _addresses(settings: Settings, output: Output, *, pages: bool) -> None:
     places = {"Kafka": settings.brokers, "schema registry": settings.registry_url}
-    if dagster:
-        places["Dagster"] = f"http://{settings.host}:{settings.dagster_port}"
+    if pages:
+        places |= {"Dagster": settings.dagster_address, "portal": settings.portal_address}
     for name, address in places.items():
         output.say(f"  {name:<16} {address}")
 
 
-def _check(services: Services | None, dagster: Supervisor | None) -> None:
+def _check(services: Services | None, pages: Supervisor | None) -> None:
     if services:
         services.check()
-    if dagster:
-        dagster.check()
+    if pages:
+        pages.check()
 
 
 def _replay(

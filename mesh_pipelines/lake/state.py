@@ -7,11 +7,11 @@ its first event.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mesh_pipelines.contract.log import BREAKS, GENERATION, KEY, OFFSET, PARTITION, REDRIVE
+from mesh_pipelines.contract.log import BREAKS, GENERATION, OFFSET, PARTITION, REDRIVE
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.sql import quote
 from mesh_pipelines.contract.types import arrow_schema
@@ -72,14 +72,14 @@ def state_sql(
     version: Version,
     *,
     from_log: bool = False,
-    with_key: bool = False,
+    envelope: Sequence[str] = (),
     suspects: bool = False,
 ) -> str:
     """The SELECT over data files that gives the product's state at this version, contract columns in order.
 
-    ``with_key`` gives the message's key before them, which a derived product has not.
+    ``envelope`` names columns of each row's latest event to give before them; a derived product has none.
     """
-    columns = fold.columns([*([KEY] if with_key else []), *(field.name for field in product.fields)])
+    columns = fold.columns([*envelope, *(field.name for field in product.fields)])
     if product.is_derived:
         return f"SELECT {columns} FROM {_result(catalog, product, version)}"
     assert version.position is not None, f"{product.fqn}: a stream's version has a position"

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from mesh_pipelines.contract.log import KEY
 from mesh_pipelines.contract.model import DataProduct, Rule, RuleKind
 from mesh_pipelines.contract.sql import quote
 from mesh_pipelines.positions import Position, Version
@@ -242,7 +243,7 @@ def _miskeyed(catalog: Pinned, product: DataProduct, engine: duckdb.DuckDBPyConn
 
     if not product.event_type.folds_by_key:
         return 0
-    rows = state.state_sql(catalog, product, draft, with_key=True)
+    rows = state.state_sql(catalog, product, draft, envelope=[KEY])
     try:
         [(count,)] = engine.execute(f"SELECT count(*) FROM ({rows}) WHERE {is_miskeyed(product)}").fetchall()
     except duckdb.Error:

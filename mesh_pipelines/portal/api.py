@@ -1,0 +1,294 @@
+"""All that the pages show, as JSON; its OpenAPI description is at ``/api/openapi.json``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import Response
+
+from mesh_pipelines.contract.types import duckdb_type
+from mesh_pipelines.errors import UsageError
+from mesh_pipelines.history import model
+from mesh_pipelines.history.metrics import metrics_text
+from mesh_pipelines.portal.app import portal_of
+from mesh_pipelines.portal.catalog import find
+from mesh_pipelines.portal.landscape import Entry
+from mesh_pipelines.portal.lineage import columns_of
+from mesh_pipelines.portal.product import contract_response
+from mesh_pipelines.portal.search import all_fields
+
+router = APIRouter(prefix="/api/v1")
+metrics_router = APIRouter(include_in_schema=False)
+
+Part = Annotated[str, Path(max_length=200)]
+Text = Annotated[str, Query(max_length=200)]
+Days = Annotated[int, Query(ge=1, le=400)]
+_METRICS = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@dataclass(frozen=True)
+class ProductSummary:
+    """A product as the catalog lists it."""
+
+    product: str
+    domain: str
+    name: str
+    owner: str
+    purpose: str
+    alignment: str
+    event_type: str
+    status: str
+    contract_version: str
+    tags: tuple[str, ...]
+    current: model.Current
+    found_in: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FieldDescription:
+    """A field: its dotted path, SQL type and what the contract says of it."""
+
+    path: str
+    type: str
+    required: bool
+    key_position: int
+    unique: bool
+    classification: str
+    description: str
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RuleDescription:
+    """A rule as the contract has it, and its newest result."""
+
+    id: str
+    kind: str
+    check: str
+    fields: tuple[str, ...]
+    on_failure: str
+    dimension: str
+    description: str
+    newest: model.RuleState | None
+
+
+@dataclass(frozen=True)
+class ProductDetail(ProductSummary):
+    """A product with all that its pages tell."""
+
+    usage: str = ""
+    limitations: str = ""
+    team: tuple[str, ...] = ()
+    topic: str | None = None
+    inputs: tuple[str, ...] = ()
+    consumers: tuple[str, ...] = ()
+    fields: tuple[FieldDescription, ...] = ()
+    rules: tuple[RuleDescription, ...] = ()
+    objectives: tuple[model.ObjectiveState, ...] = ()
+    incidents: tuple[model.Incident, ...] = ()
+
+
+@dataclass(frozen=True)
+class ColumnLineage:
+    """A field and the fields it is computed from; ``known`` is false where that cannot be told."""
+
+    field: str
+    sources: tuple[tuple[str, str], ...]
+    known: bool
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What a product is made from and what is made from it, one step each way, and its columns' sources."""
+
+    product: str
+    topic: str | None
+    inputs: tuple[str, ...]
+    consumers: tuple[str, ...]
+    columns: tuple[ColumnLineage, ...]
+
+
+@router.get("/products", summary="All products, filtered and searched")
+def products(
+    request: Request,
+    q: Text = "",
+    domain: Text = "",
+    alignment: Text = "",
+    event_type: Text = "",
+    status: Text = "",
+    quality: Text = "",
+    tag: Text = "",
+    owner: Text = "",
+    classification: Text = "",
+    sort: Text = "",
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+) -> list[ProductSummary]:
+    """The catalog."""
+    wanted = {
+        "domain": domain,
+        "alignment": alignment,
+        "event_type": event_type,
+        "status": status,
+        "quality": quality,
+        "tag": tag,
+        "owner": owner,
+        "classification": classification,
+    }
+    entries, where = find(portal_of(request).landscape, q, wanted, sort)
+    return [ProductSummary(**_summary(entry), found_in=where.get(entry.fqn, ())) for entry in entries[:limit]]
+
+
+@router.get("/products/{domain}/{name}", summary="One product")
+def product(request: Request, domain: Part, name: Part) -> ProductDetail:
+    """A product's contract, state, promises and incidents."""
+    portal = portal_of(request)
+    entry = portal.entry(domain, name)
+    contract = entry.product
+    if contract is None:
+        return ProductDetail(**_summary(entry), incidents=entry.incidents)
+    states = {one.rule: one for one in portal.history.rule_states(entry.fqn)}
+    return ProductDetail(
+        **_summary(entry),
+        usage=contract.about.usage,
+        limitations=contract.about.limitations,
+        team=contract.team,
+        topic=contract.stream.name if contract.stream else None,
+        inputs=contract.inputs,
+        consumers=portal.landscape.consumers.get(entry.fqn, ()),
+        fields=tuple(
+            FieldDescription(
+                path,
+                duckdb_type(field.type),
+                field.required,
+                field.key_position,
+                field.unique,
+                field.classification,
+                field.description,
+                field.tags,
+            )
+            for path, field in all_fields(contract.fields)
+        ),
+        rules=tuple(
+            RuleDescription(
+                rule.id,
+                str(rule.kind),
+                rule.check,
+                rule.fields,
+                str(rule.on_failure),
+                rule.dimension,
+                rule.description,
+                states.get(rule.id),
+            )
+            for rule in contract.rules
+        ),
+        objectives=entry.objectives,
+        incidents=entry.incidents,
+    )
+
+
+@router.get("/products/{domain}/{name}/contract", summary="The contract as an ODCS document", response_class=Response)
+def contract(request: Request, domain: Part, name: Part) -> Response:
+    """The contract's YAML."""
+    entry = portal_of(request).entry(domain, name)
+    if entry.product is None:
+        raise UsageError("its contract cannot be read", next_step="mesh lint")
+    return contract_response(entry.product)
+
+
+@router.get("/products/{domain}/{name}/versions", summary="Versions, newest first")
+def versions(request: Request, domain: Part, name: Part) -> list[dict[str, Any]]:
+    """Every version published: position, rows, verdict, contract."""
+    from dataclasses import asdict
+
+    from mesh_pipelines.lake.versions import Versions
+
+    portal = portal_of(request)
+    entry = portal.entry(domain, name)
+    if entry.product is None:
+        return []
+    return [asdict(one) for one in reversed(Versions(portal.landscape.platform.catalog, entry.product).all())]
+
+
+@router.get("/products/{domain}/{name}/quality", summary="Rule results by day")
+def quality(request: Request, domain: Part, name: Part, days: Days = 30) -> list[model.RuleDay]:
+    """What each rule came to, a day."""
+    portal = portal_of(request)
+    return list(portal.history.rule_days(portal.entry(domain, name).fqn, since=_since(days)))
+
+
+@router.get("/products/{domain}/{name}/lineage", summary="Lineage by product and column")
+def lineage(request: Request, domain: Part, name: Part) -> Lineage:
+    """Where the data come from and where they go."""
+    landscape = portal_of(request).landscape
+    entry = portal_of(request).entry(domain, name)
+    found = entry.product
+    return Lineage(
+        entry.fqn,
+        found.stream.name if found and found.stream else None,
+        found.inputs if found else (),
+        landscape.consumers.get(entry.fqn, ()),
+        tuple(ColumnLineage(one.field, one.sources, one.known) for one in columns_of(landscape, found)) if found else (),
+    )
+
+
+@router.get("/products/{domain}/{name}/measures/{measure}", summary="A measure's samples")
+def samples(
+    request: Request, domain: Part, name: Part, measure: Part, hours: Annotated[int, Query(ge=1, le=720)] = 24
+) -> list[model.Sample]:
+    """Lag, freshness, latency, rows, quarantined, landing_rate or available, as they were sampled."""
+    portal = portal_of(request)
+    since = datetime.now(UTC) - timedelta(hours=hours)
+    return list(portal.history.samples(portal.entry(domain, name).fqn, measure, since=since))
+
+
+@router.get("/objectives", summary="Service levels: promised, measured, budget, burn")
+def objectives(request: Request, product: Text = "") -> list[model.ObjectiveState]:
+    """Every measured objective."""
+    return list(portal_of(request).history.objectives(product or None))
+
+
+@router.get("/incidents", summary="Incidents, newest first")
+def incidents(
+    request: Request,
+    product: Text = "",
+    open_only: bool = False,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 200,
+) -> list[model.Incident]:
+    """What went wrong."""
+    return list(portal_of(request).history.incidents(product or None, open_only=open_only, limit=limit))
+
+
+@router.get("/quality", summary="The mesh's rule results by day")
+def mesh_quality(request: Request, days: Days = 30) -> list[model.ProductDay]:
+    """Rule results, publishes and blocked candidates, a day."""
+    return list(portal_of(request).history.mesh_days(since=_since(days)))
+
+
+@metrics_router.get("/metrics")
+def metrics(request: Request) -> Response:
+    """Everything measured, for Prometheus."""
+    return Response(metrics_text(portal_of(request).history), media_type=_METRICS)
+
+
+def _summary(entry: Entry) -> dict[str, Any]:
+    found = entry.product
+    return {
+        "product": entry.fqn,
+        "domain": entry.domain,
+        "name": entry.name,
+        "owner": entry.owner,
+        "purpose": found.about.purpose if found else "",
+        "alignment": str(found.alignment) if found else "",
+        "event_type": str(found.event_type) if found else "",
+        "status": found.status if found else "broken",
+        "contract_version": found.contract_version if found else "",
+        "tags": found.tags if found else (),
+        "current": entry.current,
+    }
+
+
+def _since(days: int) -> date:
+    return datetime.now(UTC).date() - timedelta(days=days - 1)

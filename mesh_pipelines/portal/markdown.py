@@ -1,0 +1,54 @@
+"""Text that others wrote, as HTML that does nothing but look like text.
+
+HTML in the source is shown as it was typed, and what the renderer makes is cleaned once more by an allow-list, so that
+neither of the two alone has to be without fault. Links lead to http, https and mailto addresses only; pictures, which
+would call other hosts, are left out.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import nh3
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+
+_TAGS = frozenset(
+    "p br strong em del code pre blockquote ul ol li a table thead tbody tr th td hr h3 h4 h5 h6".split()
+)
+_SCHEMES = frozenset({"http", "https", "mailto"})
+
+
+def render(text: str) -> Markup:
+    """CommonMark with tables as safe HTML; headings begin at the third level, below those of the page."""
+    html = _renderer().render(text)
+    return Markup(
+        nh3.clean(
+            html,
+            tags=set(_TAGS),
+            attributes={"a": {"href", "title"}},
+            url_schemes=set(_SCHEMES),
+            link_rel="noopener noreferrer nofollow",
+        )
+    )
+
+
+def safe_url(url: str) -> str:
+    """The address if a page may link to it (http, https, mailto), else the empty text."""
+    scheme, colon, _ = url.strip().partition(":")
+    return url.strip() if colon and scheme.lower() in _SCHEMES else ""
+
+
+@cache
+def _renderer() -> MarkdownIt:
+    parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).disable("image")
+    heading = parser.renderer.render
+
+    def lower(tokens: list, options: object, env: object) -> str:  # type: ignore[type-arg]
+        for token in tokens:
+            if token.type in ("heading_open", "heading_close"):
+                token.tag = f"h{min(6, int(token.tag[1]) + 2)}"
+        return heading(tokens, options, env)  # type: ignore[arg-type]
+
+    parser.renderer.render = lower  # type: ignore[method-assign]
+    return parser

@@ -1,0 +1,90 @@
+"""The portal's process: the web server, the thread that keeps its landscape new, and the one that observes the mesh."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+import uvicorn
+
+from mesh_pipelines.errors import ServiceFailed
+from mesh_pipelines.history.store import History
+from mesh_pipelines.local.supervisor import answers
+from mesh_pipelines.portal.app import create_app
+from mesh_pipelines.portal.sign_in import DevelopmentLink
+from mesh_pipelines.settings import Settings
+from mesh_pipelines.steps.observe import watch
+from mesh_pipelines.steps.platform import Platform
+
+_REFRESH_S = 2.0
+_log = logging.getLogger(__name__)
+
+
+def sign_in_link(settings: Settings) -> str | None:
+    """A link that signs the development user in; None where there is none."""
+    link = DevelopmentLink(settings)
+    return f"{settings.portal_address}/sign-in?token={link.token()}" if link.allowed else None
+
+
+def serve(settings: Settings, *, observe: bool = True, on_ready: Callable[[], None] | None = None) -> None:
+    """Serve until the process is asked to end.
+
+    Raises:
+        ServiceFailed: something else listens at its port.
+    """
+    if answers(settings.host, settings.portal_port):
+        raise ServiceFailed(
+            f"something else listens at {settings.host}:{settings.portal_port}",
+            next_step="set MESH_PORTAL_PORT to a free one, or stop what is there",
+        )
+    history = History.open(settings)
+    app = create_app(settings, history)
+    stop = threading.Event()
+    threads = [threading.Thread(target=_refresh, args=(app.state.portal.watcher, stop), name="landscape", daemon=True)]
+    if observe:
+        threads.append(
+            threading.Thread(
+                target=watch,
+                args=(lambda: Platform.open(settings), history, settings.observe_interval_s, stop),
+                name="observer",
+                daemon=True,
+            )
+        )
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.portal_port,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            # Only a proxy that is told of can say who asked and by which scheme.
+            proxy_headers=False,
+            timeout_graceful_shutdown=3,
+        )
+    )
+    app.router.on_startup.append(lambda: _begin(threads, on_ready))
+    try:
+        server.run()
+    finally:
+        stop.set()
+        for thread in threads:
+            if thread.is_alive():
+                thread.join(5)
+        history.close()
+
+
+def _begin(threads: list[threading.Thread], on_ready: Callable[[], None] | None) -> None:
+    for thread in threads:
+        thread.start()
+    if on_ready:
+        on_ready()
+
+
+def _refresh(watcher: object, stop: threading.Event) -> None:
+    while not stop.wait(_REFRESH_S):
+        try:
+            watcher.refresh()  # type: ignore[attr-defined]
+        except Exception:
+            _log.exception("the landscape could not be read; the pages show the one before")
