@@ -100,7 +100,8 @@ class Settings(BaseSettings):
     )
 
     oidc_issuer: str | None = Field(
-        None, description="The OpenID Connect provider that signs people in to the portal. Unset: nobody but on loopback."
+        None,
+        description="The OpenID Connect provider that signs people in to the portal. Unset: nobody but on loopback.",
     )
     oidc_client_id: str | None = Field(None, description="The portal's client id at that provider.")
     oidc_client_secret: str | None = Field(None, description="Its client secret; a public client has none.")

@@ -662,7 +662,9 @@ def portal(
     observe: Annotated[
         bool, typer.Option("--observe/--no-observe", help="Also observe the mesh; no other process has to then.")
     ] = True,
-    link: Annotated[bool, typer.Option("--link", help="Only print a link that signs you in, good for an hour.")] = False,
+    link: Annotated[
+        bool, typer.Option("--link", help="Only print a link that signs you in, good for an hour.")
+    ] = False,
 ) -> None:
     """Serve the web portal: catalog, quality dashboard, service levels, JSON API, until Ctrl-C."""
     from mesh_pipelines.cli.stage import run_portal

@@ -1,4 +1,4 @@
-"""``mesh up``, ``mesh demo`` and ``mesh portal``: services, web pages and the demo's story, kept running until Ctrl-C."""
+"""``mesh up``, ``mesh demo``, ``mesh portal``: services, web pages and the demo's story, running until Ctrl-C."""
 
 from __future__ import annotations
 

@@ -7,26 +7,33 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
-from fastapi.responses import Response
+from fastapi.responses import HTMLResponse, Response
+from pydantic import Field
 
 from mesh_pipelines.contract.types import duckdb_type
 from mesh_pipelines.errors import UsageError
 from mesh_pipelines.history import model
 from mesh_pipelines.history.metrics import metrics_text
-from mesh_pipelines.portal.app import portal_of
-from mesh_pipelines.portal.catalog import find
+from mesh_pipelines.portal.app import page, portal_of
+from mesh_pipelines.portal.catalog import Question, find
 from mesh_pipelines.portal.landscape import Entry
 from mesh_pipelines.portal.lineage import columns_of
 from mesh_pipelines.portal.product import contract_response
 from mesh_pipelines.portal.search import all_fields
 
 router = APIRouter(prefix="/api/v1")
-metrics_router = APIRouter(include_in_schema=False)
+pages = APIRouter(include_in_schema=False)
 
 Part = Annotated[str, Path(max_length=200)]
 Text = Annotated[str, Query(max_length=200)]
 Days = Annotated[int, Query(ge=1, le=400)]
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class ApiQuestion(Question):
+    """The catalog's question, with how many answers are wanted."""
+
+    limit: Annotated[int, Field(ge=1, le=10_000)] = 1000
 
 
 @dataclass(frozen=True)
@@ -112,33 +119,10 @@ class Lineage:
 
 
 @router.get("/products", summary="All products, filtered and searched")
-def products(
-    request: Request,
-    q: Text = "",
-    domain: Text = "",
-    alignment: Text = "",
-    event_type: Text = "",
-    status: Text = "",
-    quality: Text = "",
-    tag: Text = "",
-    owner: Text = "",
-    classification: Text = "",
-    sort: Text = "",
-    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
-) -> list[ProductSummary]:
+def products(request: Request, asked: Annotated[ApiQuestion, Query()]) -> list[ProductSummary]:
     """The catalog."""
-    wanted = {
-        "domain": domain,
-        "alignment": alignment,
-        "event_type": event_type,
-        "status": status,
-        "quality": quality,
-        "tag": tag,
-        "owner": owner,
-        "classification": classification,
-    }
-    entries, where = find(portal_of(request).landscape, q, wanted, sort)
-    return [ProductSummary(**_summary(entry), found_in=where.get(entry.fqn, ())) for entry in entries[:limit]]
+    entries, where = find(portal_of(request).landscape, asked.q, asked.facets, asked.sort)
+    return [ProductSummary(**_summary(entry), found_in=where.get(entry.fqn, ())) for entry in entries[: asked.limit]]
 
 
 @router.get("/products/{domain}/{name}", summary="One product")
@@ -230,7 +214,9 @@ def lineage(request: Request, domain: Part, name: Part) -> Lineage:
         found.stream.name if found and found.stream else None,
         found.inputs if found else (),
         landscape.consumers.get(entry.fqn, ()),
-        tuple(ColumnLineage(one.field, one.sources, one.known) for one in columns_of(landscape, found)) if found else (),
+        tuple(ColumnLineage(one.field, one.sources, one.known) for one in columns_of(landscape, found))
+        if found
+        else (),
     )
 
 
@@ -267,7 +253,14 @@ def mesh_quality(request: Request, days: Days = 30) -> list[model.ProductDay]:
     return list(portal_of(request).history.mesh_days(since=_since(days)))
 
 
-@metrics_router.get("/metrics")
+@pages.get("/api", response_class=HTMLResponse)
+def about(request: Request) -> HTMLResponse:
+    """What the API has, for people."""
+    described = request.app.openapi()["paths"]
+    return page(request, "api.html", paths={path: methods["get"] for path, methods in described.items()})
+
+
+@pages.get("/metrics")
 def metrics(request: Request) -> Response:
     """Everything measured, for Prometheus."""
     return Response(metrics_text(portal_of(request).history), media_type=_METRICS)

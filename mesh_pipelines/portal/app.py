@@ -146,7 +146,7 @@ def create_app(settings: Settings, history: History) -> FastAPI:
     app.state.portal = Portal(settings, history, Watcher(settings, history))
     for part in (catalog, product, quality, incidents, session, api):
         app.include_router(part.router)
-    app.include_router(api.metrics_router)
+    app.include_router(api.pages)
     app.mount("/static", _Static(directory=_STATIC), name="static")
     app.add_exception_handler(errors.MeshError, _mesh_error)
     app.add_exception_handler(HTTPException, _http_error)
@@ -225,6 +225,4 @@ def _refusal(request: Request, status: int, message: str, *, code: str = "", nex
         body = {"status": status, "code": code, "message": message, "next_step": next_step}
         return JSONResponse(body, status)
     title = "Nothing here" if status == 404 else HTTPStatus(status).phrase
-    return page(
-        request, "error.html", status=status, title=title, code=code, message=message, next_step=next_step
-    )
+    return page(request, "error.html", status=status, title=title, code=code, message=message, next_step=next_step)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
+from pydantic import BaseModel, Field
 
 from mesh_pipelines.history.model import Health, ProductDay
 from mesh_pipelines.portal.app import Portal, page, portal_of
@@ -22,33 +23,45 @@ _STRIP_DAYS = 14
 _URGENCY = {Health.BAD: 0, Health.WARNING: 1, Health.UNKNOWN: 2, Health.GOOD: 3}
 SORTS = ("relevance", "name", "health", "freshness", "rows")
 
-Facet = Annotated[str, Query(max_length=200)]
+Short = Annotated[str, Field(max_length=200)]
+
+
+class Question(BaseModel):
+    """What is asked of the catalog: words, a value for some facets, and an order."""
+
+    q: Short = ""
+    domain: Short = ""
+    alignment: Short = ""
+    event_type: Short = ""
+    status: Short = ""
+    quality: Short = ""
+    tag: Short = ""
+    owner: Short = ""
+    classification: Short = ""
+    sort: Short = ""
+
+    @property
+    def facets(self) -> dict[str, str]:
+        """The value asked for under each facet; "" for any."""
+        return {name: getattr(self, name) for name in FACETS}
+
+
+class CatalogQuestion(Question):
+    """The same, of one page of it."""
+
+    at: Annotated[int, Field(ge=1, le=1_000_000)] = 1
 
 
 @router.get("/", response_class=HTMLResponse)
-def catalog(
-    request: Request,
-    q: Facet = "",
-    domain: Facet = "",
-    alignment: Facet = "",
-    event_type: Facet = "",
-    status: Facet = "",
-    quality: Facet = "",
-    tag: Facet = "",
-    owner: Facet = "",
-    classification: Facet = "",
-    sort: Facet = "",
-    at: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
-) -> HTMLResponse:
+def catalog(request: Request, asked: Annotated[CatalogQuestion, Query()]) -> HTMLResponse:
     """The catalog's page, filtered by what is in the address."""
     portal = portal_of(request)
-    wanted = dict(
-        zip(FACETS, (domain, alignment, event_type, status, quality, tag, owner, classification), strict=True)
-    )
+    wanted, q, sort = asked.facets, asked.q, asked.sort
     landscape = portal.landscape
     found, where = find(landscape, q, wanted, sort)
     pages = max(1, -(-len(found) // _PAGE))
-    shown = found[(min(at, pages) - 1) * _PAGE : min(at, pages) * _PAGE]
+    at = min(asked.at, pages)
+    shown = found[(at - 1) * _PAGE : at * _PAGE]
     return page(
         request,
         "catalog.html",
@@ -62,7 +75,7 @@ def catalog(
         q=q,
         sort=sort if sort in SORTS else ("relevance" if q else "name"),
         sorts=SORTS if q else SORTS[1:],
-        at=min(at, pages),
+        at=at,
         pages=pages,
         strips=_strips(portal, shown),
     )
@@ -91,7 +104,7 @@ def find(
         case "health":
             entries.sort(key=lambda entry: (_URGENCY[entry.current.health], entry.fqn))
         case "freshness":
-            entries.sort(key=lambda entry: (entry.current.published_at or _LONG_AGO), reverse=True)
+            entries.sort(key=lambda entry: entry.current.published_at or _LONG_AGO, reverse=True)
         case "rows":
             entries.sort(key=lambda entry: entry.current.rows or 0, reverse=True)
         case _:

@@ -31,9 +31,7 @@ def sparkline(values: Sequence[float | None], title: str, *, kind: str = "", low
         return Markup('<span class="none" title="{}">no data</span>').format(title)
     bottom, top = min(known) if low is None else min(low, *known), max(known)
     scale = _Scale(len(values), bottom, top, 120, 28, pad=2)
-    return _svg(
-        120, 28, f"spark {kind}", title, [_path(scale, values), *_lone(scale, values)], stretch=False
-    )
+    return _svg(120, 28, f"spark {kind}", title, [_path(scale, values), *_lone(scale, values)], stretch=False)
 
 
 def stack(days: Sequence[Day], title: str, *, height: int = 120, none: str = "") -> Markup:
@@ -60,7 +58,9 @@ def stack(days: Sequence[Day], title: str, *, height: int = 120, none: str = "")
                     f"fill-{kind}", _n(x), _n(y), _n(bar), _n(tall)
                 )
             )
-        hit = Markup('<rect class="hit" x="{}" y="0" width="{}" height="{}"/>').format(_n(index * step), _n(step), height)
+        hit = Markup('<rect class="hit" x="{}" y="0" width="{}" height="{}"/>').format(
+            _n(index * step), _n(step), height
+        )
         shapes.append(Markup("<g><title>{}</title>").format(day.text) + hit + Markup("").join(inner) + Markup("</g>"))
     ends = (f"{days[0].day:%d %b}", f"{days[-1].day:%d %b}")
     return _figure(_svg(width, height, "stack", title, shapes), compact(most), ends)
@@ -169,7 +169,8 @@ def _dot(x: float, y: float) -> Markup:
 def _figure(drawing: Markup, top: str, ends: tuple[str, str]) -> Markup:
     """A drawing between the words of its scale, which the drawing itself would stretch."""
     return Markup(
-        '<div class="plot"><span class="top-value">{}</span>{}<div class="ends"><span>{}</span><span>{}</span></div></div>'
+        '<div class="plot"><span class="top-value">{}</span>{}'
+        '<div class="ends"><span>{}</span><span>{}</span></div></div>'
     ).format(top, drawing, *ends)
 
 

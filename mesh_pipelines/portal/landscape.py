@@ -194,5 +194,5 @@ def _unobserved(fqn: str, error: ContractInvalid | None) -> Current:
         quarantined=None,
         redriven=None,
         problem=reason if error else None,
-        observed_at=None,
+        observed_at=datetime.now(UTC),
     )

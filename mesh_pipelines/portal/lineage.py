@@ -41,8 +41,10 @@ class Graph:
 
 def graph_of(landscape: Landscape, fqn: str, url: Mapping[str, str]) -> Graph:
     """Everything a product is made from and everything made from it; ``url`` gives the products' pages."""
-    names = {fqn} | _reach(fqn, lambda name: _inputs(landscape, name)) | _reach(
-        fqn, lambda name: landscape.consumers.get(name, ())
+    names = (
+        {fqn}
+        | _reach(fqn, lambda name: _inputs(landscape, name))
+        | _reach(fqn, lambda name: landscape.consumers.get(name, ()))
     )
     nodes: dict[str, Node] = {}
     edges: set[tuple[str, str]] = set()
@@ -87,7 +89,9 @@ def draw(graph: Graph, title: str) -> Markup:
     tallest = max(map(len, columns.values()))
     for layer in sorted(columns):
         names = columns[layer]
-        names.sort(key=lambda name: (_mean([place[one][1] for one, two in graph.edges if two == name and one in place]), name))
+        names.sort(
+            key=lambda name: (_mean([place[one][1] for one, two in graph.edges if two == name and one in place]), name)
+        )
         top = (tallest - len(names)) * (_TALL + _GAP_Y) / 2
         for number, name in enumerate(names):
             place[name] = layer * (_WIDE + _GAP_X) + 1, top + number * (_TALL + _GAP_Y) + 1
@@ -134,9 +138,7 @@ def _box(node: Node, x: float, y: float) -> Markup:
     inner = Markup(
         '<title>{}</title><rect x="{:.0f}" y="{:.0f}" width="{}" height="{}" rx="8"/>'
         '<text class="label" x="{:.0f}" y="{:.0f}">{}</text><text class="note" x="{:.0f}" y="{:.0f}">{}</text>'
-    ).format(
-        f"{node.label}, {node.note}", x, y, _WIDE, _TALL, x + 14, y + 23, label, x + 14, y + 41, node.note
-    )
+    ).format(f"{node.label}, {node.note}", x, y, _WIDE, _TALL, x + 14, y + 23, label, x + 14, y + 41, node.note)
     if node.url:
         return Markup('<a class="node {}" href="{}">{}</a>').format(node.kind, node.url, inner)
     return Markup('<g class="node {}">{}</g>').format(node.kind, inner)

@@ -14,7 +14,10 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 _TAGS = frozenset(
-    "p br strong em del code pre blockquote ul ol li a table thead tbody tr th td hr h3 h4 h5 h6".split()
+    [
+        *("p", "br", "hr", "strong", "em", "del", "a", "code", "pre", "blockquote", "ul", "ol", "li"),
+        *("table", "thead", "tbody", "tr", "th", "td", "h3", "h4", "h5", "h6"),
+    ]
 )
 _SCHEMES = frozenset({"http", "https", "mailto"})
 

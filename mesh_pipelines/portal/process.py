@@ -13,7 +13,7 @@ def child(settings: Settings) -> Child:
     """``mesh portal`` for these settings."""
     return Child(
         name="the portal",
-        argv=[sys.executable, "-m", "mesh_pipelines.cli.main", "portal"],
+        argv=[sys.executable, "-m", "mesh_pipelines", "portal"],
         log=settings.home / "logs" / "portal.log",
         env=environment_of(settings),
         ready=lambda: answers(settings.host, settings.portal_port),

@@ -66,9 +66,17 @@ def schema(request: Request, domain: Part, name: Part) -> HTMLResponse:
     for state in states:
         for field in rules[state.rule].fields if state.rule in rules else ():
             by_field[field].append(state)
-    fields = [(path, field, duckdb_type(field.type), path.count(".")) for path, field in all_fields(entry.product.fields)]
+    fields = [
+        (path, field, duckdb_type(field.type), path.count(".")) for path, field in all_fields(entry.product.fields)
+    ]
     return page(
-        request, "product/schema.html", entry=entry, product=entry.product, part="schema", fields=fields, states=by_field
+        request,
+        "product/schema.html",
+        entry=entry,
+        product=entry.product,
+        part="schema",
+        fields=fields,
+        states=by_field,
     )
 
 
@@ -102,7 +110,9 @@ def data(
     try:
         chosen = versions.at(version) if version else versions.current()
     except NothingPublished:
-        return page(request, "product/data.html", entry=entry, product=entry.product, part="data", rows=None, version=None)
+        return page(
+            request, "product/data.html", entry=entry, product=entry.product, part="data", rows=None, version=None
+        )
     rows = sample(portal.landscape.platform, entry.product, chosen)
     return page(
         request, "product/data.html", entry=entry, product=entry.product, part="data", rows=rows, version=chosen
@@ -337,7 +347,9 @@ def timeline(portal: Portal, entry: Entry, measure: str, hours: int = 24) -> Any
     samples = portal.history.samples(entry.fqn, measure, since=since)
     points = [((one.at - since) / (now - since), one.value) for one in samples]
     promised = next((one.promised for one in entry.objectives if one.property == measure), None)
-    name, unit = {"freshness": ("Age of the newest data", duration), "lag": ("Events not yet published", compact)}[measure]
+    name, unit = {"freshness": ("Age of the newest data", duration), "lag": ("Events not yet published", compact)}[
+        measure
+    ]
     ends = (f"{hours} hours ago", "now")
     return charts.line(charts.Line(points, promised, ends), f"{name}, last {hours} hours", unit)
 
@@ -431,7 +443,9 @@ def _preview(raw: bytes | None) -> str:
     """The first bytes of an event as text, those that are none as hexadecimal numbers."""
     if raw is None:
         return ""
-    return "".join(chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}" for byte in raw[:80]) + ("…" if len(raw) > 80 else "")
+    return "".join(chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}" for byte in raw[:80]) + (
+        "…" if len(raw) > 80 else ""
+    )
 
 
 def _document(product: DataProduct) -> str:

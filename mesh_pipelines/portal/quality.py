@@ -165,7 +165,9 @@ def _blocked(by_day: Mapping[date, ProductDay], since: date, days: int) -> Any:
     return charts.stack(bars, f"Versions published and blocked by day, last {days} days", height=80)
 
 
-def _dimensions(history: History, chosen: Collection[str] | None, since: date, days: int) -> list[tuple[str, float, Any]]:
+def _dimensions(
+    history: History, chosen: Collection[str] | None, since: date, days: int
+) -> list[tuple[str, float, Any]]:
     """Each dimension's pass rate over the period and its line by day, the worst first."""
     found: dict[str, dict[date, tuple[int, int]]] = defaultdict(dict)
     for dimension, day, evaluated, passed in history.dimension_days(chosen, since=since):

@@ -1,8 +1,8 @@
 """Finding products by what their contracts say of them, typing errors included; pure.
 
-An inverted index over words was preferred to scanning texts: a thousand products have some thousand different words, and
-comparing the asked word with each of those takes two milliseconds. Distances are optimal string alignment (Damerau 1964
-restricted to one transposition a place), since a swapped pair is one typing error and not two.
+An inverted index over words was preferred to scanning texts: a thousand products have some thousand different words,
+and comparing the asked word with each of those takes two milliseconds. Distances are optimal string alignment (Damerau
+1964, restricted to one transposition a place), since a swapped pair is one typing error and not two.
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ class Index:
 
 def _hit(product: str, found: list[dict[str, float]]) -> Hit:
     best = sum(max(places.values()) for places in found)
-    ranked = sorted({where: worth for places in found for where, worth in places.items()}.items(), key=lambda one: -one[1])
+    ranked = sorted(
+        {where: worth for places in found for where, worth in places.items()}.items(), key=lambda one: -one[1]
+    )
     return Hit(product, best, tuple(where for where, _ in ranked[:3]))
 
 

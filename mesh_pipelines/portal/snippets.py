@@ -46,11 +46,11 @@ print(rows.head(10))
 
 
 def _duckdb(product: DataProduct, settings: Settings) -> str:
-    return f'''import duckdb
+    return f"""import duckdb
 
 with duckdb.connect({str(settings.serving_file)!r}, read_only=True) as connection:
     print(connection.sql("SELECT * FROM {product.domain}.{product.name} LIMIT 10"))
-'''
+"""
 
 
 def _stream(product: DataProduct, settings: Settings) -> str:

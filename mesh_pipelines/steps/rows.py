@@ -38,7 +38,7 @@ MASKED = Masked()
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows under their columns; ``masked`` names the columns whose values were left out, ``more`` says there are others.
+    """Rows under their columns; ``masked`` names the columns whose values were left out, ``more`` says there are more.
 
     The first of the columns are the coordinates of the rows' events, where they have any.
     """

@@ -1,0 +1,5 @@
+"""``python -m mesh_pipelines`` is ``mesh``."""
+
+from mesh_pipelines.cli.main import main
+
+main()
