@@ -14,6 +14,8 @@ from mesh_pipelines.selftest.bench import Outcome
 from mesh_pipelines.selftest.run import run
 from mesh_pipelines.settings import Settings
 
+_COLUMNS = ("fault", "rounds", "took_effect", "lost", "doubled", "unaudited", "seconds", "verdict")
+
 
 def run_selftest(
     output: Output, faults: Sequence[str], *, rounds: int, seed: int | None, bootstrap_servers: str | None
@@ -34,7 +36,7 @@ def run_selftest(
             outcomes.append(outcome)
             output.say(f"{outcome.fault}: {_row(outcome, seed)['verdict']}, {outcome.seconds:.0f} s")
             bars.update(task, description="next", completed=0, total=None)
-    output.records([_row(outcome, seed) for outcome in outcomes])
+    output.records([_row(outcome, seed) for outcome in outcomes], _COLUMNS)
     failed = [outcome for outcome in outcomes if not outcome.passed]
     for outcome in failed:
         output.say(f"{outcome.fault}: {outcome.problem or 'the ledger and the tables differ'}")

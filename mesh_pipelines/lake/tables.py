@@ -94,13 +94,24 @@ def create_tables(catalog: Catalog, product: DataProduct) -> list[str]:
     """Create what is missing; gives the names of what was created."""
     missing: list[Kind] = [kind for kind in kinds(product) if not catalog.table_exists(table_name(product, kind))]
     if missing:
-        catalog.create_namespace_if_not_exists((product.domain,))
-        catalog.create_namespace_if_not_exists((product.domain, product.name))
+        _create_namespace(catalog, (product.domain,))
+        _create_namespace(catalog, (product.domain, product.name))
     for kind in missing:
         catalog.create_table_if_not_exists(
             table_name(product, kind), schema=table_schema(product, kind), properties=dict(TABLE_PROPERTIES)
         )
     return list(missing)
+
+
+def _create_namespace(catalog: Catalog, name: tuple[str, ...]) -> None:
+    """Make sure that there is a namespace; an SQL catalog looks before it writes, and may lose a race to another."""
+    from sqlalchemy.exc import IntegrityError
+
+    try:
+        catalog.create_namespace_if_not_exists(name)
+    except IntegrityError:
+        if not catalog.namespace_exists(name):
+            raise
 
 
 def plan_evolution(catalog: Catalog, product: DataProduct) -> list[str]:

@@ -103,7 +103,7 @@ class StreamAdmin:
         return self._offsets(topics, _LATEST, isolation)
 
     def create(self, topic: TopicSettings) -> None:
-        """Create a topic with the settings of its contract."""
+        """Create a topic with the settings of its contract; one that somebody else made meanwhile is left as it is."""
         new = NewTopic(
             topic.name,
             num_partitions=topic.partitions,
@@ -114,7 +114,10 @@ class StreamAdmin:
                 **topic.config,
             },
         )
-        self._each(lambda: self._client.create_topics([new], request_timeout=self._settings.timeout_s))
+        self._each(
+            lambda: self._client.create_topics([new], request_timeout=self._settings.timeout_s),
+            but=KafkaError.TOPIC_ALREADY_EXISTS,
+        )
 
     def add_partitions(self, topic: str, total: int) -> None:
         """Bring a topic to this number of partitions."""
@@ -185,9 +188,11 @@ class StreamAdmin:
         assert failed is not None
         raise self._fault(failed)
 
-    def _each(self, call: Callable[[], Mapping[Any, Future[Any]]]) -> None:
+    def _each(self, call: Callable[[], Mapping[Any, Future[Any]]], but: int | None = None) -> None:
+        """Wait for each of an answer's parts; ``but`` is the error that is none."""
         for future in self._call(call).values():
-            self._result(future)
+            if but is None or _error_of(future, self._settings.timeout_s * 2) != but:
+                self._result(future)
 
     def _ask(self, call: Callable[[], Future[T]]) -> T:
         return self._result(self._call(call))
@@ -212,3 +217,14 @@ class StreamAdmin:
         if is_unreachable(fault):
             return unreachable(self._settings, self._reasons.last())
         return EnvironmentFault(f"Kafka at {self._settings.brokers} refused: {fault.str()}", next_step="mesh apply")
+
+
+def _error_of(future: Future[Any], timeout_s: float) -> int | None:
+    """The code of the error that a broker answered with, once it has."""
+    try:
+        future.result(timeout=timeout_s)
+    except KafkaException as error:
+        return error.args[0].code()
+    except TimeoutError:
+        pass
+    return None

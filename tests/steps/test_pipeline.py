@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import random
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
@@ -277,6 +278,19 @@ def test_a_blocked_candidate_leaves_the_published_version(settings: Settings, co
     [done] = run(platform)
     assert done.error is None
     assert published(settings, name) == good
+
+
+def test_applies_at_the_same_time_end_well(settings: Settings, contract: Any) -> None:
+    name = contract("orders", ORDERS, more=THREE)
+    planned = apply.plan(Platform.open(settings), [Platform.open(settings).product(name)])
+
+    def carry_out() -> None:
+        apply.execute(Platform.open(settings), planned)
+
+    with ThreadPoolExecutor(3) as pool:
+        for one in [pool.submit(carry_out) for _ in range(3)]:
+            one.result(60)
+    assert apply.plan(Platform.open(settings), [Platform.open(settings).product(name)]) == ()
 
 
 def test_apply_does_nothing_the_second_time_and_refuses_loss(settings: Settings, contract: Any) -> None:
