@@ -88,6 +88,21 @@ class Settings(BaseSettings):
     controller_port: Port = Field(19093, description="Port of the local broker's KRaft controller.")
     registry_port: Port = Field(18081, description="Port of the local schema registry.")
     dagster_port: Port = Field(3000, description="Port of Dagster's web UI.")
+    portal_port: Port = Field(3001, description="Port of the portal.")
+    portal_url: str | None = Field(
+        None, description="The portal's address as its users have it. Unset: its host and port, by http."
+    )
+
+    observe_interval_s: Annotated[float, Field(ge=1, le=3600)] = Field(
+        10.0, description="Seconds between two observations of the mesh."
+    )
+    history_days: Annotated[int, Field(ge=31, le=10_000)] = Field(
+        400, description="Days that daily sums and incidents are kept."
+    )
+    smtp_url: Annotated[str, Field(pattern=r"^smtps?://[^/?#]+/?$")] | None = Field(
+        None, description="The mail server of notifications: smtp://user:password@host:port, or smtps. Unset: no mail."
+    )
+    mail_from: str = Field("mesh-pipelines@localhost", description="The sender of notifications by mail.")
 
     @field_validator("home", "assets", "cache")
     @classmethod
@@ -155,6 +170,11 @@ class Settings(BaseSettings):
     def serving_file(self) -> Path:
         """The DuckDB file with a view per published product, for BI tools."""
         return self.home / "serving.duckdb"
+
+    @property
+    def portal_address(self) -> str:
+        """The portal's base address, without a slash at its end."""
+        return (self.portal_url or f"http://{self.host}:{self.portal_port}").rstrip("/")
 
     def client_config(self) -> dict[str, str | int]:
         """The Kafka client properties that every consumer, producer and admin client shares."""
