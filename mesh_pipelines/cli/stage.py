@@ -81,7 +81,8 @@ def run_portal(settings: Settings, output: Output, *, observe: bool, link_only: 
     def ready() -> None:
         output.say(f"the portal is at {settings.portal_address}; Ctrl-C stops it")
         if link:
-            output.say(f"sign in with {link}")
+            # Logs are read by others, too.
+            output.say(f"sign in with {link}" if output.out.is_terminal else "mesh portal --link prints a way to sign in")
 
     serve(settings, observe=observe, on_ready=ready)
     return 0

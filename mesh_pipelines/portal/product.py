@@ -32,6 +32,7 @@ Part = Annotated[str, Path(max_length=200)]
 DAYS = 30
 _HELD = 100
 _UNREADABLE = "broken.html"
+_WORST_FIRST = {state: place for place, state in enumerate(("fail", "error", "not-executed", "warn", "vacuous"))}
 
 
 @router.get("", response_class=HTMLResponse)
@@ -153,7 +154,7 @@ def quality(
     by_rule: dict[str, list[RuleDay]] = defaultdict(list)
     for day in history.rule_days(entry.fqn, since=since):
         by_rule[day.rule].append(day)
-    states = history.rule_states(entry.fqn)
+    states = sorted(history.rule_states(entry.fqn), key=lambda one: _WORST_FIRST.get(one.state, len(_WORST_FIRST)))
     return page(
         request,
         "product/quality.html",

@@ -111,7 +111,7 @@ def findings(
         *_blocked(rules, blocking),
         *_stalled(seen, before, measured, now, blocked=bool(blocking)),
         *_missed(judged, now),
-        *_warned(rules, blocking),
+        *_unjudged(rules, blocking),
     ]
     return sorted(found, key=lambda one: one.severity != "bad")
 
@@ -211,11 +211,12 @@ def _blocked(rules: Iterable[RuleState], blocking: Collection[str]) -> Iterator[
             )
 
 
-def _warned(rules: Iterable[RuleState], blocking: Collection[str]) -> Iterator[Finding]:
+def _unjudged(rules: Iterable[RuleState], blocking: Collection[str]) -> Iterator[Finding]:
+    """Rules that could not be computed. One that warns is as its contract says: pages show it, and nobody is called."""
     for rule in rules:
-        if rule.rule not in blocking and rule.state in ("warn", "error", "not-executed"):
+        if rule.rule not in blocking and rule.state in ("error", "not-executed"):
             yield Finding(
-                *("rule", rule.rule, f"the rule {rule.rule} does not hold", _told(rule), "warning"),
+                *("rule", rule.rule, f"the rule {rule.rule} could not be computed", _told(rule), "warning"),
                 *(rule.since or rule.at, rule.version, rule.run),
             )
 
