@@ -82,7 +82,8 @@ def run_portal(settings: Settings, output: Output, *, observe: bool, link_only: 
         output.say(f"the portal is at {settings.portal_address}; Ctrl-C stops it")
         if link:
             # Logs are read by others, too.
-            output.say(f"sign in with {link}" if output.out.is_terminal else "mesh portal --link prints a way to sign in")
+            way = link if output.out.is_terminal else "the link that mesh portal --link prints"
+            output.say(f"sign in with {way}")
 
     serve(settings, observe=observe, on_ready=ready)
     return 0

@@ -183,6 +183,9 @@ def _published(platform: Platform, product: DataProduct, columns: dg.TableSchema
             "dagster/column_lineage": _identity_lineage(product, part_key(product, "snapshot")),
             "contract": dg.MetadataValue.text(f"{product.domain}/{product.name}/contract.yaml"),
             "contract version": product.contract_version,
+            "portal": dg.MetadataValue.url(
+                f"{platform.settings.portal_address}/products/{product.domain}/{product.name}"
+            ),
             "status": product.status,
         },
         **_common(product, "published"),
