@@ -75,13 +75,10 @@ def _under_way(subject: Subject, ids: set[str]) -> bool:
 
 
 def _run_workers(supervisor: Supervisor) -> list[psutil.Process]:
-    """The processes of runs: what the daemon's code servers have started."""
-    servers = [
-        process
-        for process in psutil.Process(supervisor.pid(_DAEMON)).children(recursive=True)
-        if "grpc" in process.cmdline()
-    ]
-    return [child for server in servers for child in server.children() if "spawn_main" in " ".join(child.cmdline())]
+    """The processes of runs: what the daemon's fork server has forked."""
+    daemon = psutil.Process(supervisor.pid(_DAEMON))
+    servers = [process for process in daemon.children() if "multiprocessing.forkserver" in " ".join(process.cmdline())]
+    return [child for server in servers for child in server.children()]
 
 
 def _is_published(subject: Subject) -> bool:
