@@ -132,7 +132,7 @@ def _objective(product: DataProduct, level: ServiceLevel) -> Objective | None:
             percent = _percent(value, level.unit)
             words = "readable {} of the time"
             return _in_percent(level, percent, Comparison.AT_LEAST, words, percent / 100) if percent else None
-        case "errorRate":
+        case "errorRate" if not product.is_derived:
             percent = _percent(value, level.unit)
             at_most = "at most {} of the events are held back"
             return None if percent is None else _in_percent(level, percent, Comparison.AT_MOST, at_most, target)
