@@ -160,7 +160,7 @@ VALUE = st.recursive(
         st.builds("CASE WHEN {} > 2 THEN {} ELSE 0 END".format, inner, inner),
         st.builds("coalesce({}, (SELECT max(c) FROM shop.items WHERE id < {}))".format, inner, inner),
     ),
-    max_leaves=4,
+    max_leaves=2,
 )
 WHERE = st.one_of(
     st.just(""),
@@ -196,8 +196,8 @@ def engine() -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(QUERY, st.lists(st.tuples(SMALL, SMALL, SMALL), min_size=1, max_size=4), st.lists(SMALL, min_size=4, max_size=4))
+@settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(QUERY, st.lists(st.tuples(SMALL, SMALL, SMALL), min_size=3, max_size=4), st.lists(SMALL, min_size=4, max_size=4))
 def test_a_column_that_is_not_named_changes_nothing(
     engine: duckdb.DuckDBPyConnection, sql: str, rows: list[tuple[int, int, int]], other: list[int]
 ) -> None:
