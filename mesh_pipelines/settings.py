@@ -83,6 +83,17 @@ class Settings(BaseSettings):
         600.0, description="Seconds the SQL of a query, a rule or a transform may compute before it is stopped."
     )
 
+    openlineage_file: Path | None = Field(
+        None, description="File to which OpenLineage events are appended, one JSON object a line. Unset: none."
+    )
+    openlineage_url: Annotated[str, Field(pattern=r"^https?://[^/]+")] | None = Field(
+        None, description="OpenLineage backend that is sent events, such as http://marquez:5000. Unset: none."
+    )
+    openlineage_api_key: str | None = Field(None, description="Bearer token for the OpenLineage backend.", repr=False)
+    openlineage_namespace: Annotated[str, Field(min_length=1)] = Field(
+        "mesh", description="Namespace of jobs and tables in OpenLineage events: the name of this mesh."
+    )
+
     host: str = Field("127.0.0.1", description="Address local services and Dagster listen on.")
     kafka_port: Port = Field(19092, description="Port of the local broker.")
     controller_port: Port = Field(19093, description="Port of the local broker's KRaft controller.")
@@ -117,10 +128,10 @@ class Settings(BaseSettings):
         "email", description="The id token's claim that is compared with the usernames of a contract's team."
     )
 
-    @field_validator("home", "assets", "cache")
+    @field_validator("home", "assets", "cache", "openlineage_file")
     @classmethod
-    def _absolute(cls, path: Path) -> Path:
-        return path.expanduser().absolute()
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return path.expanduser().absolute() if path else None
 
     @field_validator("home", "warehouse")
     @classmethod
@@ -178,6 +189,11 @@ class Settings(BaseSettings):
     def catalog(self) -> str:
         """The Iceberg catalog's URI in use."""
         return self.catalog_uri or f"sqlite:///{self.home / 'catalog.db'}"
+
+    @property
+    def reports_lineage(self) -> bool:
+        """Whether steps report what they read and wrote."""
+        return self.openlineage_file is not None or self.openlineage_url is not None
 
     @property
     def serving_file(self) -> Path:

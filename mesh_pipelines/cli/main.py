@@ -623,6 +623,23 @@ def _rebuild_from_topic(output: Output, platform: Any, product: Any) -> None:
 
 
 @app.command()
+def docs(
+    name: OneProduct,
+    version: Annotated[int | None, typer.Option(min=1, help="Only the audits of this version.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder; default: docs/PRODUCT under the home folder.")] = None,
+) -> None:
+    """Build Great Expectations' Data Docs of a product's audits, to be read without a network.
+
+    Example: mesh docs operations.flights --out flights-docs
+    """
+    from mesh_pipelines.steps.docs import docs as step
+
+    output, platform = Output(), _platform()
+    page = step(platform, platform.product(_fqn(name)), version=version, folder=out)
+    output.say(f"wrote {page}; next: open it in a browser")
+
+
+@app.command()
 def compact(names: Products = None, output_format: OutputFormat = Format.TABLE) -> None:
     """Merge small files of the logs and bases; what any version reads stays the same."""
     from mesh_pipelines.steps.maintain import compact as step

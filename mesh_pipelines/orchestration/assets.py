@@ -20,6 +20,7 @@ from mesh_pipelines.positions import Position
 from mesh_pipelines.quality.results import RuleResult, State
 from mesh_pipelines.steps import transform
 from mesh_pipelines.steps.land import land
+from mesh_pipelines.steps.lineage import within_run
 from mesh_pipelines.steps.platform import Platform
 from mesh_pipelines.steps.publish import publish
 from mesh_pipelines.steps.snapshot import Snapshot, snapshot
@@ -372,11 +373,13 @@ class _Faults:
 
     def __init__(self, context: dg.AssetExecutionContext) -> None:
         self._context = context
+        self._parent = within_run(context.run_id, context.job_name)
 
     def __enter__(self) -> None:
-        return None
+        self._parent.__enter__()
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self._parent.__exit__(None, None, None)
         if isinstance(error, MeshError):
             raise dg.Failure(
                 description=f"{error.code} {error}",

@@ -15,6 +15,7 @@ from mesh_pipelines.errors import MeshError
 from mesh_pipelines.orchestration.assets import part_key, published_key
 from mesh_pipelines.steps import maintain
 from mesh_pipelines.steps.due import await_due
+from mesh_pipelines.steps.lineage import within_run
 from mesh_pipelines.steps.platform import Platform
 from mesh_pipelines.steps.snapshot import snapshot
 
@@ -104,7 +105,8 @@ def _job(
         failed: list[str] = []
         for product in products:
             try:
-                context.log.info(f"{product.fqn}: {work(product)}")
+                with within_run(context.run_id, context.job_name):
+                    context.log.info(f"{product.fqn}: {work(product)}")
             except MeshError as error:
                 context.log.error(f"{product.fqn}: {error.code} {error}")
                 failed.append(product.fqn)

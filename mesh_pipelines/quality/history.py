@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import pyarrow as pa
 
@@ -67,7 +69,19 @@ def audit(table: pa.Table, version: Version) -> Audit | None:
     """The audit that stored rows tell of; None where the version has no verdict or no rows are there."""
     if version.verdict is None or not table.num_rows:
         return None
-    results = tuple(
+    return Audit(version.rows, _results(table.to_pylist()), version.verdict)
+
+
+def audits(table: pa.Table) -> list[tuple[dict[str, Any], tuple[RuleResult, ...]]]:
+    """All audits that stored rows tell of, newest first: one of its rows, for what it was of, and its results."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in table.sort_by([("at", "descending")]).to_pylist():
+        found.setdefault(row["candidate_id"], []).append(row)
+    return [(rows[0], _results(rows)) for rows in found.values()]
+
+
+def _results(rows: Sequence[Mapping[str, Any]]) -> tuple[RuleResult, ...]:
+    return tuple(
         RuleResult(
             rule=row["rule"],
             check=row["check"],
@@ -81,6 +95,5 @@ def audit(table: pa.Table, version: Version) -> Audit | None:
             milliseconds=row["milliseconds"],
             message=row["message"] or "",
         )
-        for row in table.to_pylist()
+        for row in rows
     )
-    return Audit(version.rows, results, version.verdict)

@@ -24,6 +24,7 @@ from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import TopicMissing, Undecodable, UsageError
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.positions import Position
+from mesh_pipelines.steps.lineage import reported
 from mesh_pipelines.steps.platform import Platform
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Landed:
     seconds: float
 
 
+@reported("land")
 @over_storage
 def land(platform: Platform, product: DataProduct, *, on_progress: Progress | None = None) -> Landed:
     """Land everything on the product's topic up to its end as of now.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
 
     from mesh_pipelines.lake.properties import TableProperties
+    from mesh_pipelines.steps.lineage import Reporter
     from mesh_pipelines.streams.admin import StreamAdmin
     from mesh_pipelines.streams.registry import Registry
 
@@ -111,6 +112,13 @@ class Platform:
         from mesh_pipelines.streams.registry import Registry
 
         return Registry(self.settings)
+
+    @cached_property
+    def lineage(self) -> Reporter:
+        """Where steps report what they read and wrote."""
+        from mesh_pipelines.steps.lineage import Reporter
+
+        return Reporter(self)
 
 
 def operator() -> str:

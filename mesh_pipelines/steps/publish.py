@@ -15,6 +15,7 @@ from mesh_pipelines.errors import AuditBlocked, Unaudited
 from mesh_pipelines.failpoints import reach
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.positions import Version
+from mesh_pipelines.steps.lineage import reported
 from mesh_pipelines.steps.platform import Platform
 
 
@@ -28,6 +29,7 @@ class Published:
     seconds: float
 
 
+@reported("publish")
 @over_storage
 def publish(platform: Platform, product: DataProduct) -> Published:
     """Publish the product's newest candidate; where it is published already, nothing happens.

@@ -23,6 +23,7 @@ from mesh_pipelines.errors import NothingPublished
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.positions import Version
 from mesh_pipelines.steps.candidate import CANDIDATE, Materialised, counted, materialise
+from mesh_pipelines.steps.lineage import reported
 from mesh_pipelines.steps.platform import Platform
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Snapshot:
     whole: bool = False
 
 
+@reported("snapshot")
 @over_storage
 def snapshot(
     platform: Platform,
@@ -175,6 +177,7 @@ def register_inputs(platform: Platform, engine: duckdb.DuckDBPyConnection, pinne
         engine.execute(f"CREATE OR REPLACE VIEW {view} AS FROM {quote(flat)}")
 
 
+@reported("audit")
 def _audit(
     platform: Platform, product: DataProduct, engine: duckdb.DuckDBPyConnection, done: Materialised, catalog: Pinned
 ) -> tuple[Version, Audit]:

@@ -1,16 +1,17 @@
-"""A derived product's SQL: checked against its declared inputs, traced to their columns, and run at pinned versions.
+"""A derived product's SQL: checked against its declared inputs, and run at their pinned versions.
 
-The SQL is parsed, never searched by pattern: what it reads and where each column comes from are facts of its syntax
-tree, so an input that was not declared is found before anything runs. It must be one SELECT; everything else
-(ATTACH, COPY, SET, ...) is refused by ``contract/select.py`` and cannot be reached by the engine that runs it.
+The SQL is parsed, never searched by pattern: what it reads is a fact of its syntax tree, so an input that was not
+declared is found before anything runs. It must be one SELECT; everything else (ATTACH, COPY, SET, ...) is refused by
+``contract/select.py`` and cannot be reached by the engine that runs it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mesh_pipelines.contract.lineage import Sources
+from mesh_pipelines.contract.lineage import lineage as trace
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.select import NotReadable, Select, read_select
 from mesh_pipelines.contract.sql import quote
@@ -21,18 +22,8 @@ from mesh_pipelines.errors import TransformInvalid
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
-    from sqlglot import exp
-    from sqlglot.optimizer.scope import Scope
 
 _BATCH_ROWS = 100_000
-
-
-@dataclass(frozen=True, order=True)
-class SourceColumn:
-    """A column of an input product: ``operations.flights`` and ``dep_delay``."""
-
-    product: str
-    column: str
 
 
 def reads(product: DataProduct) -> frozenset[str]:
@@ -44,53 +35,17 @@ def reads(product: DataProduct) -> frozenset[str]:
     return _select(product).names
 
 
-def lineage(product: DataProduct, inputs: Mapping[str, DataProduct]) -> dict[str, tuple[SourceColumn, ...]]:
-    """For each column of the result, the input columns its value is computed from (sorted; empty for constants).
+def lineage(product: DataProduct, inputs: Mapping[str, DataProduct]) -> dict[str, Sources]:
+    """For each column of the result whose lineage is known, the input columns its value is computed from.
 
     Raises:
-        TransformInvalid: the SQL does not parse, or names a column its inputs do not have.
+        TransformInvalid: the SQL does not parse, or its result lacks a column.
     """
-    from sqlglot import exp
-    from sqlglot.errors import SqlglotError
-    from sqlglot.lineage import lineage as trace
-
-    tree, scope = _qualified(product, inputs)
-    traced: dict[str, tuple[SourceColumn, ...]] = {}
-    for field in product.fields:
-        try:
-            # Of the scope only, and not trimmed to what a column needs: neither changes what is traced.
-            root = trace(field.name, tree, {}, dialect="duckdb", scope=scope, trim_selects=False, copy=False)
-        except (SqlglotError, ValueError, RecursionError) as error:
-            raise _untraceable(product, field.name, error) from error
-        leaves = {
-            SourceColumn(f"{node.source.db}.{node.source.name}", node.name.rsplit(".", 1)[-1].strip('"'))
-            for node in root.walk()
-            if not node.downstream and isinstance(node.source, exp.Table)
-        }
-        traced[field.name] = tuple(sorted(leaf for leaf in leaves if leaf.column != "*"))
-    return traced
-
-
-def _qualified(product: DataProduct, inputs: Mapping[str, DataProduct]) -> tuple[exp.Expr, Scope]:
-    """The transform's syntax tree with every column's table written out, once for all columns that are traced."""
-    import sqlglot
-    from sqlglot.errors import SqlglotError
-    from sqlglot.optimizer.qualify import qualify
-    from sqlglot.optimizer.scope import build_scope
-
-    text = _select(product).text
-    schema: dict[str, Any] = {}
-    for source in inputs.values():
-        columns = {field.name: duckdb_type(field.type) for field in source.fields}
-        schema.setdefault(source.domain, {})[source.name] = columns
-    try:
-        tree = sqlglot.parse_one(text, dialect="duckdb")
-        tree = qualify(tree, dialect="duckdb", schema=schema, validate_qualify_columns=False, identify=False)
-        scope = build_scope(tree)
-    except (SqlglotError, ValueError, RecursionError) as error:
-        raise _untraceable(product, product.fields[0].name, error) from error
-    assert scope is not None, "what parses as one SELECT has a scope"
-    return tree, scope
+    _select(product)
+    traced = trace(product, inputs)
+    if traced.missing:
+        raise _invalid(product, f"its result lacks {', '.join(traced.missing)}")
+    return {name: sources for name, sources in traced.fields.items() if sources is not None}
 
 
 def run(connection: duckdb.DuckDBPyConnection, product: DataProduct, *, timeout_s: float) -> pa.RecordBatchReader:
@@ -141,14 +96,6 @@ def _same_columns(product: DataProduct, columns: list[str]) -> None:
         parts = [f"lacks {', '.join(missing)}"] if missing else []
         parts += [f"has {', '.join(extra)}, which the contract does not"] if extra else []
         raise _invalid(product, f"its result {' and '.join(parts)}")
-
-
-def _untraceable(product: DataProduct, column: str, error: Exception) -> TransformInvalid:
-    return _invalid(product, f"column {column} cannot be traced: {_first_line(error)}")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
 
 
 def _invalid(product: DataProduct, problem: str, next_step: str = "mesh lint") -> TransformInvalid:
