@@ -63,7 +63,7 @@ class Index:
         return sorted(hits, key=lambda hit: (-hit.score, hit.product))
 
     def _compound(self, parts: Sequence[str]) -> Mapping[str, list[dict[str, float]]]:
-        """By product: where each part was found, or else all of it in one, for errors in parts too short to have any."""
+        """By product: where each part was found, or else all of it in one, since short parts may have no error."""
         found = [self._found(part) for part in parts]
         products = set(found[0]).intersection(*found[1:])
         whole = self._found("".join(parts)) if len(parts) > 1 else {}

@@ -38,7 +38,9 @@ def test_sparklines(values: list[float | None], low: float | None) -> None:
     assert (root.find(".//span") is not None) == (not known)
 
 
-@given(st.lists(st.tuples(st.floats(0, 1), st.none() | st.floats(0, 1e300)), max_size=50), st.none() | st.floats(0, 1e9))
+@given(
+    st.lists(st.tuples(st.floats(0, 1), st.none() | st.floats(0, 1e300)), max_size=50), st.none() | st.floats(0, 1e9)
+)
 def test_lines(points: list[tuple[float, float | None]], promised: float | None) -> None:
     sound(charts.line(charts.Line(points, promised, (HOSTILE, "now")), HOSTILE))
 
