@@ -95,9 +95,17 @@ class Settings(BaseSettings):
     dagster_url: str | None = Field(
         None, description="The address of Dagster's web UI as the portal links to it. Unset: that of `mesh up`."
     )
+
     observe_interval_s: Annotated[float, Field(ge=1, le=3600)] = Field(
         10.0, description="Seconds between two observations of the mesh."
     )
+    history_days: Annotated[int, Field(ge=31, le=10_000)] = Field(
+        400, description="Days that daily sums and incidents are kept."
+    )
+    smtp_url: Annotated[str, Field(pattern=r"^smtps?://[^/?#]+/?$")] | None = Field(
+        None, description="The mail server of notifications: smtp://user:password@host:port, or smtps. Unset: no mail."
+    )
+    mail_from: str = Field("mesh-pipelines@localhost", description="The sender of notifications by mail.")
 
     oidc_issuer: str | None = Field(
         None,

@@ -321,6 +321,20 @@ def selftest(
 
 
 @app.command()
+def observe(
+    watch: Annotated[bool, typer.Option("--watch", help="Go on observing until Ctrl-C.")] = False,
+    output_format: OutputFormat = Format.TABLE,
+) -> None:
+    """Measure every promised service level, note incidents, and tell owners; once, or every MESH_OBSERVE_INTERVAL_S.
+
+    Example: mesh observe --watch
+    """
+    from mesh_pipelines.cli.observing import run_observe
+
+    raise typer.Exit(run_observe(_settings(), _platform, Output(output_format), watch=watch))
+
+
+@app.command()
 def status(output_format: OutputFormat = Format.TABLE) -> None:
     """Show where every product stands: version, rows, rules, quarantine, lag."""
     from mesh_pipelines.steps.status import status as step

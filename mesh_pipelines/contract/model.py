@@ -290,6 +290,7 @@ class DataProduct:
     ``contract_hash`` is the SHA-256 of the canonical contract with ``transform.sql`` and ``schema.avsc``: any change of
     what is promised changes it. ``stream`` is None for derived products (``inputs`` and ``transform`` set).
     ``avro_schema`` is the JSON text of the value schema: compiled from the fields, or ``schema.avsc`` as it stands.
+    ``objective_target`` is the percentage of observations in which service levels have to be met.
     """
 
     domain: str
@@ -311,6 +312,7 @@ class DataProduct:
     avro_schema: str = ""
     inputs: tuple[str, ...] = ()
     transform: str = ""
+    objective_target: Number = 99
 
     @property
     def fqn(self) -> str:

@@ -129,6 +129,7 @@ class _Builder:
             avro_schema=avro,
             inputs=inputs,
             transform=self._texts.transform,
+            objective_target=settings.objective_target(),
         )
 
     def _names(self) -> tuple[str, str]:

@@ -9,7 +9,15 @@ from typing import Any, TypeVar
 from mesh_pipelines.contract.document import Document, Where
 from mesh_pipelines.contract.faults import Faults, did_you_mean
 from mesh_pipelines.contract.fields import NAME
-from mesh_pipelines.contract.model import Alignment, Compatibility, EventType, TopicSettings, WireFormat
+from mesh_pipelines.contract.model import (
+    Alignment,
+    Compatibility,
+    DataProduct,
+    EventType,
+    Number,
+    TopicSettings,
+    WireFormat,
+)
 
 Choice = TypeVar("Choice", Alignment, EventType, WireFormat, Compatibility)
 
@@ -22,7 +30,7 @@ _STREAM_SETTINGS = (
     *("mesh.topic", "mesh.partitions", "mesh.cleanupPolicy", "mesh.retention", "mesh.wireFormat"),
     *("mesh.compatibility", "mesh.topicConfig", "mesh.maxUndecodableShare"),
 )
-_SETTINGS = ("mesh.alignment", "mesh.eventType", "mesh.inputs", *_STREAM_SETTINGS)
+_SETTINGS = ("mesh.alignment", "mesh.eventType", "mesh.inputs", "mesh.objectiveTarget", *_STREAM_SETTINGS)
 
 
 class SettingsReader:
@@ -71,6 +79,15 @@ class SettingsReader:
                 name, f"a product that is {alignment} has no inputs", "list them in mesh.inputs as domain.product"
             )
         return tuple(dict.fromkeys(inputs))
+
+    def objective_target(self) -> Number:
+        """The percentage of observations in which the product's service levels have to be met."""
+        name = "mesh.objectiveTarget"
+        percent = self._values.get(name, DataProduct.objective_target)
+        if isinstance(percent, bool) or not isinstance(percent, int | float) or not 0 < percent < 100:
+            self._fault(name, f"{percent!r} is no percentage with an error budget", "use a number between 0 and 100")
+            return DataProduct.objective_target
+        return percent
 
     def refuse_stream(self) -> None:
         """A derived product has no stream, so that no setting of one may be there."""

@@ -189,7 +189,7 @@ class Incident:
     """Something that went wrong with a product, from when it was noticed until it was over.
 
     ``subject`` is the rule or objective that it is about, ``began_at`` when it started as far as is known: noticing
-    it came later.
+    it came later. ``told_at`` is when the first message about it arrived.
     """
 
     id: int
@@ -207,6 +207,7 @@ class Incident:
     acknowledged_by: str | None
     acknowledged_at: datetime | None
     note: str | None
+    told_at: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ CREATE TABLE IF NOT EXISTS incidents (
     id INTEGER PRIMARY KEY AUTOINCREMENT, product INTEGER NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL,
     title TEXT NOT NULL, detail TEXT NOT NULL, severity TEXT NOT NULL, began_at INTEGER NOT NULL,
     opened_at INTEGER NOT NULL, closed_at INTEGER, version INTEGER, run TEXT, acknowledged_by TEXT,
-    acknowledged_at INTEGER, note TEXT
+    acknowledged_at INTEGER, note TEXT, told_at INTEGER
 );
 CREATE INDEX IF NOT EXISTS incidents_of ON incidents (product, opened_at);
 CREATE INDEX IF NOT EXISTS incidents_by_time ON incidents (opened_at);

@@ -22,6 +22,7 @@ import msgspec
 from mesh_pipelines.errors import StorageUnavailable, UsageError
 from mesh_pipelines.history import schema
 from mesh_pipelines.history.model import (
+    MEASURES,
     ContractRevision,
     Current,
     Delivery,
@@ -218,6 +219,13 @@ class History:
         )
 
     @_guarded
+    def incidents_opened_since(self, product: str, at: datetime) -> list[Incident]:
+        """A product's incidents that were opened since, newest first."""
+        return self._incidents(
+            f"WHERE product = {_PRODUCT} AND opened_at >= ? ORDER BY opened_at DESC", product, micros(at)
+        )
+
+    @_guarded
     def incident(self, number: int) -> Incident | None:
         """The incident of this number."""
         return next(iter(self._incidents("WHERE incidents.id = ?", number)), None)
@@ -259,6 +267,21 @@ class History:
         return [ContractRevision(product, version, hash_, moment(at), text) for version, hash_, at, text in rows]
 
     @_guarded
+    def known_revisions(self) -> set[tuple[str, str]]:
+        """(product, hash) of every contract that was seen."""
+        return set(self._all("SELECT name, hash FROM revisions JOIN products ON id = product"))
+
+    @_guarded
+    def newest(self, measure: str) -> dict[str, float]:
+        """The last sample of a measure, by product."""
+        rows = self._all(
+            "SELECT name, (SELECT value FROM samples WHERE series = id * 16 + ? ORDER BY at DESC LIMIT 1) "
+            "FROM products WHERE id > 0",
+            series_of(0, measure),
+        )
+        return {name: value for name, value in rows if value is not None}
+
+    @_guarded
     def observed_at(self) -> datetime | None:
         """When a round of observing was last finished."""
         return moment(self.noted(OBSERVED_AT))
@@ -280,12 +303,12 @@ class History:
     @_guarded
     def known_until(self) -> tuple[dict[str, datetime], dict[str, datetime]]:
         """By product, the times of the newest audit and of the newest publication that are known."""
-        found = [
-            self._all(f"SELECT name, max(at) FROM {table} JOIN products ON id = product GROUP BY product")
-            for table in ("audits", "publications")
-        ]
-        audits, publications = ({name: moment(at) for name, at in rows} for rows in found)
-        return audits, publications
+        rows = self._all(
+            "SELECT name, (SELECT max(at) FROM audits WHERE product = id), "
+            "(SELECT at FROM publications WHERE product = id ORDER BY version DESC LIMIT 1) FROM products"
+        )
+        audits = {name: moment(at) for name, at, _ in rows if at is not None}
+        return audits, {name: moment(at) for name, _, at in rows if at is not None}
 
     @_guarded
     def shares(self, since: date) -> dict[tuple[str, str], tuple[int, int]]:
@@ -302,6 +325,18 @@ class History:
         """A number of the observer's own."""
         rows = self._all("SELECT value FROM meta WHERE name = ?", name)
         return rows[0][0] if rows else None
+
+    @_guarded
+    def series(self) -> list[int]:
+        """The numbers of all series of samples."""
+        products = self._all("SELECT id FROM products WHERE id > 0 ORDER BY id")
+        return [product * 16 + place for (product,) in products for place in range(len(MEASURES))]
+
+    @_guarded
+    def checkpoint(self) -> None:
+        """Bring the write-ahead log into the file and cut it, where no reader is in its way."""
+        with self._writing:
+            self._all("PRAGMA wal_checkpoint(TRUNCATE)")
 
     @contextmanager
     def writing(self) -> Generator[Writer]:

@@ -7,9 +7,9 @@ what one product did.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import msgspec
 
@@ -65,12 +65,12 @@ class Writer:
             "INSERT OR REPLACE INTO current VALUES (?, ?)", (self.product(state.product), _text(state))
         )
 
-    def forget(self, names: Iterable[str]) -> None:
-        """Products that no contract declares any more: they have no current state; their past stays."""
-        for product in map(self.product, names):
-            for table in ("current", "memories", "rule_states"):
-                self._connection.execute(f"DELETE FROM {table} WHERE product = ?", (product,))
-            self._connection.execute("UPDATE objectives SET body = NULL WHERE product = ?", (product,))
+    def forget(self, name: str) -> None:
+        """A product that no contract declares any more: it has no current state; its past stays."""
+        product = self.product(name)
+        for table in ("current", "memories", "rule_states"):
+            self._connection.execute(f"DELETE FROM {table} WHERE product = ?", (product,))
+        self._connection.execute("UPDATE objectives SET body = NULL WHERE product = ?", (product,))
 
     def memory(self, name: str, body: str) -> None:
         """What the observer has to know of a product at its next round."""
@@ -158,11 +158,11 @@ class Writer:
                 (number, bucket, int(good)),
             )
 
-    def day(self, name: str, objective: str, at: datetime, good: int, total: int) -> None:
+    def day(self, name: str, objective: str, day: date, good: int, total: int) -> None:
         """A day's count of an objective that is counted anew each time, as those of incidents are."""
         self._connection.execute(
             "INSERT OR REPLACE INTO objective_days VALUES (?, ?, ?, ?)",
-            (self._objective(name, objective), day_of(at).toordinal(), good, total),
+            (self._objective(name, objective), day.toordinal(), good, total),
         )
 
     def objectives(self, name: str, states: Sequence[ObjectiveState]) -> None:
@@ -201,6 +201,12 @@ class Writer:
         self._connection.execute(
             "UPDATE incidents SET acknowledged_by = ?, acknowledged_at = ?, note = ? WHERE id = ?",
             (by, micros(at), note, incident),
+        )
+
+    def told(self, incident: int, at: datetime) -> None:
+        """A message about an incident arrived; the first counts."""
+        self._connection.execute(
+            "UPDATE incidents SET told_at = ? WHERE id = ? AND told_at IS NULL", (micros(at), incident)
         )
 
     def delivery(self, delivery: Delivery) -> None:
@@ -309,10 +315,10 @@ def series_of(product: int, measure: str) -> int:
 
 def incident_of(row: Sequence[object], name: str) -> Incident:
     """An incident of its row, in the order of the table's columns."""
-    number, _, kind, subject, title, detail, severity, began, opened, closed, version, run, by, at, note = row
+    number, _, kind, subject, title, detail, severity, began, opened, closed, version, run, by, at, note, told = row
     return Incident(
         *(number, name, kind, subject, title, detail, severity, moment(began), moment(opened), moment(closed)),  # pyright: ignore[reportArgumentType]
-        *(version, run, by, moment(at), note),  # pyright: ignore[reportArgumentType]
+        *(version, run, by, moment(at), note, moment(told)),  # pyright: ignore[reportArgumentType]
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.model import DataProduct
@@ -29,6 +30,14 @@ def append(catalog: Catalog, product: DataProduct, results: pa.Table) -> None:
             commit.append(load(catalog, product, "checks"), results, {}, f"{product.fqn}.checks")
             return
     commit.append(load(catalog, product, "checks"), results, {}, f"{product.fqn}.checks")
+
+
+def since(catalog: Catalog, product: DataProduct, moment: datetime) -> pa.Table:
+    """The results of the audits made since a moment, oldest first."""
+    from pyiceberg.expressions import GreaterThanOrEqual
+
+    chosen = GreaterThanOrEqual("at", moment.isoformat())
+    return load(catalog, product, "checks").scan(row_filter=chosen).to_arrow().sort_by("at")
 
 
 def read(catalog: Catalog, product: DataProduct, *, candidate_id: str | None = None) -> pa.Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from mesh_pipelines.contract.log import (
@@ -196,9 +197,29 @@ def quarantined_in(properties: Mapping[str, str]) -> int:
     return sum(count for fate, count in _fates(properties).items() if fate != Fate.OK)
 
 
+def landed_in(properties: Mapping[str, str]) -> int:
+    """The number of landed events, whatever their fate, as a log's properties say it."""
+    return sum(_fates(properties).values())
+
+
+def losses_in(properties: Mapping[str, str]) -> int:
+    """The number of losses that operators accepted, as a log's properties say it."""
+    return len(_losses(properties))
+
+
 def redriven_in(properties: Mapping[str, str]) -> int:
     """The number of events that redrives brought back, as a log's properties say it."""
     return int(properties.get(REDRIVEN, 0))
+
+
+def oldest_in(table: Table) -> datetime | None:
+    """The time of the oldest event that a log table holds, by its files' statistics; None where it holds none."""
+    from pyiceberg.conversions import from_bytes
+
+    column = table.schema().find_field(TIMESTAMP)
+    bounds = [(task.file.lower_bounds or {}).get(column.field_id) for task in table.scan().plan_files()]
+    stamps: list[Any] = [from_bytes(column.field_type, bound) for bound in bounds if bound]
+    return datetime.fromtimestamp(min(stamps) / 1e6, UTC) if stamps else None
 
 
 def count_of(table: Table) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.lake.catalog import Kind, table_missing, table_name
-from mesh_pipelines.lake.log import position_in, quarantined_in, redriven_in
+from mesh_pipelines.lake.log import landed_in, losses_in, position_in, quarantined_in, redriven_in
 from mesh_pipelines.lake.properties import Properties, TableProperties
 from mesh_pipelines.lake.tables import kinds
 from mesh_pipelines.lake.versions import newest_in, published_in
@@ -16,7 +16,8 @@ from mesh_pipelines.positions import Position, Version
 
 @dataclass(frozen=True)
 class Standing:
-    """One product's: the version readers see, the newest candidate, and its log's position and counts.
+    """One product's: the version readers see, the newest candidate, its log's position, and counts of events held back,
+    redriven and landed, and of losses that were accepted.
 
     ``applied`` says that all of its tables exist; ``missing`` is an error's text where one does not that is read here.
     """
@@ -27,6 +28,8 @@ class Standing:
     position: Position | None = None
     quarantined: int = 0
     redriven: int = 0
+    landed: int = 0
+    losses: int = 0
     missing: str | None = None
 
 
@@ -61,5 +64,7 @@ def _standing(product: DataProduct, applied: bool, found: Mapping[Kind, Properti
         newest_in(found["versions"]),
         position_in(log),
         quarantined_in(log),
-        redriven_in(log),
+        redriven=redriven_in(log),
+        landed=landed_in(log),
+        losses=losses_in(log),
     )

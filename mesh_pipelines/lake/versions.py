@@ -57,6 +57,14 @@ class Versions:
         known = {version.number: version for _, version, _ in self._history()}
         return [known[number] for number in sorted(known)]
 
+    def published_since(self, moment: datetime) -> list[Version]:
+        """The versions published since a moment, oldest first."""
+        from pyiceberg.expressions import And, EqualTo, GreaterThanOrEqual
+
+        rows = And(EqualTo("transition", PUBLISH), GreaterThanOrEqual("at", moment.isoformat()))
+        found = self._load().scan(row_filter=rows, selected_fields=("number", "version")).to_arrow()
+        return [Version.from_json(text) for text in found.sort_by("number")["version"].to_pylist()]
+
     def next_number(self) -> int:
         """The number of the version after the last one ever published."""
         return _next_number(self._load())

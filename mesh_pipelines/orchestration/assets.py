@@ -12,7 +12,8 @@ from typing import Any
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
-from mesh_pipelines.contract.model import DataProduct, Field, OnFailure, RuleKind, ServiceLevel
+from mesh_pipelines.contract.model import DataProduct, Field, OnFailure, RuleKind
+from mesh_pipelines.contract.objectives import freshness_window
 from mesh_pipelines.contract.types import duckdb_type
 from mesh_pipelines.errors import ContractInvalid, MeshError, TransformInvalid
 from mesh_pipelines.positions import Position
@@ -23,9 +24,9 @@ from mesh_pipelines.steps.platform import Platform
 from mesh_pipelines.steps.publish import publish
 from mesh_pipelines.steps.snapshot import Snapshot, snapshot
 
-_HOURS = {"h": 1.0, "hr": 1.0, "hour": 1.0, "hours": 1.0, "d": 24.0, "day": 24.0, "days": 24.0}
-_MINUTES = {"m": 1.0, "min": 1.0, "minute": 1.0, "minutes": 1.0}
 _TRANSIENT_RETRIES = 3
+# Dagster takes no shorter window.
+_SHORTEST_S = 60.0
 
 
 def published_key(fqn: str) -> dg.AssetKey:
@@ -176,7 +177,7 @@ def _published(platform: Platform, product: DataProduct, columns: dg.TableSchema
         kinds={"iceberg", "duckdb"},
         description=_markdown(product),
         automation_condition=_follow_snapshot() if product.is_derived else None,
-        freshness_policy=_freshness(product.service_levels),
+        freshness_policy=_freshness(product),
         metadata={
             "dagster/column_schema": columns,
             "dagster/column_lineage": _identity_lineage(product, part_key(product, "snapshot")),
@@ -275,14 +276,10 @@ def _follow_snapshot() -> dg.AutomationCondition[Any]:
     return dg.AutomationCondition.eager() & dg.AutomationCondition.all_deps_blocking_checks_passed()
 
 
-def _freshness(levels: tuple[ServiceLevel, ...]) -> dg.FreshnessPolicy | None:
+def _freshness(product: DataProduct) -> dg.FreshnessPolicy | None:
     """The contract's freshness (or latency) promise as a policy that fails when it is broken."""
-    for level in levels:
-        unit = level.unit.lower()
-        if level.property in ("freshness", "latency", "ly") and unit in {**_HOURS, **_MINUTES}:
-            hours = float(level.value or 0) * (_HOURS[unit] if unit in _HOURS else _MINUTES[unit] / 60)
-            return dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=max(hours, 1 / 60)))
-    return None
+    seconds = freshness_window(product)
+    return None if seconds is None else dg.FreshnessPolicy.time_window(timedelta(seconds=max(seconds, _SHORTEST_S)))
 
 
 def _column_schema(product: DataProduct) -> dg.TableSchema:

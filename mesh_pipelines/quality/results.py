@@ -51,7 +51,7 @@ class RuleResult:
     @property
     def blocks(self) -> bool:
         """Whether this outcome keeps the candidate from being published: what is not known to hold does not hold."""
-        return self.state is State.FAIL or (self.state in _UNKNOWN and self.on_failure != OnFailure.WARN)
+        return blocks(self.state, self.on_failure)
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,11 @@ class Audit:
     rows: int
     results: tuple[RuleResult, ...]
     verdict: Verdict
+
+
+def blocks(state: State, on_failure: str) -> bool:
+    """Whether a rule in this state keeps its candidate from being published."""
+    return state is State.FAIL or (state in _UNKNOWN and on_failure != OnFailure.WARN)
 
 
 def verdict(product: DataProduct, candidate_id: str, results: Sequence[RuleResult], at: str) -> Verdict:

@@ -44,6 +44,14 @@ class Platform:
         loaded = load_products(settings.assets, settings.home / _KEPT)
         return cls(settings, loaded.products, loaded.broken)
 
+    def reloaded(self) -> Platform:
+        """The same platform with the contracts as they are now; doors that were opened stay open."""
+        fresh = Platform.open(self.settings)
+        for door in ("catalog", "tables", "streams", "registry"):
+            if door in self.__dict__:
+                fresh.__dict__[door] = self.__dict__[door]
+        return fresh
+
     def product(self, fqn: str) -> DataProduct:
         """The product named ``domain.name``.
 

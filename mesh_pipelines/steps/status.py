@@ -42,9 +42,9 @@ def status(platform: Platform) -> list[ProductStatus]:
     """The state of every product of the assets folder, broken ones included; asks the broker once for all topics."""
     from mesh_pipelines.lake.standing import standings
 
-    ends, problem = _ends(platform)
+    ends, problem = stream_ends(platform)
     standing = standings(platform.tables, platform.in_order)
-    sound = [_status(product, standing[product.fqn], ends, problem) for product in platform.in_order]
+    sound = [status_of(product, standing[product.fqn], ends, problem) for product in platform.in_order]
     broken = [
         ProductStatus(name, "", problem=f"{error.code} {len(error.faults)} faults in its contract (mesh lint)")
         for name, error in platform.broken.items()
@@ -52,8 +52,8 @@ def status(platform: Platform) -> list[ProductStatus]:
     return sorted([*sound, *broken], key=lambda one: one.product)
 
 
-def _ends(platform: Platform) -> tuple[Mapping[str, Position], str | None]:
-
+def stream_ends(platform: Platform) -> tuple[Mapping[str, Position], str | None]:
+    """The ends of all topics that exist, asked for in one call; where the broker does not answer, why."""
     topics = [product.stream.name for product in platform.in_order if product.stream]
     if not topics:
         return {}, None
@@ -63,9 +63,10 @@ def _ends(platform: Platform) -> tuple[Mapping[str, Position], str | None]:
         return {}, f"{error.code} {error.message}"
 
 
-def _status(
+def status_of(
     product: DataProduct, standing: Standing, ends: Mapping[str, Position], problem: str | None
 ) -> ProductStatus:
+    """One product's state, with the ends of the topics or the problem of asking for them."""
     if standing.missing:
         return ProductStatus(product.fqn, product.alignment, problem=standing.missing)
     published, newest = standing.published, standing.newest

@@ -21,7 +21,17 @@ from mesh_pipelines.errors import ContractInvalid
 CASES = Path(__file__).parent / "cases"
 FOLDERS = sorted(file.parent for file in CASES.glob("*/*/contract.yaml"))
 SOUND = [folder for folder in FOLDERS if not folder.parent.name.startswith("faults_")]
-APART = ("fields", "rules", "folder", "avro_schema", "contract_hash", "stream", "service_levels", "about")
+APART = (
+    "fields",
+    "rules",
+    "folder",
+    "avro_schema",
+    "contract_hash",
+    "stream",
+    "service_levels",
+    "about",
+    "objective_target",
+)
 FAULTY = [folder for folder in FOLDERS if folder.parent.name.startswith("faults_")]
 
 

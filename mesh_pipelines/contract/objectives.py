@@ -1,0 +1,200 @@
+"""A contract's ``slaProperties`` as objectives: what is measured, against which number, with which error budget.
+
+Everything that shows or watches a service level (pages, messages, metrics, the scheduler's freshness policies) gets it
+from here. What cannot be measured, such as a date or a level in words, is shown as it stands.
+
+The vocabulary is that of service level objectives (Beyer et al., Site Reliability Engineering, chapter 4): an objective
+is met in a share of all observations, its target; what is left to 1 is the error budget.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from mesh_pipelines.contract.model import SECONDS, DataProduct, Kind, Number, ServiceLevel
+
+WINDOW_DAYS = 30
+
+_TIMES = (Kind.TIMESTAMP, Kind.TIMESTAMP_LOCAL, Kind.DATE)
+_PERCENT = ("%", "percent", "pct")
+_SHARE = ("share", "ratio", "fraction")
+_RATE = re.compile(r"(?:[a-z]+\s*)?(?:/|per\s+|\bp(?=s$))\s*([a-z]+)")
+_UNITS = ((31_557_600, "year"), (604_800, "week"), (86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
+
+
+class Comparison(StrEnum):
+    """On which side of the promised number what is measured has to lie; on it is met."""
+
+    AT_MOST = "at most"
+    AT_LEAST = "at least"
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One measurable promise. ``id`` is unique in the product: the property, and the field it is about.
+
+    ``promised`` is in ``unit``: ``s``, ``%`` or ``events/s``. ``target`` (0 to 1) is the share of observations within
+    the window that have to meet it. ``promise`` says it in words.
+    """
+
+    id: str
+    property: str
+    promised: float
+    unit: str
+    comparison: Comparison
+    promise: str
+    target: float
+    element: str = ""
+
+    def met_by(self, measured: float) -> bool:
+        """Whether a measured value keeps the promise."""
+        return measured <= self.promised if self.comparison is Comparison.AT_MOST else measured >= self.promised
+
+
+@dataclass(frozen=True)
+class ShownLevel:
+    """A service level that is shown and not measured."""
+
+    property: str
+    value: str
+    element: str = ""
+
+
+# By property: the promise in words, and the side to lie on. {} is the promised number with its unit.
+_DURATIONS = {
+    "freshness": ("no older than {}", Comparison.AT_MOST),
+    "latency": ("published within {}", Comparison.AT_MOST),
+    "frequency": ("new data at least every {}", Comparison.AT_MOST),
+    "retention": ("events are kept for {}", Comparison.AT_LEAST),
+    "timeToDetect": ("incidents are noticed within {}", Comparison.AT_MOST),
+    "timeToNotify": ("owners are told of incidents within {}", Comparison.AT_MOST),
+    "timeToRepair": ("incidents are over within {}", Comparison.AT_MOST),
+}
+
+
+def objectives(product: DataProduct) -> tuple[Objective, ...]:
+    """The measurable service levels, in the contract's order."""
+    return tuple(compiled for _, compiled in _compiled(product) if compiled)
+
+
+def shown_levels(product: DataProduct) -> tuple[ShownLevel, ...]:
+    """The service levels that are only shown, in the contract's order."""
+    return tuple(
+        ShownLevel(level.property, f"{level.value} {level.unit}".strip(), level.element)
+        for level, compiled in _compiled(product)
+        if compiled is None
+    )
+
+
+def freshness_window(product: DataProduct) -> float | None:
+    """The seconds after which a product counts as late, by its promise of freshness, or else of latency."""
+    found = {one.property: one.promised for one in reversed(objectives(product))}
+    return found.get("freshness", found.get("latency"))
+
+
+def duration(seconds: float) -> str:
+    """Seconds as they are, in the largest unit that holds them in a whole number: ``15 minutes``, ``90 seconds``."""
+    whole = ((size, name) for size, name in _UNITS if seconds >= size and seconds % size == 0)
+    return _in_unit(seconds, *next(whole, _UNITS[-1]))
+
+
+def roughly(seconds: float) -> str:
+    """Seconds to three digits, in the largest unit that they are one or more of: ``12.6 minutes``."""
+    return _in_unit(seconds, *next((one for one in _UNITS if seconds >= one[0]), _UNITS[-1]))
+
+
+def _in_unit(seconds: float, size: int, name: str) -> str:
+    return f"{seconds / size:.3g} {name}{'' if seconds == size else 's'}"
+
+
+def _compiled(product: DataProduct) -> Iterator[tuple[ServiceLevel, Objective | None]]:
+    seen: dict[str, int] = {}
+    for level in product.service_levels:
+        objective = _objective(product, level)
+        if objective:
+            times = seen[objective.id] = seen.get(objective.id, 0) + 1
+            objective = objective if times == 1 else replace(objective, id=f"{objective.id}:{times}")
+        yield level, objective
+
+
+def _objective(product: DataProduct, level: ServiceLevel) -> Objective | None:
+    target = product.objective_target / 100
+    if level.property in _DURATIONS:
+        return _of_duration(product, level, target)
+    value = _number(level.value)
+    if value is None:
+        return None
+    match level.property:
+        case "availability":
+            percent = _percent(value, level.unit)
+            words = "readable {} of the time"
+            return _in_percent(level, percent, Comparison.AT_LEAST, words, percent / 100) if percent else None
+        case "errorRate":
+            percent = _percent(value, level.unit)
+            at_most = "at most {} of the events are held back"
+            return None if percent is None else _in_percent(level, percent, Comparison.AT_MOST, at_most, target)
+        case "throughput" if not product.is_derived:
+            return _of_throughput(level, value, target)
+        case _:
+            return None
+
+
+def _of_duration(product: DataProduct, level: ServiceLevel, target: float) -> Objective | None:
+    seconds = level.seconds()
+    element = level.element if level.property == "freshness" else ""
+    kinds = {field.name: field.type.kind for field in product.fields}
+    if seconds is None or (element and kinds.get(element) not in _TIMES):
+        return None
+    if level.property == "retention" and product.is_derived:
+        return None
+    words, comparison = _DURATIONS[level.property]
+    promise = words.format(duration(seconds))
+    return Objective(
+        id=f"{level.property}:{element}" if element else level.property,
+        property=level.property,
+        promised=float(seconds),
+        unit="s",
+        comparison=comparison,
+        promise=f"{element} {promise}" if element else promise,
+        target=target,
+        element=element,
+    )
+
+
+def _in_percent(
+    level: ServiceLevel, percent: float, comparison: Comparison, words: str, target: float
+) -> Objective | None:
+    promise = words.format(f"{percent:g} %")
+    return Objective(level.property, level.property, percent, "%", comparison, promise, target)
+
+
+def _of_throughput(level: ServiceLevel, value: float, target: float) -> Objective | None:
+    unit = level.unit.strip().lower()
+    match = _RATE.fullmatch(unit)
+    seconds = 1 if not unit else SECONDS.get(match[1]) if match else None
+    if seconds is None or value <= 0:
+        return None
+    rate = value / seconds
+    promise = f"at least {rate:g} events per second are landed while more wait"
+    return Objective(level.property, level.property, rate, "events/s", Comparison.AT_LEAST, promise, target)
+
+
+def _number(value: Number | str | bool | None) -> float | None:
+    if isinstance(value, bool) or value is None:
+        return None
+    try:
+        return float(value.strip().removesuffix("%") if isinstance(value, str) else value)
+    except ValueError:
+        return None
+
+
+def _percent(value: float, unit: str) -> float | None:
+    """A value in percent; without a unit, one up to 1 is a share. None for what is no percentage."""
+    unit = unit.strip().lower()
+    if unit and unit not in (*_PERCENT, *_SHARE):
+        return None
+    percent = value * 100 if unit in _SHARE or (not unit and value <= 1) else value
+    return percent if 0 <= percent <= 100 else None
