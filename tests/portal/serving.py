@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -16,6 +18,7 @@ from starlette.testclient import TestClient
 
 from benchmarks.synthetic import synthetic
 from mesh_pipelines.history.store import History
+from mesh_pipelines.history.writer import Finding, Writer
 from mesh_pipelines.local.supervisor import answers
 from mesh_pipelines.portal.app import create_app
 from mesh_pipelines.settings import Settings
@@ -191,3 +194,49 @@ def visiting(browser: Browser, address: str, **options: Any) -> Generator[Visit]
         assert visit.wrong == []
     finally:
         context.close()
+
+
+def axe(visit: Visit) -> list[str]:
+    """What axe-core finds wrong with the page as it is."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(visit.page, options={"resultTypes": ["violations"]}).response["violations"]
+    return [f"{visit.page.url}: {one['id']}: {node['html'][:150]}" for one in found for node in one["nodes"]]
+
+
+def sideways(visit: Visit, width: int) -> list[str]:
+    """What of the page is wider than a window of this width; parts that scroll by themselves may be."""
+    page = visit.page
+    page.set_viewport_size({"width": width, "height": 900})
+    wide = page.evaluate(
+        "() => { const root = document.documentElement; if (root.scrollWidth <= root.clientWidth) return []; "
+        "return [...document.querySelectorAll('body *')].filter(one => one.getBoundingClientRect().right > "
+        "root.clientWidth + 1 && !one.parentElement.closest('.scroll, pre')).map(one => one.outerHTML.slice(0, 120)) }"
+    )
+    return [f"{page.url} at {width}: {one}" for one in wide[:3]]
+
+
+def inspect(visit: Visit, path: str, status: int = 200) -> list[str]:
+    """Everything that is wrong with how a page looks: for axe-core in light and dark, and in width."""
+    console, visit.console = visit.console, status < 400
+    page = visit.open(path, status)
+    found: list[str] = []
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        found += axe(visit)
+    for width in (2560, 360, 1280):
+        found += sideways(visit, width)
+    visit.console = console
+    return found
+
+
+def payloads() -> list[str]:
+    """The texts of payloads.txt."""
+    lines = Path(__file__).with_name("payloads.txt").read_text(encoding="utf-8").splitlines()
+    texts = [line.replace("␊", "\n").replace("␉", "\t") for line in lines if not line.startswith(("# What", "# ⟨"))]
+    return [re.sub("⟨([0-9A-F]{4})⟩", lambda found: chr(int(found[1], 16)), text) for text in texts]
+
+
+def write_finding(writer: Writer, fqn: str, text: str, now: datetime) -> int:
+    """An open incident that says a text wherever it may; gives its number."""
+    return writer.open(fqn, Finding("blocked", text, text, text, "bad", now, 1, text), now)
