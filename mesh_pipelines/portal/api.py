@@ -9,23 +9,27 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import HTMLResponse, Response
 from pydantic import Field
+from starlette.exceptions import HTTPException
 
 from mesh_pipelines.contract.types import duckdb_type
-from mesh_pipelines.errors import UsageError
+from mesh_pipelines.errors import TableMissing, UsageError
 from mesh_pipelines.history import model
 from mesh_pipelines.history.metrics import metrics_text
-from mesh_pipelines.portal.app import page, portal_of
+from mesh_pipelines.portal.app import Refusal, page, portal_of
 from mesh_pipelines.portal.catalog import Question, find
 from mesh_pipelines.portal.landscape import Entry
 from mesh_pipelines.portal.lineage import columns_of
 from mesh_pipelines.portal.product import contract_response
 from mesh_pipelines.portal.search import all_fields
 
-router = APIRouter(prefix="/api/v1")
+router = APIRouter(
+    prefix="/api/v1", responses={"default": {"model": Refusal, "description": "What is asked for cannot be given"}}
+)
 pages = APIRouter(include_in_schema=False)
 
 Part = Annotated[str, Path(max_length=200)]
 Text = Annotated[str, Query(max_length=200)]
+Measure = Annotated[str, Path(max_length=200, json_schema_extra={"enum": list(model.MEASURES)})]
 Days = Annotated[int, Query(ge=1, le=400)]
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -193,7 +197,11 @@ def versions(request: Request, domain: Part, name: Part) -> list[dict[str, Any]]
     entry = portal.entry(domain, name)
     if entry.product is None:
         return []
-    return [asdict(one) for one in reversed(Versions(portal.landscape.platform.catalog, entry.product).all())]
+    try:
+        found = Versions(portal.landscape.platform.catalog, entry.product).all()
+    except TableMissing:
+        return []
+    return [asdict(one) for one in reversed(found)]
 
 
 @router.get("/products/{domain}/{name}/quality", summary="Rule results by day")
@@ -222,9 +230,11 @@ def lineage(request: Request, domain: Part, name: Part) -> Lineage:
 
 @router.get("/products/{domain}/{name}/measures/{measure}", summary="A measure's samples")
 def samples(
-    request: Request, domain: Part, name: Part, measure: Part, hours: Annotated[int, Query(ge=1, le=720)] = 24
+    request: Request, domain: Part, name: Part, measure: Measure, hours: Annotated[int, Query(ge=1, le=720)] = 24
 ) -> list[model.Sample]:
     """Lag, freshness, latency, rows, quarantined, landing_rate or available, as they were sampled."""
+    if measure not in model.MEASURES:
+        raise HTTPException(404, f"There is no measure {measure}; there are {', '.join(model.MEASURES)}.")
     portal = portal_of(request)
     since = datetime.now(UTC) - timedelta(hours=hours)
     return list(portal.history.samples(portal.entry(domain, name).fqn, measure, since=since))

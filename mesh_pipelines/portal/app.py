@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from http import HTTPStatus
@@ -25,7 +25,7 @@ from mesh_pipelines import errors
 from mesh_pipelines.history.store import History
 from mesh_pipelines.portal import charts, markdown, text
 from mesh_pipelines.portal.landscape import Entry, Landscape, Watcher
-from mesh_pipelines.portal.security import Guard
+from mesh_pipelines.portal.security import HEADERS, Guard
 from mesh_pipelines.portal.sign_in import DevelopmentLink, User, provider, secret_key, user_of
 from mesh_pipelines.settings import Settings
 
@@ -94,6 +94,16 @@ class Portal:
         )
         environment.globals.update(chart=charts, dagster_url=self.settings.dagster_address, link=_link)
         return environment
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What the API says where it cannot answer; ``code`` and ``next_step`` are empty where there is none."""
+
+    status: int
+    code: str
+    message: str
+    next_step: str
 
 
 def portal_of(request: Request) -> Portal:
@@ -217,12 +227,14 @@ def _invalid(request: Request, error: Exception) -> Response:
 
 def _unexpected(request: Request, error: Exception) -> Response:
     _log.error("a page failed: %s", request.url.path, exc_info=error)
-    return _refusal(request, 500, "This page could not be made. The portal's log says why.")
+    answer = _refusal(request, 500, "This page could not be made. The portal's log says why.")
+    # It is made outside of all that wraps the application, the guard included.
+    answer.headers.update(HEADERS)
+    return answer
 
 
 def _refusal(request: Request, status: int, message: str, *, code: str = "", next_step: str = "") -> Response:
     if request.url.path.startswith("/api/"):
-        body = {"status": status, "code": code, "message": message, "next_step": next_step}
-        return JSONResponse(body, status)
+        return JSONResponse(asdict(Refusal(status, code, message, next_step)), status)
     title = "Nothing here" if status == 404 else HTTPStatus(status).phrase
     return page(request, "error.html", status=status, title=title, code=code, message=message, next_step=next_step)

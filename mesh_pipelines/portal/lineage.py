@@ -105,19 +105,16 @@ def draw(graph: Graph, title: str) -> Markup:
 
 
 def _layers(graph: Graph) -> dict[str, int]:
-    before: dict[str, list[str]] = defaultdict(list)
+    """For each box the longest way to it; a cycle, which contracts never have, is entered somewhere."""
+    before: dict[str, set[str]] = {name: set() for name in graph.nodes}
     for one, two in graph.edges:
-        before[two].append(one)
-    found: dict[str, int] = {}
-
-    def layer(name: str, above: frozenset[str]) -> int:
-        if name not in found:
-            sources = [one for one in before[name] if one not in above]
-            found[name] = 1 + max((layer(one, above | {name}) for one in sources), default=-1)
-        return found[name]
-
-    for name in graph.nodes:
-        layer(name, frozenset())
+        before[two].add(one)
+    waiting, found = sorted(graph.nodes), dict[str, int]()
+    while waiting:
+        ready = {name for name in waiting if before[name] <= found.keys()} or {waiting[0]}
+        for name in ready:
+            found[name] = 1 + max((found[one] for one in before[name] if one in found), default=-1)
+        waiting = [name for name in waiting if name not in ready]
     return found
 
 

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 _TAGS = frozenset(
     [
-        *("p", "br", "hr", "strong", "em", "del", "a", "code", "pre", "blockquote", "ul", "ol", "li"),
+        *("p", "br", "hr", "strong", "em", "s", "a", "code", "pre", "blockquote", "ul", "ol", "li"),
         *("table", "thead", "tbody", "tr", "th", "td", "h3", "h4", "h5", "h6"),
     ]
 )
@@ -30,6 +30,7 @@ def render(text: str) -> Markup:
             html,
             tags=set(_TAGS),
             attributes={"a": {"href", "title"}},
+            attribute_filter=_only_safe,
             url_schemes=set(_SCHEMES),
             link_rel="noopener noreferrer nofollow",
         )
@@ -40,6 +41,11 @@ def safe_url(url: str) -> str:
     """The address if a page may link to it (http, https, mailto), else the empty text."""
     scheme, colon, _ = url.strip().partition(":")
     return url.strip() if colon and scheme.lower() in _SCHEMES else ""
+
+
+def _only_safe(_tag: str, attribute: str, value: str) -> str | None:
+    """The attribute, unless it is an address that a page may not link to, those without a scheme included."""
+    return value if attribute != "href" or safe_url(value) else None
 
 
 @cache

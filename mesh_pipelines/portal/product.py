@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from mesh_pipelines.contract.model import DataProduct, Rule
 from mesh_pipelines.contract.types import duckdb_type
-from mesh_pipelines.errors import NothingPublished, UsageError
+from mesh_pipelines.errors import NothingPublished, TableMissing, UsageError
 from mesh_pipelines.history.model import ContractRevision, RuleDay, RuleState
 from mesh_pipelines.portal import charts
 from mesh_pipelines.portal.app import Portal, page, portal_of, product_url, user
@@ -110,7 +110,7 @@ def data(
     versions = _versions(portal, entry.product)
     try:
         chosen = versions.at(version) if version else versions.current()
-    except NothingPublished:
+    except (NothingPublished, TableMissing):
         return page(
             request, "product/data.html", entry=entry, product=entry.product, part="data", rows=None, version=None
         )
@@ -127,16 +127,19 @@ def versions(request: Request, domain: Part, name: Part) -> HTMLResponse:
     if entry.product is None:
         return page(request, _UNREADABLE, entry=entry, part="versions")
     known = _versions(portal, entry.product)
-    newest = known.newest()
+    try:
+        newest, published, every, tags = known.newest(), known.published(), known.all(), known.tags()
+    except TableMissing:
+        newest, published, every, tags = None, None, [], {}
     return page(
         request,
         "product/versions.html",
         entry=entry,
         product=entry.product,
         part="versions",
-        versions=list(reversed(known.all()))[:_HELD],
-        tags={number: tag for tag, number in known.tags().items()},
-        published=known.published(),
+        versions=list(reversed(every))[:_HELD],
+        tags={number: tag for tag, number in tags.items()},
+        published=published,
         candidate=newest if newest and newest.published_at is None else None,
     )
 
@@ -230,20 +233,18 @@ def lineage(request: Request, domain: Part, name: Part) -> HTMLResponse:
 @router.get("/quarantine", response_class=HTMLResponse)
 def quarantine(request: Request, domain: Part, name: Part) -> HTMLResponse:
     """The events that were held back, and why."""
-    from mesh_pipelines.steps.quarantine import quarantined
     from mesh_pipelines.steps.rows import hidden
 
     portal, entry = _entry(request, domain, name)
     if entry.product is None:
         return page(request, _UNREADABLE, entry=entry, part="quarantine")
-    held = [] if entry.product.is_derived else quarantined(portal.landscape.platform, entry.product, _HELD).to_pylist()
     return page(
         request,
         "product/quarantine.html",
         entry=entry,
         product=entry.product,
         part="quarantine",
-        events=held,
+        events=_held(portal, entry.product),
         masked=bool(hidden(entry.product)),
         preview=_preview,
     )
@@ -422,15 +423,28 @@ def _rule(product: DataProduct, identity: str) -> Rule:
     return found
 
 
+def _held(portal: Portal, product: DataProduct) -> list[dict[str, Any]]:
+    """The newest quarantined events; none of a product that has no stream, or that was not applied yet."""
+    from mesh_pipelines.steps.quarantine import quarantined
+
+    if product.is_derived:
+        return []
+    try:
+        return quarantined(portal.landscape.platform, product, _HELD).to_pylist()
+    except TableMissing:
+        return []
+
+
 def _judged(portal: Portal, product: DataProduct, state: RuleState | None) -> Version | None:
     """The candidate or version that a rule's newest result is about, while it can still be read."""
     if state is None:
         return None
     versions = _versions(portal, product)
-    for one in (versions.newest(), versions.published()):
-        if one and one.candidate_id == state.candidate_id:
-            return one
-    return None
+    try:
+        known = (versions.newest(), versions.published())
+    except TableMissing:
+        return None
+    return next((one for one in known if one and one.candidate_id == state.candidate_id), None)
 
 
 def _strip(portal: Portal, entry: Entry, days: int = DAYS) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rapidfuzz import process
@@ -54,13 +54,22 @@ class Index:
 
     def search(self, query: str) -> list[Hit]:
         """The products in which every word of the query was found, best first; all of them for a query of none."""
-        words = list(dict.fromkeys(_WORD.findall(query[:_LONGEST_QUERY].lower())))
-        if not words:
+        words = dict.fromkeys(tuple(_WORD.findall(token)) for token in query[:_LONGEST_QUERY].lower().split())
+        found = [self._compound(parts) for parts in words if parts]
+        if not found:
             return []
-        found = [self._found(word) for word in words]
         products = set(found[0]).intersection(*found[1:])
-        hits = [_hit(product, [one[product] for one in found]) for product in products]
+        hits = [_hit(product, [places for one in found for places in one[product]]) for product in products]
         return sorted(hits, key=lambda hit: (-hit.score, hit.product))
+
+    def _compound(self, parts: Sequence[str]) -> Mapping[str, list[dict[str, float]]]:
+        """By product: where each part was found, or else all of it in one, since short parts may have no error."""
+        found = [self._found(part) for part in parts]
+        products = set(found[0]).intersection(*found[1:])
+        whole = self._found("".join(parts)) if len(parts) > 1 else {}
+        return {product: [places] for product, places in whole.items() if product not in products} | {
+            product: [one[product] for one in found] for product in products
+        }
 
     def _found(self, word: str) -> Mapping[str, dict[str, float]]:
         """By product: where the word was found, and what that is worth."""

@@ -9,6 +9,7 @@ it by a host name it has, so that no other site reaches it through a name of its
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
@@ -17,7 +18,10 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-_HEADERS = {
+# A name or an IPv6 address in brackets, and a port. What is written otherwise is read in more than one way.
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::\d{1,5})?")
+# On every answer.
+HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; "
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -48,7 +52,7 @@ class Guard:
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
+                for name, value in HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
@@ -63,8 +67,8 @@ class Guard:
             await self._app(scope, receive, guarded)
 
     def _is_ours(self, host: str) -> bool:
-        name = (urlsplit(f"//{host}").hostname or "").lower()
-        return name in self._hosts or is_loopback(name)
+        found = _HOST.fullmatch(host.lower())
+        return bool(found) and (found[1] in self._hosts or is_loopback(found[1]))
 
 
 def is_loopback(host: str) -> bool:
@@ -79,5 +83,9 @@ def is_loopback(host: str) -> bool:
 
 def _is_same_origin(headers: Headers) -> bool:
     """Whether the page that sent it was loaded from the host it is sent to; who says nothing is not believed."""
-    source = headers.get("origin") or headers.get("referer")
-    return bool(source) and urlsplit(source).netloc.lower() == headers.get("host", "").lower()
+    source = headers.get("origin") or headers.get("referer") or ""
+    try:
+        place = urlsplit(source).netloc.lower()
+    except ValueError:
+        return False
+    return bool(place) and place == headers.get("host", "").lower()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Query, Request
@@ -12,6 +15,7 @@ from mesh_pipelines.portal.app import page, portal_of
 from mesh_pipelines.portal.sign_in import names_in, remember
 
 router = APIRouter(include_in_schema=False)
+_log = logging.getLogger(__name__)
 
 
 @router.get("/sign-in", response_class=HTMLResponse)
@@ -39,19 +43,16 @@ def sign_in_by_link(request: Request, token: Annotated[str, Form(max_length=500)
 @router.get("/sign-in/provider")
 async def to_provider(request: Request) -> Response:
     """To the OpenID Connect provider."""
-    portal = portal_of(request)
-    return await _client(request).authorize_redirect(request, f"{portal.settings.portal_address}/sign-in/callback")
+    address = f"{portal_of(request).settings.portal_address}/sign-in/callback"
+    async with _asking(request) as client:
+        return await client.authorize_redirect(request, address)
 
 
 @router.get("/sign-in/callback")
 async def from_provider(request: Request) -> Response:
     """Back from the provider, with its word for who it is."""
-    from authlib.integrations.base_client import OAuthError
-
-    try:
-        token = await _client(request).authorize_access_token(request)
-    except OAuthError as error:
-        raise HTTPException(403, f"The provider did not sign you in: {error.description or error.error}") from error
+    async with _asking(request) as client:
+        token = await client.authorize_access_token(request)
     claims: dict[str, Any] = dict(token.get("userinfo") or {})
     if not claims.get("sub"):
         raise HTTPException(403, "The provider said nothing about who you are.")
@@ -67,8 +68,31 @@ def sign_out(request: Request) -> Response:
     return RedirectResponse("/", 303)
 
 
-def _client(request: Request) -> Any:
-    oauth = portal_of(request).provider
-    if oauth is None:
+@asynccontextmanager
+async def _asking(request: Request) -> AsyncGenerator[Any]:
+    """The provider's client, and its errors as answers: what is refused is 403, and what cannot be asked 502.
+
+    Raises:
+        HTTPException: 404, there is no provider; 403; 502.
+    """
+    from authlib.integrations.base_client import OAuthError
+    from joserfc.errors import JoseError
+
+    portal = portal_of(request)
+    if portal.provider is None:
         raise HTTPException(404, "No OpenID Connect provider is configured.")
-    return oauth.provider
+    client, issuer = portal.provider.provider, portal.settings.oidc_issuer
+    try:
+        # Tokens are held to the name that the provider gives itself, which has to be the one that is trusted.
+        named = (await client.load_server_metadata()).get("issuer")
+        if str(named).rstrip("/") != str(issuer).rstrip("/"):
+            raise HTTPException(502, f"The provider at {issuer} calls itself {named}: see MESH_OIDC_ISSUER.")
+        yield client
+    except (OAuthError, JoseError) as error:
+        raise HTTPException(403, f"The provider did not sign you in: {error.description or error.error}") from error
+    except HTTPException:
+        raise
+    except Exception as error:
+        # Errors of the network, of TLS and of answers that are no JSON have no base in common.
+        _log.warning("the provider %s could not be asked", issuer, exc_info=error)
+        raise HTTPException(502, f"The provider {issuer} could not be asked. The portal's log says why.") from error

@@ -129,6 +129,7 @@ def names_in(claims: dict[str, Any], claim: str) -> tuple[str, list[str]]:
     An e-mail address that the provider says it has not verified is nobody's.
     """
     trusted = str(claims.get(claim) or "")
-    if claim == "email" and not claims.get("email_verified", True):
+    # Some providers write it as text.
+    if claim == "email" and str(claims.get("email_verified", True)).lower() != "true":
         trusted = ""
     return str(claims.get("name") or trusted or claims["sub"]), [trusted] if trusted else []

@@ -12,6 +12,7 @@ _UNITS = (
     (60, "minute"),
     (1, "second"),
 )
+_THOUSANDS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def count(number: float | None) -> str:
@@ -23,10 +24,12 @@ def compact(number: float | None) -> str:
     """``1.2 M``, ``34 k``, ``987``."""
     if number is None:
         return "–"
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(number) >= size:
-            return f"{number / (1000 if unit == 'k' else size):.3g} {unit}"
-    return f"{number:,.0f}" if number == int(number) else f"{number:.2f}"
+    if abs(number) < 1e4:
+        return f"{number:,.0f}" if number == int(number) else f"{number:.2f}"
+    # Rounded first: what is just short of a million is one, and not a thousand thousands.
+    shown = float(f"{number:.3g}")
+    size, unit = next((size, unit) for size, unit in _THOUSANDS if abs(shown) >= size)
+    return f"{shown / size:.3g} {unit}"
 
 
 def percent(share: float | None, digits: int = 1) -> str:

@@ -1,0 +1,71 @@
+"""The demo's products with a past, and products in every unhappy state; a client and a browser to read them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from starlette.testclient import TestClient
+
+from mesh_pipelines.local.supervisor import free_ports
+from mesh_pipelines.settings import Settings
+from tests.portal.serving import (
+    ASSETS,
+    BROKEN,
+    NEVER,
+    NO_BROWSER,
+    ORPHAN,
+    UNSEEN,
+    Mesh,
+    mesh_of,
+    served,
+    write_contract,
+)
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+    """The demo's products with a past but without tables, and products that are broken, unseen or not in order."""
+    folder = tmp_path_factory.mktemp("portal")
+    assets = folder / "assets"
+    shutil.copytree(ASSETS, assets)
+    for name in (NEVER, UNSEEN):
+        write_contract(assets, name)
+    write_contract(assets, BROKEN).write_text("name: broken\n")
+    inputs = "  - {property: mesh.inputs, value: [shop.broken]}"
+    write_contract(assets, ORPHAN, alignment="aggregate-aligned", more=inputs, transform="SELECT * FROM shop.broken")
+    settings = Settings(home=folder / "home", assets=assets, portal_port=free_ports(1)[0])
+    with mesh_of(settings, unseen=frozenset({UNSEEN})) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def client(mesh: Mesh) -> TestClient:
+    """A visitor who has not signed in."""
+    return mesh.client()
+
+
+@pytest.fixture(scope="module")
+def address(mesh: Mesh) -> Iterator[str]:
+    """The address of the mesh's portal, served."""
+    with served(mesh.app, mesh.settings.portal_port) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """The machine's own Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.fail(NO_BROWSER, pytrace=False)
+    with sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield opened
+        opened.close()
