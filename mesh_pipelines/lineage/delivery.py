@@ -23,7 +23,7 @@ from mesh_pipelines.settings import Settings
 Send = Callable[[bytes], None]
 
 _ENDPOINT = "/api/v1/lineage"
-# What a step waits, at most, for its events to be taken; twice what a busy backend on another continent needs.
+# What a step waits, at most, for its events to be taken.
 _PATIENCE_S = 3.0
 _LEFT_ALONE_S = 60.0
 _QUEUED = 100

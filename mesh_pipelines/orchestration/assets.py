@@ -160,9 +160,9 @@ def _snapshot(platform: Platform, product: DataProduct, columns: dg.TableSchema)
         with _Faults(context):
             if product.is_derived:
                 with duckdb.get_connection() as connection:
-                    taken = snapshot(platform, product, connection=connection, run=context.run_id)
+                    taken = snapshot(platform, product, connection=connection, run=context.run.run_id)
             else:
-                taken = snapshot(platform, product, run=context.run_id)
+                taken = snapshot(platform, product, run=context.run.run_id)
         yield dg.MaterializeResult(
             asset_key=key, metadata=_snapshot_metadata(taken), check_results=list(_check_results(key, taken))
         )
@@ -373,7 +373,7 @@ class _Faults:
 
     def __init__(self, context: dg.AssetExecutionContext) -> None:
         self._context = context
-        self._parent = within_run(context.run_id, context.job_name)
+        self._parent = within_run(context.run.run_id, context.run.job_name)
 
     def __enter__(self) -> None:
         self._parent.__enter__()

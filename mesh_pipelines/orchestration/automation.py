@@ -105,7 +105,7 @@ def _job(
         failed: list[str] = []
         for product in products:
             try:
-                with within_run(context.run_id, context.job_name):
+                with within_run(context.run.run_id, context.run.job_name):
                     context.log.info(f"{product.fqn}: {work(product)}")
             except MeshError as error:
                 context.log.error(f"{product.fqn}: {error.code} {error}")
