@@ -145,8 +145,7 @@ def _objective(product: DataProduct, level: ServiceLevel) -> Objective | None:
 def _of_duration(product: DataProduct, level: ServiceLevel, target: float) -> Objective | None:
     seconds = level.seconds()
     element = level.element if level.property == "freshness" else ""
-    kinds = {field.name: field.type.kind for field in product.fields}
-    if seconds is None or (element and kinds.get(element) not in _TIMES):
+    if seconds is None or (element and not _is_time(product, element)):
         return None
     if level.property == "retention" and product.is_derived:
         return None
@@ -162,6 +161,10 @@ def _of_duration(product: DataProduct, level: ServiceLevel, target: float) -> Ob
         target=target,
         element=element,
     )
+
+
+def _is_time(product: DataProduct, name: str) -> bool:
+    return any(field.name == name and field.type.kind in _TIMES for field in product.fields)
 
 
 def _in_percent(

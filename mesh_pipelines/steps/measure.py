@@ -164,12 +164,17 @@ def measure(seen: Seen, before: Memory, memory: Memory, marks: Marks, now: datet
     )
 
 
+def topic_of(end: Position) -> str:
+    """The topic that offsets are of, told apart from another of its name."""
+    return f"{end.cluster_id}/{end.topic_id}"
+
+
 def _moved(seen: Seen, memory: Memory, now: datetime) -> tuple[Memory, list[Move]]:
     """The memory with how the topic's end moved, and the moves that are published by now."""
     end = seen.end
     if end is None:
         return memory, []
-    topic = f"{end.cluster_id}/{end.topic_id}"
+    topic = topic_of(end)
     if topic != memory.topic:
         memory = replace(memory, topic=topic, end=None, moves=())
     offsets = {number: offset.next_offset for number, offset in end.partitions.items()}

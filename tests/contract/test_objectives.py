@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh_pipelines.contract.load import load_product
@@ -117,6 +117,7 @@ def test_the_schedulers_window_is_that_of_freshness_or_else_latency(flights: Dat
     assert freshness_window(level(flights, ServiceLevel("availability", 99))) is None
 
 
+@settings(deadline=None, max_examples=50)
 @given(value=st.floats(0.001, 1e6), unit=st.sampled_from(sorted(SECONDS)), measured=st.floats(0, 1e9))
 def test_met_is_at_or_on_the_right_side(value: float, unit: str, measured: float) -> None:
     product = load_product(FLIGHTS)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh_pipelines.history.anomaly import LEAST, THRESHOLD, is_anomalous, score
@@ -38,6 +38,7 @@ def test_normal_noise_is_seldom_flagged() -> None:
     assert flagged < 40
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(numbers, min_size=LEAST, max_size=60), numbers, st.randoms())
 def test_the_order_of_the_past_does_not_matter(before: list[float], value: float, drawn: random.Random) -> None:
     mixed = drawn.sample(before, len(before))

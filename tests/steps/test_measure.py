@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh_pipelines.contract.load import load_product
@@ -297,6 +297,7 @@ def test_throughput_is_asked_for_only_while_events_wait_and_retention_only_where
     assert FAST_BURN > 1
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_size=200))
 def test_freshness_and_latency_are_never_better_than_they_are(steps: list[tuple[int, bool]]) -> None:
     """Against a reference that knows when every event came: one look is the most that is added, nothing is left out."""
