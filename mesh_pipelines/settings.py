@@ -69,7 +69,7 @@ class Settings(BaseSettings):
         16_384, description="KiB of fetched but not yet consumed messages the Kafka client may hold."
     )
     base_tail_rows: Annotated[int, Field(ge=1)] = Field(
-        50_000, description="Events behind a keyed product's base below which the base is never rewritten."
+        50_000, description="Events behind a keyed product's base that it does not take in, however small it is."
     )
     native: Literal["auto", "on", "off"] = Field(
         "auto",

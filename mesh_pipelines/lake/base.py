@@ -1,24 +1,33 @@
 """The base: a cached result. For a keyed stream its fold at a position, for a derived product its computed rows.
 
-Copy-on-write of a keyed table costs the table and not the delta, so the fold is rewritten only when that pays, and
-a version between two rewrites is the base and the log's tail behind it.
+Copy-on-write of a keyed table costs the table and not the delta. So a version is the base and the log's short tail
+behind it; from time to time the tail is taken in as files of its own, and what it replaced stays in the older files as
+dead rows, which an overlay names. Only when there are too many of those are the files with most of them written anew,
+as a log-structured file system cleans its segments (Rosenblum and Ousterhout, 1992). Writing the whole base anew each
+time was ruled out: a tail short enough to be read fast made it too dear, whatever its length.
+
+Files hold live rows or tombstones and never both, so who reads a version opens no file of tombstones, and columns
+without nulls have none in the files either.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mesh_pipelines.contract.log import BREAKS, DIGEST, KEY
+from mesh_pipelines.contract.log import BREAKS, DIGEST, KEY, OP, Op
 from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.lake import delta, state
+from mesh_pipelines.lake import delta, overlay, state
 from mesh_pipelines.lake.catalog import Pinned
-from mesh_pipelines.lake.commit import current_files, replace_files, write_files
+from mesh_pipelines.lake.commit import ROWS_PER_FILE, current_files, replace_files, write_files
+from mesh_pipelines.lake.files import bounds, files_of
+from mesh_pipelines.lake.fold import LIVE, digest
 from mesh_pipelines.lake.fold import columns as fold_columns
-from mesh_pipelines.lake.fold import digest
 from mesh_pipelines.lake.log import POSITION
+from mesh_pipelines.lake.maintain import worth_merging
 from mesh_pipelines.lake.overlay import Overlay
-from mesh_pipelines.lake.state import RULES, Base
+from mesh_pipelines.lake.state import REPLACED, RULES, UNAUDITED, Base
 from mesh_pipelines.lake.tables import table_schema, up_to_date
 from mesh_pipelines.positions import Position
 from mesh_pipelines.quality.mask import mask_of
@@ -27,17 +36,26 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
     from pyiceberg.catalog import Catalog
+    from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
 
-# The tail that is kept, as a share of the base. A tail of s times the base is rewritten once per s*N events of a base
-# of N rows, so each byte of delta costs 1 (the log) + r/s (rewrites; r: bytes of a base's row over those of an event)
-# + the overlays. Measured with deltas of 10,000 events into a million keys: r = 1.0, overlays 0.25; in all 3.75.
-# Reading costs the rows of base and tail, 1 + s and the test of the bits.
-TAIL_SHARE = 0.4
+# The tail that is kept, as a share of the base's rows, and the dead rows that are kept, as a share of the live ones.
+# Reading costs the rows of base and tail, dead ones included: up to 1 + DEAD_SHARE + 2 * TAIL_SHARE of the live ones,
+# as the share of dead rows is looked at when the tail is taken in. What a delta writes is itself (the log, and once
+# more when that is compacted) and w rows of the base for each of its own. A file that is cleaned when u of it is live
+# frees 1 - u for u that is copied, so w = 1 / (1 - u). With random keys files die evenly from 1 to u, so the dead rows
+# are -ln(u) / (1 - u) - 1 of the live ones: 0.45 at u = 0.45, where w = 1.8.
+TAIL_SHARE = 0.05
+DEAD_SHARE = 0.45
+# The events taken in, as a share of the base's rows, after which an audit looks at every row again, so that an error in
+# the counts that are added up, if there ever was one, ends there.
+UNAUDITED_SHARE = 0.4
+# Files that a base may have besides one for every ``ROWS_PER_FILE`` rows. Each costs a reader half a millisecond.
+_FEW_FILES = 12
 
 
-def worth_rewriting(base_rows: int, tail_offsets: int, tail_rows: int) -> bool:
-    """Whether the tail behind the base has grown so long that rewriting the base is the cheaper way to read.
+def worth_taking_in(base_rows: int, tail_offsets: int, tail_rows: int) -> bool:
+    """Whether the tail behind the base has grown so long that it is cheaper to read as a part of the base.
 
     ``tail_rows``: the tail that is too short to be felt, whatever the base (``MESH_BASE_TAIL_ROWS``).
     """
@@ -52,22 +70,19 @@ def keep_up(
     *,
     tail_rows: int,
 ) -> tuple[Base | None, bool]:
-    """The base to fold a version at this position from, rewritten first where that pays.
+    """The base to fold a version at this position from, written anew first where it cannot be gone on from.
 
-    It is rewritten, too, where its rows were judged by other rules, or where the position does not follow it: what
-    came later may then lie before it. Gives None while the stream is short and has no base; second, whether it was
-    rewritten.
+    That is where its rows were judged by other rules, or where the position does not follow it: what came later may
+    then lie before it. Gives None while the stream is short and has no base; second, whether it was rewritten.
     """
     table = up_to_date(catalog, product, "base")
     newest = next((base for base in state.bases_of(table) if position.continues(base.position)), None)
     if newest is None:
         tail = sum(offset.next_offset for offset in position.partitions.values())
-        if not worth_rewriting(0, tail, tail_rows):
+        if not worth_taking_in(0, tail, tail_rows):
             return None, False
     elif newest.rules == mask_of(product).fingerprint and position.follows(newest.position):
-        rows = sum(file.record_count for file in current_files(table))
-        if not worth_rewriting(rows, newest.position.lag_to(position), tail_rows):
-            return newest, False
+        return newest, False
     return rewrite_base(engine, catalog, product, position), True
 
 
@@ -81,56 +96,109 @@ def rewrite_base(
 ) -> Base:
     """Fold up to a position and make that the base, in one commit; ``from_log`` starts at the log's first event.
 
-    Only the files of which rows were replaced are written anew, sorted by key together with the tail: all of them
-    where keys come at random, few where they cluster.
+    Raises:
+        ConcurrentWriter: another writer rewrote the base meanwhile.
+    """
+    table = up_to_date(catalog, product, "base")
+    bases = [] if from_log else [base for base in state.bases_of(table) if position.continues(base.position)]
+    folded = state.folded_sql(catalog, product, next(iter(bases), None), position)
+    files = _write(engine, product, table, folded)
+    return _commit(product, table, current_files(table), files, Base(0, position, mask_of(product).fingerprint))
+
+
+def take_in(
+    engine: duckdb.DuckDBPyConnection,
+    catalog: Catalog | Pinned,
+    product: DataProduct,
+    base: Base,
+    known: Overlay,
+    position: Position,
+) -> Base:
+    """Make the state at a position the base, by its overlay of this base, in one commit: the cost is the tail's.
+
+    ``unaudited`` of what it gives is 0 where it is time for an audit of all rows.
 
     Raises:
         ConcurrentWriter: another writer rewrote the base meanwhile.
     """
     table = up_to_date(catalog, product, "base")
-    mask = mask_of(product)
-    bases = [] if from_log else [base for base in state.bases_of(table) if position.continues(base.position)]
-    old = current_files(table)
-    rows = _merged(engine, catalog, product, table, next(iter(bases), None), position)
-    if rows:
-        folded, touched = rows
-        old = [file for file in old if file.file_path in touched]
-    else:
-        folded = state.folded_sql(catalog, product, next(iter(bases), None), position)
-    schema = table_schema(product, "base")
-    columns = f"{state.event_columns(product)}, unhex({digest(KEY)}) AS {DIGEST}, {delta.judged(mask)} AS {BREAKS}"
-    reader = engine.sql(
-        f"SELECT {fold_columns(schema.names)} FROM (SELECT {columns} FROM {folded}) ORDER BY {KEY}"
-    ).to_arrow_reader(100_000)
-    files = write_files(table, cast(reader, schema))
-    properties = {POSITION: position.to_json(), RULES: mask.fingerprint}
-    snapshot_id = replace_files(table, old, files, properties, f"{product.fqn}.base")
-    return Base(snapshot_id, position, mask.fingerprint)
-
-
-def _merged(
-    engine: duckdb.DuckDBPyConnection,
-    catalog: Catalog | Pinned,
-    product: DataProduct,
-    table: Table,
-    base: Base | None,
-    position: Position,
-) -> tuple[str, Collection[str]] | None:
-    """The rows to write in place of the files that the tail touches, and those files; None where that is not known."""
     current = table.current_snapshot()
-    if base is None or current is None or current.snapshot_id != base.snapshot_id:
-        return None
-    if not position.follows(base.position) or base.rules != mask_of(product).fingerprint:
-        return None
-    found = delta.folded(engine, catalog, product, base, (base.position, Overlay()), position)
-    if found is None or found.overlay is None:
-        return None
-    engine.register("overlay_rewritten", found.overlay.to_arrow())
-    touched = found.overlay.base
-    kept, tail = state.overlaid_sql(
-        catalog, product, base, (found.overlay, "overlay_rewritten"), position, only=set(touched)
-    )
-    return f"({kept} UNION ALL {tail})", touched
+    if current is None or current.snapshot_id != base.snapshot_id:
+        return rewrite_base(engine, catalog, product, position)
+    files = files_of(table, base.snapshot_id)
+    old = _worth_cleaning(table, files, known)
+    cleaned = {file.file_path for file in old}
+    engine.register("overlay_taken_in", known.to_arrow())
+    rows = state.overlaid_sql(catalog, product, base, (known, "overlay_taken_in"), position, only=cleaned)
+    new = _write(engine, product, table, rows)
+    kept = known.of(file.file_path for file in files if file.file_path not in cleaned)
+    unaudited = base.unaudited + base.position.lag_to(position)
+    if unaudited > UNAUDITED_SHARE * sum(file.record_count for file in files):
+        unaudited = 0
+    replaced = overlay.write(table, kept) if kept.base else None
+    return _commit(product, table, old, new, Base(0, position, base.rules, replaced, unaudited))
+
+
+def _worth_cleaning(table: Table, files: Sequence[DataFile], known: Overlay) -> list[DataFile]:
+    """The files to write anew: those with most dead rows while there are too many of these, and small files."""
+    tombstones = [file for file in files if bounds(table, file, OP) == (Op.DELETE, Op.DELETE)]
+    old = worth_merging(tombstones)
+    dead = {file.file_path: known.dead(file.file_path) for file in files}
+    rows = sum(file.record_count for file in files)
+    too_many = sum(dead.values()) - DEAD_SHARE * (rows - sum(dead.values()))
+    kept = [file for file in files if file not in tombstones]
+    kept.sort(key=lambda file: dead[file.file_path] / file.record_count)
+    while kept and too_many > 0:
+        old.append(kept.pop())
+        too_many -= dead[old[-1].file_path]
+    kept.sort(key=lambda file: file.record_count, reverse=True)
+    return old + kept[_FEW_FILES + rows // ROWS_PER_FILE :]
+
+
+def _write(engine: duckdb.DuckDBPyConnection, product: DataProduct, table: Table, folded: str) -> list[DataFile]:
+    """Write a folded relation as files of the base: live rows sorted by key, and tombstones in files of their own."""
+    schema = table_schema(product, "base")
+    judged = delta.judged(mask_of(product))
+    columns = f"{state.event_columns(product)}, unhex({digest(KEY)}) AS {DIGEST}, {judged} AS {BREAKS}"
+    reader = engine.sql(
+        f"SELECT {fold_columns(schema.names)} FROM (SELECT {columns} FROM {folded}) ORDER BY NOT {LIVE}, {KEY}"
+    ).to_arrow_reader(100_000)
+    live, tombstones = _split(cast(reader, schema))
+    return [*write_files(table, live), *write_files(table, tombstones)]
+
+
+def _split(rows: pa.RecordBatchReader) -> tuple[pa.RecordBatchReader, pa.RecordBatchReader]:
+    """Live rows, and the tombstones that come after them; the first has to be read to its end before the second."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    rest: list[pa.RecordBatch] = []
+
+    def live() -> Iterator[pa.RecordBatch]:
+        for batch in rows:
+            count = pc.sum(pc.not_equal(batch[OP], str(Op.DELETE))).as_py()
+            if count:
+                yield batch.slice(0, count)
+            if count < batch.num_rows:
+                rest.append(batch.slice(count))
+                return
+
+    def tombstones() -> Iterator[pa.RecordBatch]:
+        yield from rest
+        yield from rows
+
+    return tuple(pa.RecordBatchReader.from_batches(rows.schema, part()) for part in (live, tombstones))
+
+
+def _commit(product: DataProduct, table: Table, old: Sequence[DataFile], new: Sequence[DataFile], made: Base) -> Base:
+    properties = {
+        POSITION: made.position.to_json(),
+        RULES: made.rules,
+        REPLACED: made.replaced or "",
+        UNAUDITED: str(made.unaudited),
+    }
+    snapshot_id = replace_files(table, old, new, properties, f"{product.fqn}.base")
+    return replace(made, snapshot_id=snapshot_id)
 
 
 def write_result(catalog: Catalog | Pinned, product: DataProduct, rows: pa.RecordBatchReader) -> int:

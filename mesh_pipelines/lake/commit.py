@@ -7,7 +7,7 @@ guard at all, so each commit here adds a snapshot, whose branch assertion is the
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -64,12 +64,26 @@ def transaction(table: Table, what: str) -> Generator[Transaction]:
     reach(f"{kind}.committed")
 
 
-def append(table: Table, rows: pa.Table, properties: Mapping[str, str], what: str) -> None:
-    """Append rows and set table properties in one commit; the properties also go into the snapshot's summary."""
+def append(
+    table: Table,
+    rows: pa.Table | Sequence[pa.Table],
+    properties: Mapping[str, str],
+    what: str,
+    *,
+    summary: Iterable[str] = (),
+) -> None:
+    """Append rows, each table of them as files of its own, and set table properties, in one commit.
+
+    ``summary`` names the properties that also go into the snapshot's summary, which each later commit copies.
+    """
+    import pyarrow as pa
+
+    lineage = {name: properties[name] for name in summary}
     with transaction(table, what) as opened:
-        with opened.update_snapshot(snapshot_properties=dict(properties)).merge_append() as added:
-            for file in write_files(table, rows.to_reader()):
-                added.append_data_file(file)
+        with opened.update_snapshot(snapshot_properties=lineage).merge_append() as added:
+            for part in [rows] if isinstance(rows, pa.Table) else rows:
+                for file in write_files(table, part.to_reader()):
+                    added.append_data_file(file)
         opened.set_properties(dict(properties))
     shed_snapshots(table)
 

@@ -11,7 +11,7 @@ new event lies behind the row it meets. One that does not is no fault, but needs
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,11 +52,11 @@ class Tally:
 
 @dataclass(frozen=True)
 class Delta:
-    """Rows that came and rows that they replaced; ``overlay`` is that of the state after them (None: no base)."""
+    """Rows that came and rows that they replaced; ``overlay`` is that of the state after them, over the same base."""
 
     came: Tally
     replaced: Tally
-    overlay: Overlay | None = None
+    overlay: Overlay = field(default_factory=Overlay)
 
     @property
     def counted(self) -> bool:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _DEFAULT = "mesh.default."
 
+# Each file read on its own costs its own part of a plan.
+_ONE_BY_ONE = 64
 # Enough for what one step asks of one product.
 _PLANS = 16
 _planned: dict[tuple[str, int | None, str], list[DataFile]] = {}
@@ -80,9 +82,20 @@ def relation_of(table: Table, files: Sequence[DataFile], *, row_numbers: bool = 
     """
     if not files:
         return _empty(table, ["NULL::VARCHAR AS filename", "NULL::BIGINT AS file_row_number"] if row_numbers else [])
-    paths = ", ".join(literal(local_path(file.file_path)) for file in files)
     more = ", filename = true, file_row_number = true" if row_numbers else ""
-    return f"read_parquet([{paths}], schema = {_schema(table)}{more})"
+    if _never_evolved(table):
+        return _read(files, more)
+    return _read(files, f", schema = {_schema(table)}{more}")
+
+
+def each_of(table: Table, files: Sequence[DataFile], *, row_numbers: bool = False) -> list[str]:
+    """The rows of these data files as relations to be read one after the other, of a file each while they are few.
+
+    DuckDB uses a file's statistics (no nulls, lowest, highest) where it reads that file alone.
+    """
+    if not 0 < len(files) <= _ONE_BY_ONE:
+        return [relation_of(table, files, row_numbers=row_numbers)]
+    return [relation_of(table, [file], row_numbers=row_numbers) for file in files]
 
 
 def by_name(table: Table, files: Sequence[DataFile]) -> str:
@@ -93,8 +106,17 @@ def by_name(table: Table, files: Sequence[DataFile]) -> str:
     """
     if not files:
         return relation_of(table, files, row_numbers=True)
-    paths = ", ".join(literal(local_path(file.file_path)) for file in files)
-    return f"read_parquet([{paths}], filename = true, file_row_number = true)"
+    return _read(files, ", filename = true, file_row_number = true")
+
+
+def bounds(table: Table, file: DataFile, column: str) -> tuple[str, str] | None:
+    """The lowest and the highest text in a column of a data file, where its statistics have both.
+
+    They are exact for texts of up to 16 characters, as the platform's own are.
+    """
+    number = table.schema().find_field(column).field_id
+    lowest, highest = (file.lower_bounds or {}).get(number), (file.upper_bounds or {}).get(number)
+    return None if lowest is None or highest is None else (lowest.decode(), highest.decode())
 
 
 def damage() -> tuple[type[Exception], ...]:
@@ -127,6 +149,21 @@ def filled_schema(table: Table) -> Schema:
 
     with closing(duckdb.connect()) as engine:
         return Schema(*map(filled, table.schema().fields), schema_id=table.schema().schema_id)
+
+
+def _read(files: Sequence[DataFile], more: str) -> str:
+    paths = ", ".join(literal(local_path(file.file_path)) for file in files)
+    return f"read_parquet([{paths}], hive_partitioning = false{more})"
+
+
+def _never_evolved(table: Table) -> bool:
+    """Whether every file has the table's columns under their names of now, so that it can be read by name."""
+    from pyiceberg.schema import sanitize_column_names
+
+    now = table.schema()
+    return sanitize_column_names(now).fields == now.fields and all(
+        one.fields == now.fields for one in table.schemas().values()
+    )
 
 
 def _schema(table: Table) -> str:

@@ -14,15 +14,17 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
+from mesh_pipelines.contract.log import FATE, OP
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.lake.catalog import Kind, load
 from mesh_pipelines.lake.commit import current_files, expire_ids, replace_files, rows_of, write_files
+from mesh_pipelines.lake.files import bounds
 from mesh_pipelines.lake.log import FATES, POSITION
 from mesh_pipelines.lake.overlay import FOLDER
-from mesh_pipelines.lake.state import RULES
+from mesh_pipelines.lake.state import bases_of
 from mesh_pipelines.lake.tables import kinds
 from mesh_pipelines.lake.versions import Versions
 
@@ -60,20 +62,30 @@ class Expired:
 def compact(catalog: Catalog, product: DataProduct, kind: Kind) -> Compacted:
     """Merge the table's small files of like size in one commit; rows, position and counts stay as they are.
 
+    A base is left as it is: which of its rows are dead is known by file and row, and it merges its files itself.
+
     Raises:
         ConcurrentWriter: another writer committed meanwhile; nothing was changed.
     """
     table = load(catalog, product, kind)
     files = current_files(table)
-    small = worth_merging(files)
+    groups = [] if kind == "base" else [worth_merging(group) for group in _alike(table, files)]
+    small = [file for group in groups for file in group]
     if not small:
         return Compacted(len(files), len(files))
-    merged = write_files(table, rows_of(table, small))
-    kept = {
-        name: value for name, value in table.properties.items() if name in (POSITION, RULES) or name.startswith(FATES)
-    }
+    merged = [file for group in groups for file in write_files(table, rows_of(table, group))]
+    kept = {name: value for name, value in table.properties.items() if name == POSITION or name.startswith(FATES)}
     replace_files(table, small, merged, kept, f"{product.fqn}.{kind}")
     return Compacted(len(files), len(files) - len(small) + len(merged))
+
+
+def _alike(table: Table, files: Sequence[DataFile]) -> Iterable[list[DataFile]]:
+    """The files of a log by what they hold, as landing keeps it apart; those of another table together."""
+    groups: dict[Any, list[DataFile]] = {}
+    held = [name for name in (OP, FATE) if name in table.schema().column_names]
+    for file in files:
+        groups.setdefault(tuple(bounds(table, file, name) for name in held), []).append(file)
+    return groups.values()
 
 
 def worth_merging(files: Sequence[DataFile]) -> list[DataFile]:
@@ -106,7 +118,9 @@ def expire(catalog: Catalog, product: DataProduct, keep: int, *, age_floor_s: fl
             if snapshot.snapshot_id not in needed and (current is None or snapshot.snapshot_id != current.snapshot_id)
         ]
         snapshots += expire_ids(table, drop)
-        files += remove_orphans(load(catalog, product, kind), age_floor_s, named=overlays)
+        table = load(catalog, product, kind)
+        replaced = [base.replaced for base in bases_of(table) if base.replaced] if kind == "base" else []
+        files += remove_orphans(table, age_floor_s, named=[*overlays, *replaced])
     return Expired(snapshots, files)
 
 

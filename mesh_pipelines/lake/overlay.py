@@ -2,7 +2,8 @@
 
 A version with a tail can always be read by joining base and tail, but that costs every reader the key column and a
 hash of the tail. Publishing has to find the replaced rows anyway, for their rules' counts, so it writes down where they
-are: a bit per row of each base file, and a bit per offset of each partition's tail, in one small file beside the base.
+are: a bit per row of each base file, and a bit per offset of each partition's tail, one after the other in one row of
+bits, which is one small file beside the base.
 It is a cache: a version whose overlay is gone is read by the join, to the same rows.
 
 A key index (key to place, as merge-on-write stores have it) was ruled out: random keys touch all of its pages, so each
@@ -12,9 +13,9 @@ delta would write it anew; the bits of a million rows are 125 KB before compress
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ import numpy.typing as npt
 from mesh_pipelines.contract.log import OFFSET, PARTITION
 from mesh_pipelines.contract.sql import literal
 from mesh_pipelines.engine import local_path
-from mesh_pipelines.lake.files import relation_of
+from mesh_pipelines.lake.files import each_of, relation_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -75,20 +76,53 @@ class Overlay:
         np.bitwise_and.at(bits, at >> 3, (0xFF ^ (0x80 >> (at & 7))).astype(np.uint8))
         return Overlay(self.base, {**self.tail, partition: Stretch(first, size, _set(bits, size, gone - first))})
 
-    def base_sql(self, table: Table, files: Sequence[DataFile], columns: str, source: str, where: str) -> str:
-        """A SELECT of ``columns`` over those rows of base files that were not replaced and for which ``where`` holds.
-
-        ``source`` is SQL text after FROM for the overlay's rows.
-        """
+    def base_parts(self, table: Table, files: Sequence[DataFile], columns: str, where: str) -> list[str]:
+        """SELECTs of ``columns`` and each row's bit over base files, of the rows for which ``where`` holds."""
+        starts, _, live = self._layout()
+        marked = [file for file in files if file.file_path in self.base]
         whole = [file for file in files if file.file_path not in self.base]
-        plain = f"SELECT {columns} FROM {relation_of(table, whole)} WHERE {where}"
-        parts = [plain] if whole or not files else []
-        for file in files:
-            if file.file_path in self.base:
-                rows = relation_of(table, [file], row_numbers=True)
-                bits = f"(SELECT bits::BIT FROM {source} WHERE file = {literal(file.file_path)})"
-                parts.append(f"SELECT {columns} FROM {rows} WHERE {where} AND get_bit({bits}, {ROW}::INTEGER) = 0")
-        return " UNION ALL ".join(parts)
+        bits = [(f"{starts[file.file_path]} + {ROW}", relation_of(table, [file], row_numbers=True)) for file in marked]
+        bits += [(str(live), rows) for rows in each_of(table, whole)] if whole else []
+        return [f"SELECT {columns}, {bit} AS bit FROM {rows} WHERE {where}" for bit, rows in bits]
+
+    def tail_bit(self) -> str:
+        """The bit of an event of the tail, as SQL; one outside of the tail counts as replaced."""
+        starts, replaced, _ = self._layout()
+        cases = " ".join(
+            f"WHEN {PARTITION} = {number} AND {OFFSET} BETWEEN {one.first} AND {one.first + one.size - 1} "
+            f"THEN {OFFSET} + {starts[number] - one.first}"
+            for number, one in self.tail.items()
+            if one.size
+        )
+        return f"CASE {cases} ELSE {replaced} END" if cases else str(replaced)
+
+    def current_sql(self, parts: Sequence[str], columns: str, source: str | None) -> str:
+        """A SELECT of ``columns`` over those rows of ``parts`` that were not replaced.
+
+        ``source`` is SQL text after FROM for the overlay's rows; None where no row was replaced. One test over all the
+        parts: a test in each of them cost more to plan than to carry out.
+        """
+        rows = f"SELECT {columns} FROM ({' UNION ALL '.join(parts)})"
+        if source is None:
+            return rows
+        return f"{rows} WHERE get_bit((SELECT bits::BIT FROM {source} WHERE bits IS NOT NULL), bit::INTEGER) = 0"
+
+    def _layout(self) -> tuple[dict[str | int, int], int, int]:
+        """Where the bits of each file and partition start in the row of bits; then one that is set, and one not."""
+        starts: dict[str | int, int] = {}
+        at = 0
+        for name, bits in [*self.base.items(), *((number, one.bits) for number, one in self.tail.items())]:
+            starts[name] = at
+            at += 8 * len(bits)
+        return starts, at, at + 8
+
+    def dead(self, file: str) -> int:
+        """How many rows of a base file were replaced."""
+        return int(np.unpackbits(self.base[file]).sum()) if file in self.base else 0
+
+    def of(self, files: Iterable[str]) -> Overlay:
+        """The part of this overlay that is about these base files."""
+        return Overlay({file: self.base[file] for file in files if file in self.base})
 
     def tail_condition(self, source: str) -> str:
         """The condition that an event of the tail was not replaced; one outside of the tail counts as replaced."""
@@ -102,14 +136,14 @@ class Overlay:
         return f"CASE {cases} ELSE 1 END = 0" if cases else "FALSE"
 
     def to_arrow(self) -> pa.Table:
-        """The overlay as rows."""
+        """The overlay as rows: what the bits are about, in their order, and then all of them."""
         import pyarrow as pa
 
-        rows = [{"file": file, "bits": bits.tobytes()} for file, bits in self.base.items()]
-        rows += [
-            {"partition": number, "first": one.first, "size": one.size, "bits": one.bits.tobytes()}
-            for number, one in self.tail.items()
-        ]
+        stretches = self.tail.values()
+        rows: list[dict[str, Any]] = [{"file": file, "size": 8 * len(bits)} for file, bits in self.base.items()]
+        rows += [{"partition": number, "first": one.first, "size": one.size} for number, one in self.tail.items()]
+        bits = [*self.base.values(), *(one.bits for one in stretches), np.array([0xFF, 0], np.uint8)]
+        rows.append({"bits": b"".join(one.tobytes() for one in bits)})
         return pa.Table.from_pylist(rows, schema=_schema())
 
 
@@ -124,22 +158,28 @@ def write(table: Table, overlay: Overlay) -> str:
 
 
 def read(table: Table, address: str | None) -> Overlay | None:
-    """The overlay at an address; None where there is none any more."""
+    """The overlay at an address; None where there is none any more, or only one in the form of before."""
     import pyarrow.parquet as pq
 
     if address is None:
         return None
     try:
         with table.io.new_input(address).open() as stream:
-            rows = pq.read_table(stream).to_pylist()
+            *rows, last = pq.read_table(stream).to_pylist()
     except FileNotFoundError:
         return None
-    base = {row["file"]: np.frombuffer(row["bits"], np.uint8) for row in rows if row["file"]}
-    tail = {
-        row["partition"]: Stretch(row["first"], row["size"], np.frombuffer(row["bits"], np.uint8))
-        for row in rows
-        if not row["file"]
-    }
+    if any(row["bits"] is not None for row in rows):
+        return None
+    bits, at = np.frombuffer(last["bits"], np.uint8), 0
+    base: dict[str, Bits] = {}
+    tail: dict[int, Stretch] = {}
+    for row in rows:
+        own = bits[at : at + (row["size"] + 7) // 8]
+        at += len(own)
+        if row["file"]:
+            base[row["file"]] = own
+        else:
+            tail[row["partition"]] = Stretch(row["first"], row["size"], own)
     return Overlay(base, tail)
 
 

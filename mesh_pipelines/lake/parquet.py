@@ -9,7 +9,7 @@ pyiceberg's own writer makes a dictionary of everything and has no setting for e
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mesh_pipelines.lake.nulls import keep_nulls
@@ -75,8 +75,21 @@ def _writer(output: OutputFile, schema: Schema, properties: Mapping[str, str], r
 
     writer = ParquetFormatWriter(output, schema, {**properties, "write.parquet.row-group-limit": _ROWS_PER_GROUP})
     # The library passes on what it knows of the table's properties, which have no word for encodings.
-    writer._parquet_writer_kwargs |= encodings(rows, list(parquet_path_to_id_mapping(schema)))
+    paths = list(parquet_path_to_id_mapping(schema))
+    writer._parquet_writer_kwargs |= encodings(rows, paths)
+    writer._parquet_writer_kwargs |= _codecs(writer._parquet_writer_kwargs, paths)
     return writer
+
+
+def _codecs(given: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
+    """Pyarrow's writer options for compression, as given but for columns of differences.
+
+    Those are packed to the bit already: compressing them again saves nothing, and made a scan of them twice as dear.
+    """
+    codec, level, packed = given["compression"], given["compression_level"], given["column_encoding"]
+    codecs = {path: "none" if path in packed else codec for path in paths}
+    levels = None if level is None else {path: level for path in paths if path not in packed}
+    return {"compression": codecs, "compression_level": levels}
 
 
 def encodings(rows: pa.Table, paths: Iterable[str]) -> dict[str, Any]:

@@ -3,6 +3,9 @@
 Which base is used never changes what is read, only what it costs: the version's own while its snapshot exists, by its
 overlay where there is one; else the newest one the version's position continues; else none, and the log is folded from
 its first event.
+
+Files of live rows are each read on their own, by name, and files of tombstones not at all: then DuckDB knows from a
+file's statistics that a column has no nulls, does not decode it to count it, and decodes faster what it does.
 """
 
 from __future__ import annotations
@@ -11,14 +14,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mesh_pipelines.contract.log import BREAKS, GENERATION, OFFSET, PARTITION, REDRIVE
+from mesh_pipelines.contract.log import BREAKS, FATE, GENERATION, OFFSET, OP, PARTITION, REDRIVE, Fate, Op
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.sql import quote
 from mesh_pipelines.contract.types import arrow_schema
 from mesh_pipelines.errors import UnknownVersion
 from mesh_pipelines.lake import fold, overlay
 from mesh_pipelines.lake.catalog import Pinned
-from mesh_pipelines.lake.files import files_of, relation
+from mesh_pipelines.lake.files import bounds, each_of, files_of, relation, relation_of
 from mesh_pipelines.lake.log import POSITION, snapshot_of
 from mesh_pipelines.lake.overlay import Overlay
 from mesh_pipelines.lake.tables import BASE_ENVELOPE, up_to_date
@@ -28,20 +31,30 @@ if TYPE_CHECKING:
     import duckdb
     from pyiceberg.catalog import Catalog
     from pyiceberg.expressions import BooleanExpression
+    from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
 
 
 # What the bits of a base's rows mean: the fingerprint of a mask.
 RULES = "mesh.rules"
+# The address of what says which rows of a base others of its rows replaced; empty where none were.
+REPLACED = "mesh.replaced"
+# The events that a base has taken in since all its rows were audited.
+UNAUDITED = "mesh.unaudited"
 
 
 @dataclass(frozen=True)
 class Base:
-    """A snapshot of the base table, the position up to which it is folded, and the mask its rows were judged by."""
+    """A snapshot of the base table, the position up to which it is folded, and the mask its rows were judged by.
+
+    ``replaced`` is the address of an overlay: rows of some of its files are replaced by rows of others.
+    """
 
     snapshot_id: int
     position: Position
     rules: str = ""
+    replaced: str | None = None
+    unaudited: int = 0
 
 
 def register(
@@ -100,30 +113,47 @@ def folded_sql(catalog: Catalog | Pinned, product: DataProduct, base: Base | Non
     if base is None:
         return fold.latest(events_sql(catalog, product, None, until))
     table = up_to_date(catalog, product, "base")
-    rows = f"(SELECT {event_columns(product)} FROM {relation(table, snapshot_id=base.snapshot_id)})"
+    known = replaced_in(table, base)
+    if known is None:
+        rows = fold.latest(f"(SELECT {event_columns(product)} FROM {relation(table, snapshot_id=base.snapshot_id)})")
+    else:
+        rows = overlaid_sql(catalog, product, base, (known, _source(base.replaced)), base.position)
     return rows if base.position == until else fold.onto(rows, events_sql(catalog, product, base.position, until))
+
+
+def replaced_in(table: Table, base: Base) -> Overlay | None:
+    """Which rows of a base others of its rows replaced; None where that is lost, and only their coordinates say it."""
+    return overlay.read(table, base.replaced) if base.replaced else Overlay()
 
 
 def overlaid_sql(
     catalog: Catalog | Pinned,
     product: DataProduct,
     base: Base,
-    found: tuple[Overlay, str],
+    found: tuple[Overlay, str | None],
     until: Position,
     *,
     only: Collection[str] | None = None,
+    live: bool = False,
     suspects: bool = False,
-) -> tuple[str, str]:
-    """What ``folded_sql`` gives, by an overlay and the SQL of its rows: SELECTs over the base and over the tail.
+) -> str:
+    """What ``folded_sql`` gives, by an overlay and the SQL of its rows (None: it is empty), as a relation.
 
-    ``only`` names the base's files to read; ``suspects`` leaves out the base's rows that break no row rule.
+    ``only`` names the base's files to read; ``live`` leaves out files that hold nothing but tombstones; ``suspects``
+    leaves out the base's rows that break no row rule.
     """
     known, source = found
     table = up_to_date(catalog, product, "base")
     columns = event_columns(product)
     files = [file for file in files_of(table, base.snapshot_id) if only is None or file.file_path in only]
-    kept = known.base_sql(table, files, columns, source, f"{BREAKS} <> 0" if suspects else "TRUE")
-    return kept, tail_sql(catalog, product, base, found, until)
+    if live:
+        files = [file for file in files if _may_be_live(table, file)]
+    parts = known.base_parts(table, files, columns, f"{BREAKS} <> 0" if suspects else "TRUE")
+    if base.position != until:
+        parts += _tail_parts(catalog, product, base, known, until, live=live)
+    if not parts:
+        parts = [f"SELECT {columns}, 0 AS bit FROM {relation_of(table, [])}"]
+    return f"({known.current_sql(parts, columns, source)})"
 
 
 def tail_sql(
@@ -131,35 +161,56 @@ def tail_sql(
 ) -> str:
     """A SELECT of the events behind a base that an overlay knows as current: it speaks of one generation only."""
     known, source = found
-    files = _log_files(catalog, product, base.position, until)
-    return (
-        f"SELECT {event_columns(product)} FROM {files} "
-        f"WHERE {GENERATION} = {until.generation} AND {known.tail_condition(source)}"
-    )
+    return known.current_sql(_tail_parts(catalog, product, base, known, until), event_columns(product), source)
+
+
+def _tail_parts(
+    catalog: Catalog | Pinned, product: DataProduct, base: Base, known: Overlay, until: Position, *, live: bool = False
+) -> list[str]:
+    table = up_to_date(catalog, product, "log")
+    files = _log_files(table, base.position, until)
+    if live:
+        files = [file for file in files if _may_be_live(table, file)]
+    columns, bit, own = event_columns(product), known.tail_bit(), f"{GENERATION} = {until.generation}"
+    return [f"SELECT {columns}, {bit} AS bit FROM {rows} WHERE {own}" for rows in each_of(table, files)]
+
+
+def _may_be_live(table: Table, file: DataFile) -> bool:
+    """Whether a file holds anything but tombstones and events that were not taken over, as far as its bounds tell."""
+    op = bounds(table, file, OP)
+    fate = bounds(table, file, FATE) if FATE in table.schema().column_names else None
+    only_deletes = op == (Op.DELETE, Op.DELETE)
+    return not only_deletes and not (fate and not fate[0] <= Fate.OK <= fate[1])
 
 
 def _rows_sql(
     catalog: Catalog | Pinned, product: DataProduct, base: Base | None, version: Version, suspects: bool = False
 ) -> str:
     assert version.position is not None
-    if base and version.overlay and base.snapshot_id == version.base_snapshot_id:
-        known = overlay.read(up_to_date(catalog, product, "base"), version.overlay)
-        if known:
-            found = known, overlay.source_of(version.overlay)
-            kept, tail = overlaid_sql(catalog, product, base, found, version.position, suspects=suspects)
-            return f"({kept} UNION ALL {tail})"
+    if base and base.snapshot_id == version.base_snapshot_id:
+        table = up_to_date(catalog, product, "base")
+        at_base = base.position == version.position
+        address = base.replaced if at_base else version.overlay
+        known = replaced_in(table, base) if at_base else overlay.read(table, address)
+        if known is not None:
+            found = known, _source(address)
+            return overlaid_sql(catalog, product, base, found, version.position, live=True, suspects=suspects)
     return folded_sql(catalog, product, base, version.position)
+
+
+def _source(address: str | None) -> str | None:
+    return overlay.source_of(address) if address else None
 
 
 def events_sql(catalog: Catalog | Pinned, product: DataProduct, after: Position | None, until: Position) -> str:
     """The events taken over between two positions, in ``event_columns``."""
-    files = _log_files(catalog, product, after, until)
+    table = up_to_date(catalog, product, "log")
+    files = relation_of(table, _log_files(table, after, until))
     return f"(SELECT {event_columns(product)} FROM {files} WHERE {fold.TAKEN_OVER} AND {fold.between(after, until)})"
 
 
-def _log_files(catalog: Catalog | Pinned, product: DataProduct, after: Position | None, until: Position) -> str:
-    table = up_to_date(catalog, product, "log")
-    return relation(table, snapshot_id=snapshot_of(table, until), row_filter=_file_filter(after, until))
+def _log_files(table: Table, after: Position | None, until: Position) -> list[DataFile]:
+    return files_of(table, snapshot_of(table, until), _file_filter(after, until))
 
 
 def usable_base(table: Table, version: Version) -> Base | None:
@@ -178,6 +229,8 @@ def bases_of(table: Table) -> list[Base]:
             snapshot.snapshot_id,
             Position.from_json(str(snapshot.summary[POSITION])),
             str(snapshot.summary.additional_properties.get(RULES, "")),
+            str(snapshot.summary.additional_properties.get(REPLACED, "")) or None,
+            int(snapshot.summary.additional_properties.get(UNAUDITED, 0)),
         )
         for snapshot in snapshots
         if snapshot.summary and POSITION in snapshot.summary.additional_properties

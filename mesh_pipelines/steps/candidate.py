@@ -64,46 +64,69 @@ def materialise(
     from mesh_pipelines.lake import base
 
     used, rewrote = base.keep_up(engine, catalog, product, draft.position, tail_rows=tail_rows)
-    found = None
-    if used and not rewrote:
-        found = _found(catalog, product, engine, used, draft, former)
-        if found is None:
-            used, rewrote = base.rewrite_base(engine, catalog, product, draft.position), True
-    draft = replace(draft, base_snapshot_id=used.snapshot_id if used else None)
-    if found is None or found[0].overlay is None:
+    found = _found(catalog, product, engine, used, draft, former) if used and not rewrote else None
+    if used and not rewrote and found is None:
+        used, rewrote = base.rewrite_base(engine, catalog, product, draft.position), True
+    if used is None or found is None:
+        draft = replace(draft, base_snapshot_id=used.snapshot_id if used else None)
         state.register(engine, catalog, product, draft, CANDIDATE)
         return Materialised(draft, rewrote)
-    return _overlaid(catalog, product, engine, draft, former, *found)
+    delta, added = found
+    draft, taken_in, whole = _stored(catalog, product, engine, used, delta, draft, tail_rows)
+    known = None
+    if former and added and not whole and _adds_up(product, former, delta):
+        known = _known_of_folded(catalog, product, engine, draft, former, delta)
+    if known is None or known.miskeyed or not _follows_from_counts(product):
+        state.register(engine, catalog, product, draft, CANDIDATE)
+    return Materialised(draft, taken_in, known)
 
 
-def _overlaid(
+def _stored(
+    catalog: Pinned,
+    product: DataProduct,
+    engine: duckdb.DuckDBPyConnection,
+    base: Base,
+    delta: Delta,
+    draft: Version,
+    tail_rows: int,
+) -> tuple[Version, bool, bool]:
+    """The draft with what it is read by: this base and an overlay, or a base that took in the tail.
+
+    Also whether it did, and whether it is time for an audit of all rows.
+    """
+    from mesh_pipelines.lake import base as bases
+    from mesh_pipelines.lake import overlay
+    from mesh_pipelines.lake.files import files_of
+    from mesh_pipelines.lake.tables import up_to_date
+
+    assert draft.position is not None
+    table = up_to_date(catalog, product, "base")
+    rows = sum(file.record_count for file in files_of(table, base.snapshot_id))
+    if not bases.worth_taking_in(rows, base.position.lag_to(draft.position), tail_rows):
+        address = overlay.write(table, delta.overlay)
+        return replace(draft, base_snapshot_id=base.snapshot_id, overlay=address), False, False
+    taken = bases.take_in(engine, catalog, product, base, delta.overlay, draft.position)
+    return replace(draft, base_snapshot_id=taken.snapshot_id), True, taken.unaudited == 0
+
+
+def _known_of_folded(
     catalog: Pinned,
     product: DataProduct,
     engine: duckdb.DuckDBPyConnection,
     draft: Version,
-    former: Version | None,
+    former: Version,
     delta: Delta,
-    added: bool,
-) -> Materialised:
-    from mesh_pipelines.lake import overlay, state
-    from mesh_pipelines.lake.tables import up_to_date
+) -> Known:
+    from mesh_pipelines.lake import state
 
-    assert delta.overlay is not None
-    draft = replace(draft, overlay=overlay.write(up_to_date(catalog, product, "base"), delta.overlay))
-    adds_up = added and former is not None and _adds_up(product, former, delta)
-    if not adds_up or not _follows_from_counts(product):
+    if not _follows_from_counts(product):
         state.register(engine, catalog, product, draft, CANDIDATE)
-    if former is None or not adds_up:
-        return Materialised(draft, False)
 
     def suspects() -> str:
         state.register(engine, catalog, product, draft, _SUSPECTS, suspects=True)
         return _SUSPECTS
 
-    known = _sum(product, engine, former, delta, suspects)
-    if known.miskeyed and _follows_from_counts(product):
-        state.register(engine, catalog, product, draft, CANDIDATE)
-    return Materialised(draft, False, known)
+    return _sum(product, engine, former, delta, suspects)
 
 
 def _follows_from_counts(product: DataProduct) -> bool:
@@ -126,22 +149,27 @@ def _found(
     draft: Version,
     former: Version | None,
 ) -> tuple[Delta, bool] | None:
-    """The delta to this draft, and whether it goes on from the former version and not from the base."""
-    from mesh_pipelines.lake import delta
-    from mesh_pipelines.lake.overlay import Overlay
+    """The delta to this draft, and whether it goes on from the former version and not from the base.
+
+    None where the base's rows do not say which of them are dead, or where the delta is not simply behind it.
+    """
+    from mesh_pipelines.lake import delta, state
+    from mesh_pipelines.lake.tables import up_to_date
 
     assert draft.position is not None
-    before = _former_overlay(catalog, product, base, draft.position, former)
+    replaced = state.replaced_in(up_to_date(catalog, product, "base"), base)
+    if replaced is None:
+        return None
+    before = _former_overlay(catalog, product, base, replaced, draft.position, former)
     added = before is not None
-    found = delta.folded(engine, catalog, product, base, before or (base.position, Overlay()), draft.position)
+    found = delta.folded(engine, catalog, product, base, before or (base.position, replaced), draft.position)
     return (found, added) if found else None
 
 
 def _former_overlay(
-    catalog: Pinned, product: DataProduct, base: Base, position: Position, former: Version | None
+    catalog: Pinned, product: DataProduct, base: Base, replaced: Overlay, position: Position, former: Version | None
 ) -> tuple[Position, Overlay] | None:
     from mesh_pipelines.lake import overlay
-    from mesh_pipelines.lake.overlay import Overlay
     from mesh_pipelines.lake.tables import up_to_date
 
     if former is None or former.position is None or former.base_snapshot_id != base.snapshot_id:
@@ -149,7 +177,7 @@ def _former_overlay(
     if not (position.follows(former.position) and former.position.follows(base.position)):
         return None
     if former.position == base.position:
-        return former.position, Overlay()
+        return former.position, replaced
     known = overlay.read(up_to_date(catalog, product, "base"), former.overlay)
     return (former.position, known) if known else None
 

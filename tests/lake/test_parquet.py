@@ -6,6 +6,7 @@ import datetime as dt
 import uuid
 from decimal import Decimal
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,6 +15,7 @@ from pyiceberg.table import Table
 from mesh_pipelines.engine import local_path
 from mesh_pipelines.lake.catalog import open_catalog
 from mesh_pipelines.lake.commit import TABLE_PROPERTIES, append, current_files, rows_of
+from mesh_pipelines.lake.files import relation_of
 from mesh_pipelines.lake.parquet import write_file
 from mesh_pipelines.settings import Settings
 
@@ -57,7 +59,22 @@ def test_columns_that_repeat_have_dictionaries_and_ordered_ones_differences(tabl
     has_dictionary = {name for name, used in encodings.items() if "RLE_DICTIONARY" in used}
     assert has_dictionary == {"status", "nothing", "tags.list.element"}
     assert {name for name, used in encodings.items() if "DELTA_BINARY_PACKED" in used} == {"cents", "at"}
+    packed = {group.column(at).path_in_schema for at in range(8) if group.column(at).compression == "UNCOMPRESSED"}
+    assert packed == {"cents", "at"}
     assert file.record_count == ROWS
+
+
+def test_a_table_is_read_by_name_until_it_evolves(table: Table, rows: pa.Table) -> None:
+    append(table, rows, {}, "orders")
+    by_name = relation_of(table, current_files(table))
+    with table.update_schema() as update:
+        update.rename_column("cents", "amount")
+    by_id = relation_of(table, current_files(table))
+    assert ("schema" in by_name, "schema" in by_id) == (False, True)
+    with duckdb.connect() as engine:
+        renamed = engine.sql(f"SELECT * RENAME (cents AS amount) FROM {by_name}")
+        assert renamed.types == engine.sql(f"FROM {by_id}").types
+        assert renamed.except_(engine.sql(f"FROM {by_id}")).fetchall() == []
 
 
 def test_columns_that_the_rows_lack_are_null(table: Table, rows: pa.Table) -> None:

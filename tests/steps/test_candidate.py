@@ -10,6 +10,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
@@ -20,6 +21,9 @@ from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.engine import connect
 from mesh_pipelines.errors import AuditDiffers
 from mesh_pipelines.lake import maintain, state
+from mesh_pipelines.lake.base import DEAD_SHARE
+from mesh_pipelines.lake.catalog import load
+from mesh_pipelines.lake.files import files_of
 from mesh_pipelines.lake.log import Log
 from mesh_pipelines.lake.tables import create_tables
 from mesh_pipelines.lake.versions import Versions
@@ -278,6 +282,103 @@ def test_a_rebuild_compares_the_counts_with_an_audit_of_everything(tmp_path: Pat
         rebuild(mesh.platform, mesh.product)
     newest = Versions(mesh.platform.catalog, mesh.product).current()
     assert (newest.number, newest.bad) == (version.number + 1, version.bad)
+
+
+def grown(folder: Path) -> Mesh:
+    """A product whose base has taken in a tail twice, one of its rows having replaced another."""
+    mesh = Mesh(folder, "state", 3)
+    mesh.do("", [Event(id, 20, None, -1) for id in "abcdefghij"])
+    mesh.check()
+    for landed in ("aabb", "aacc"):
+        mesh.do("", [Event(id, 30, None, -1) for id in landed])
+        assert mesh.check().rewrote_base
+    return mesh
+
+
+def base_of(mesh: Mesh) -> tuple[state.Base, list[Any]]:
+    """The newest base and its files."""
+    table = load(mesh.platform.catalog, mesh.product, "base")
+    base = state.bases_of(table)[0]
+    return base, files_of(table, base.snapshot_id)
+
+
+def test_a_base_takes_in_a_tail_and_keeps_its_files(tmp_path: Path) -> None:
+    mesh = Mesh(tmp_path, "state", 3)
+    mesh.do("", [Event(id, 20, None, -1) for id in "abcdefghij"])
+    mesh.check()
+    before, files = base_of(mesh)
+    mesh.do("", [Event("a", 30, None, -1), Event("b", 7, None, -1, dead=True), Event("a", 31, None, -1)])
+    mesh.do("", [Event("a", 32, None, -1)])
+    assert mesh.check().rewrote_base
+    after, more = base_of(mesh)
+    assert before.replaced is None
+    assert after.replaced
+    # The file of ten rows stays, with two dead ones; the row of a and the tombstone of b have files of their own.
+    assert sorted(file.record_count for file in more) == [1, 1, 10]
+    assert {file.file_path for file in files} < {file.file_path for file in more}
+    mesh.check_versions()
+
+
+def test_what_is_mostly_dead_is_written_anew(tmp_path: Path) -> None:
+    mesh = Mesh(tmp_path, "state", 3)
+    mesh.do("", [Event(id, 20, None, -1) for id in "abcdeabc"])
+    mesh.check()
+    for landed in ("abcd", "abcd", "abcd"):
+        mesh.do("", [Event(id, 30, None, -1) for id in landed])
+        assert mesh.check().rewrote_base
+        _, files = base_of(mesh)
+        assert sum(file.record_count for file in files) <= 5 * (1 + DEAD_SHARE)
+    mesh.check_versions()
+
+
+@pytest.mark.parametrize("then", ["read", "land"])
+def test_a_base_that_lost_what_says_which_rows_are_dead(tmp_path: Path, then: str) -> None:
+    mesh = grown(tmp_path)
+    base, _ = base_of(mesh)
+    assert base.replaced
+    Path(base.replaced.removeprefix("file://")).unlink()
+    mesh.check_versions()
+    if then == "land":
+        mesh.do("", [Event("e", 1, None, -1)])
+        assert mesh.check().rewrote_base
+        assert base_of(mesh)[0].replaced is None
+        mesh.check_versions()
+
+
+def test_upkeep_leaves_a_base_its_dead_rows(tmp_path: Path) -> None:
+    mesh = grown(tmp_path)
+    for step in ("compact", "expire"):
+        mesh.do(step, [])
+    assert mesh.check().candidate
+    mesh.check_versions()
+
+
+def test_all_rows_are_audited_again_when_a_share_of_them_came_in(tmp_path: Path) -> None:
+    mesh = Mesh(tmp_path, "state", 1)
+    mesh.do("", [Event(id, 20, None, -1) for id in "abcde"])
+    mesh.check()
+    taken = []
+    for _ in range(4):
+        mesh.do("", [Event("a", 30, None, -1), Event("b", 30, None, -1)])
+        taken.append(mesh.check())
+    assert all(one.rewrote_base for one in taken)
+    assert [one.whole for one in taken] == [False, True, False, True]
+
+
+def test_an_overlay_of_before_is_as_good_as_none(tmp_path: Path) -> None:
+    mesh = Mesh(tmp_path, "state", 6)
+    mesh.do("", [Event(id, 20, None, -1) for id in "abcdeabc"])
+    mesh.check()
+    mesh.do("", [Event("a", 30, None, -1)])
+    version = mesh.check().candidate
+    assert version
+    assert version.overlay
+    file = Path(version.overlay.removeprefix("file://"))
+    rows = pq.read_table(file).to_pylist()
+    # Each row had its own bits.
+    former = [{**row, "bits": b"\x00"} for row in rows[:-1]]
+    pq.write_table(pa.Table.from_pylist(former, schema=pq.read_schema(file)), file)
+    mesh.check_versions()
 
 
 def test_upkeep_removes_the_overlays_that_no_kept_version_has(tmp_path: Path) -> None:
