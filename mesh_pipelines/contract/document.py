@@ -271,7 +271,11 @@ class _Reader:
 def _syntax_fault(file: Path, error: Exception) -> Fault:
     mark = getattr(error, "problem_mark", None)
     problem = str(getattr(error, "problem", None) or error).partition("\n")[0]
-    return Fault(file, mark.line + 1 if mark else 0, "", f"is not YAML: {printable(problem, 160)}", "mend the syntax")
+    line = mark.line + 1 if mark else 0
+    if "nesting depth" in problem:
+        # Some releases of libyaml have a limit of their own, and reach it before the first event.
+        return Fault(file, line, "", f"nests deeper than {MAX_DEPTH} levels", "flatten it")
+    return Fault(file, line, "", f"is not YAML: {printable(problem, 160)}", "mend the syntax")
 
 
 def _refuse(file: Path, line: int, problem: str, fix: str) -> FaultyDocument:
