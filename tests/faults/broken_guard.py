@@ -54,9 +54,10 @@ def verdict() -> None:
 def position() -> None:
     """Rows are committed first and the position after them, as a consumer group would."""
 
-    def append(table: Any, rows: Any, properties: Any, what: str) -> None:
+    def append(table: Any, rows: Any, properties: Any, what: str, *, summary: Any = ()) -> None:
         with commit.transaction(table, what) as opened:
-            opened.append(rows)
+            for part in rows if isinstance(rows, list) else [rows]:
+                opened.append(part)
         table.refresh()
         with commit.transaction(table, what) as opened:
             opened.set_properties(dict(properties))
