@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import PIPE
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -227,20 +229,16 @@ def test_a_product_is_found_by_a_misspelt_field_and_read_by_every_snippet(shop: 
                 assert code == shown.text_content()
                 argv = ["bash", "-c"] if "shell" in str(shown.get_attribute("class")) else [sys.executable, "-c"]
                 process = subprocess.Popen(
-                    [*argv, code],
-                    env=environment(shop.settings),
-                    text=True,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
+                    [*argv, code], env=environment(shop.settings), text=True, stdout=PIPE, stderr=PIPE
                 )
                 running.append((f"{name}: {code}", process))
                 page.wait_for_selector("text=Copied", state="hidden")
     assert len(running) == 4 + 4 + 3
-    expected = {"orders": "o", "clicks": "/", "by_country": "AT"}
+    expected = {"orders": r"\bo\d+\b", "clicks": "/", "by_country": "AT|CH|DE"}
     for code, process in running:
         output, said = process.communicate(timeout=120)
         assert process.returncode == 0, (code, said)
-        rows = [line for line in output.splitlines() if expected[code.partition(":")[0]] in line]
+        rows = [line for line in output.splitlines() if re.search(expected[code.partition(":")[0]], line)]
         assert len(rows) >= 3, (code, output)
 
 
@@ -300,9 +298,7 @@ def test_held_events_come_back_by_who_may_redrive(shop: Shop, browser: Browser) 
         refused = shop.mesh.client().post(f"{path}/redrive", headers=shop.mesh.own)
         assert refused.status_code == 401
         file = shop.settings.assets / shop.domain / "clicks" / "contract.yaml"
-        mended = file.read_text().replace(
-            "property: mesh.onFailure, value: divert", "property: mesh.onFailure, value: warn"
-        )
+        mended = file.read_text().replace("mesh.onFailure, value: divert", "mesh.onFailure, value: warn")
         file.write_text(mended.replace('version: "1.0.0"', 'version: "1.1.0"'))
         platform = Platform.open(shop.settings)
         apply.execute(platform, apply.plan(platform, [platform.product(f"{shop.domain}.clicks")]))
