@@ -132,7 +132,7 @@ def _objective(product: DataProduct, level: ServiceLevel) -> Objective | None:
             percent = _percent(value, level.unit)
             words = "readable {} of the time"
             return _in_percent(level, percent, Comparison.AT_LEAST, words, percent / 100) if percent else None
-        case "errorRate":
+        case "errorRate" if not product.is_derived:
             percent = _percent(value, level.unit)
             at_most = "at most {} of the events are held back"
             return None if percent is None else _in_percent(level, percent, Comparison.AT_MOST, at_most, target)
@@ -145,8 +145,7 @@ def _objective(product: DataProduct, level: ServiceLevel) -> Objective | None:
 def _of_duration(product: DataProduct, level: ServiceLevel, target: float) -> Objective | None:
     seconds = level.seconds()
     element = level.element if level.property == "freshness" else ""
-    kinds = {field.name: field.type.kind for field in product.fields}
-    if seconds is None or (element and kinds.get(element) not in _TIMES):
+    if seconds is None or (element and not _is_time(product, element)):
         return None
     if level.property == "retention" and product.is_derived:
         return None
@@ -162,6 +161,10 @@ def _of_duration(product: DataProduct, level: ServiceLevel, target: float) -> Ob
         target=target,
         element=element,
     )
+
+
+def _is_time(product: DataProduct, name: str) -> bool:
+    return any(field.name == name and field.type.kind in _TIMES for field in product.fields)
 
 
 def _in_percent(

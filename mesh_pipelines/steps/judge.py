@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from mesh_pipelines.contract.objectives import Objective, freshness_window, roughly
 from mesh_pipelines.history.model import Current, Health, ObjectiveState, RuleState
 from mesh_pipelines.history.writer import Finding
-from mesh_pipelines.steps.measure import Measured, Memory, Seen
+from mesh_pipelines.steps.measure import Measured, Memory, Seen, topic_of
 
 # A fiftieth of a window's budget in an hour, and a tenth of it in a day.
 FAST_BURN = 14.4
@@ -247,7 +247,8 @@ def _discontinuity(seen: Seen, before: Memory) -> str | None:
         return None
     if (position.cluster_id, position.topic_id) != (end.cluster_id, end.topic_id):
         return f"the topic {end.topic} is another one than the log was read from (mesh resume {seen.product.fqn})"
-    if any(end.next_offset(number) < offset for number, offset in before.position.items()):
+    same = before.topic == topic_of(end)
+    if same and any(end.next_offset(number) < offset for number, offset in before.position.items()):
         return f"the topic {end.topic} ends before what was read from it (mesh resume {seen.product.fqn})"
     return None
 

@@ -142,8 +142,8 @@ def remember(seen: Seen, memory: Memory, marks: Marks, now: datetime) -> Memory:
 
 def measure(seen: Seen, before: Memory, memory: Memory, marks: Marks, now: datetime, last: datetime | None) -> Measured:
     """The measures of a look, with what was known before and after it; ``last`` is when the look before it was."""
-    standing, published = seen.standing, seen.published
-    derived = seen.product.is_derived
+    published, derived = seen.published, seen.product.is_derived
+    log = seen.standing if seen.standing and not seen.standing.missing and not derived else None
     behind = _behind(seen, marks, now) if derived else None
     landed, held = _landed_since(before, memory)
     return Measured(
@@ -151,8 +151,8 @@ def measure(seen: Seen, before: Memory, memory: Memory, marks: Marks, now: datet
         freshness=_freshness(memory, behind, now) if published else None,
         latency=behind if derived else _latency(seen, memory, now),
         rows=published.rows if published else None,
-        quarantined=standing.quarantined if standing and not derived else None,
-        landing_rate=_rate(landed, last, now) if standing and not derived and before.counts else None,
+        quarantined=log.quarantined if log else None,
+        landing_rate=_rate(landed, last, now) if log and before.counts else None,
         available=_available(seen, before),
         ages={name: _age(value, now) for name, value in memory.newest.items()} if published else {},
         frequency=_age(memory.new_at, now) if memory.new_at else None,
@@ -164,12 +164,17 @@ def measure(seen: Seen, before: Memory, memory: Memory, marks: Marks, now: datet
     )
 
 
+def topic_of(end: Position) -> str:
+    """The topic that offsets are of, told apart from another of its name."""
+    return f"{end.cluster_id}/{end.topic_id}"
+
+
 def _moved(seen: Seen, memory: Memory, now: datetime) -> tuple[Memory, list[Move]]:
     """The memory with how the topic's end moved, and the moves that are published by now."""
     end = seen.end
     if end is None:
         return memory, []
-    topic = f"{end.cluster_id}/{end.topic_id}"
+    topic = topic_of(end)
     if topic != memory.topic:
         memory = replace(memory, topic=topic, end=None, moves=())
     offsets = {number: offset.next_offset for number, offset in end.partitions.items()}
@@ -231,7 +236,10 @@ def _published(seen: Seen, memory: Memory, fresh_at: datetime | None) -> Memory:
     else:
         # The first look, or a version that readers were taken back to.
         known = datetime.fromisoformat(published.created_at)
-    mark = Mark(published.number, at, max(known, fresh_at) if fresh_at else known)
+    if fresh_at:
+        # What a derived product was made of is known; of a stream more may have been known before.
+        known = fresh_at if seen.product.is_derived else max(known, fresh_at)
+    mark = Mark(published.number, at, known)
     content = published.position.to_json() if published.position else str(sorted(published.input_versions.items()))
     new_at = memory.new_at if content == memory.content else at
     return replace(memory, marks=_thinned([*kept, mark]), content=content, new_at=new_at)

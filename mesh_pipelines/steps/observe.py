@@ -56,8 +56,8 @@ class Observation:
 def observe(
     platform: Platform, history: History, now: datetime | None = None, *, lease: Lease | None = None
 ) -> Observation:
-    """One round over all products; ``now`` is the time it is taken to be. Without a ``lease``, who calls sees to it that
-    nobody else observes.
+    """One round over all products; ``now`` is the time it is taken to be. Without a ``lease``, who calls sees to it
+    that nobody else observes.
 
     Raises:
         StorageUnavailable: the history cannot be written.
