@@ -97,3 +97,14 @@ def test_nothing_of_a_contract_reaches_dagster_otherwise(tmp_path: Path) -> None
     assert len(said) > 60
     for text in said:
         harmless(text)
+
+
+def test_examples_and_messages_of_a_check_are_text() -> None:
+    from mesh_pipelines.orchestration.assets import _check_metadata
+    from mesh_pipelines.quality.results import RuleResult, State
+
+    figures = (State.FAIL, 9, 9, 9.0, "must be 0", 1.0)
+    result = RuleResult("r", "c", "", "block", *figures, message=" ".join(PAYLOADS), sample=tuple(PAYLOADS))
+    examples = _check_metadata(result)["examples"].value
+    harmless(examples)
+    assert sum(token.type == "list_item_open" for token in tokens(examples)) == len(PAYLOADS)
