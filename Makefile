@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test fast lint sanitize bench-check lock clean
+.PHONY: help setup demo test fast lint sanitize bench-check screenshots lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 13
@@ -39,6 +39,9 @@ lint: setup  ## ruff, types, layers, dependencies
 
 bench-check: setup  ## the benchmarks' ratios, beside those that were recorded
 	$(BIN)/python benchmarks/check.py
+
+screenshots: setup  ## pictures of the portal over the demo mesh, to docs/images; needs Chromium
+	$(BIN)/python docs/screenshots.py
 
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -g -O1
 EXTENSION := $(BIN)/python -c "import setuptools; setuptools.setup()" -q build_ext --inplace --force

@@ -43,7 +43,12 @@ def _peak_mb() -> float:
         unit = 1024 if sys.platform == "darwin" else 1
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit / 1024
     pids = ["self", *(child.pid for child in psutil.Process().children(recursive=True))]
-    return sum(_high_water_kb(Path(f"/proc/{pid}/status")) for pid in pids) / 1024
+    return sum(map(high_water_mb, pids))
+
+
+def high_water_mb(pid: int | str) -> float:
+    """The peak memory of a process that runs, where there is a ``/proc``; 0 elsewhere."""
+    return _high_water_kb(Path(f"/proc/{pid}/status")) / 1024
 
 
 def _high_water_kb(status: Path) -> int:

@@ -12,10 +12,11 @@ from typing import Any
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
-from mesh_pipelines.contract.model import DataProduct, Field, OnFailure, RuleKind
+from mesh_pipelines.contract.model import DataProduct, OnFailure, RuleKind
 from mesh_pipelines.contract.objectives import freshness_window
 from mesh_pipelines.contract.types import duckdb_type
 from mesh_pipelines.errors import ContractInvalid, MeshError, TransformInvalid
+from mesh_pipelines.orchestration.markdown import cell, code, prose
 from mesh_pipelines.positions import Position
 from mesh_pipelines.quality.results import RuleResult, State
 from mesh_pipelines.steps import transform
@@ -51,7 +52,7 @@ def product_assets(platform: Platform, product: DataProduct) -> list[dg.AssetsDe
 
 def broken_asset(name: str, error: ContractInvalid) -> dg.AssetsDefinition:
     """A product whose contract has faults: an asset that says so, and fails with them when it is asked for."""
-    faults = "\n".join(f"- `{fault}`" for fault in error.faults)
+    faults = "\n".join(f"- {code(str(fault))}" for fault in error.faults)
 
     @dg.asset(
         key=published_key(name),
@@ -133,7 +134,7 @@ def _snapshot(platform: Platform, product: DataProduct, columns: dg.TableSchema)
             name=check_name(rule.id),
             asset=key,
             blocking=rule.on_failure is not OnFailure.WARN,
-            description=rule.description or f"{rule.check} of {', '.join(rule.fields) or 'the product'}",
+            description=prose(rule.description) or f"{rule.check} of {', '.join(rule.fields) or 'the product'}",
             metadata={"rule": rule.id, "dimension": rule.dimension or "-", "on failure": str(rule.on_failure)},
         )
         for rule in product.rules
@@ -228,7 +229,9 @@ def _check_results(key: dg.AssetKey, taken: Snapshot) -> Iterator[dg.AssetCheckR
             check_name=check_name(result.rule),
             passed=result.state in (State.PASS, State.VACUOUS),
             severity=dg.AssetCheckSeverity.ERROR if result.blocks else dg.AssetCheckSeverity.WARN,
-            description=result.message or f"{result.state}: measured {result.measured}, promised {result.threshold}",
+            description=prose(
+                result.message or f"{result.state}: measured {result.measured}, promised {result.threshold}"
+            ),
             metadata=_check_metadata(result),
         )
 
@@ -245,7 +248,7 @@ def _check_metadata(result: RuleResult) -> dict[str, Any]:
     if result.measured is not None:
         metadata["measured"] = float(result.measured)
     if result.sample:
-        metadata["examples"] = dg.MetadataValue.md("\n".join(f"- `{one}`" for one in result.sample))
+        metadata["examples"] = dg.MetadataValue.md("\n".join(f"- {code(str(one))}" for one in result.sample))
     return metadata
 
 
@@ -292,7 +295,7 @@ def _column_schema(product: DataProduct) -> dg.TableSchema:
             dg.TableColumn(
                 name=field.name,
                 type=duckdb_type(field.type),
-                description=field.description or None,
+                description=prose(field.description) or None,
                 constraints=dg.TableColumnConstraints(
                     nullable=not field.required,
                     unique=field.unique or (bool(field.key_position) and len(product.key) == 1),
@@ -329,21 +332,17 @@ def _identity_lineage(product: DataProduct, upstream: dg.AssetKey) -> dg.TableCo
 def _markdown(product: DataProduct) -> str:
     rows = "\n".join(
         f"| `{field.name}`{' (key)' if field.key_position else ''} | {duckdb_type(field.type)} "
-        f"| {'yes' if field.required else 'no'} | {_cell(field)} |"
+        f"| {'yes' if field.required else 'no'} | {cell(field.description)} |"
         for field in product.fields
     )
     inputs = f"\n\nMade from {', '.join(f'`{name}`' for name in product.inputs)}." if product.inputs else ""
     return (
-        f"{product.about.text}{inputs}\n\n"
-        f"{product.alignment}, {product.event_type} events, contract {product.contract_version}, "
-        f"owner {product.owner}.\n\n"
+        f"{prose(product.about.text)}{inputs}\n\n"
+        f"{product.alignment}, {product.event_type} events, contract {prose(product.contract_version)}, "
+        f"owner {prose(product.owner)}.\n\n"
         f"| field | type | required | description |\n|---|---|---|---|\n{rows}\n\n"
         f'Read it: `mesh query "SELECT * FROM {product.fqn}"`'
     )
-
-
-def _cell(field: Field) -> str:
-    return field.description.replace("|", "\\|").replace("\n", " ")
 
 
 def _offsets(position: Position) -> dict[str, Any]:

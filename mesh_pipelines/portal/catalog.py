@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from mesh_pipelines.history.model import Health, ProductDay
 from mesh_pipelines.portal.app import Portal, page, portal_of
-from mesh_pipelines.portal.landscape import FACETS, Entry, Landscape, facet
+from mesh_pipelines.portal.landscape import FACETS, Entry, Landscape
 
 router = APIRouter(include_in_schema=False)
 
@@ -120,7 +120,7 @@ def _choices(landscape: Landscape, wanted: Mapping[str, str]) -> dict[str, list[
     choices: dict[str, list[tuple[str, int]]] = {}
     for name in FACETS:
         others = {facet_name: value for facet_name, value in wanted.items() if facet_name != name}
-        counts = Counter(value for entry in landscape.where(**others) for value in facet(entry, name))
+        counts = Counter(value for entry in landscape.where(**others) for value in entry.facets[name])
         if wanted[name]:
             counts.setdefault(wanted[name], 0)
         choices[name] = sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:40]

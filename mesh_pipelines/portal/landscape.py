@@ -57,6 +57,11 @@ class Entry:
         current = self.current
         return (current.rules_passed or 0) + (current.rules_warned or 0) + (current.rules_failed or 0)
 
+    @cached_property
+    def facets(self) -> Mapping[str, frozenset[str]]:
+        """Its values under each of ``FACETS``."""
+        return {name: _facet(self, name) for name in FACETS}
+
     @property
     def pass_rate(self) -> float | None:
         """Share of rules that hold in its newest audit; None where there was none."""
@@ -88,15 +93,16 @@ class Landscape:
 
     def where(self, **wanted: str) -> Iterator[Entry]:
         """The entries that fit all given facets; an empty value fits everything."""
+        chosen = [(name, value) for name, value in wanted.items() if value]
         for entry in self.entries.values():
-            if all(value in facet(entry, name) for name, value in wanted.items() if value):
+            if not chosen or all(value in entry.facets[name] for name, value in chosen):
                 yield entry
 
 
 FACETS = ("domain", "alignment", "event_type", "status", "quality", "tag", "owner", "classification")
 
 
-def facet(entry: Entry, name: str) -> frozenset[str]:
+def _facet(entry: Entry, name: str) -> frozenset[str]:
     """The values of an entry under a facet; most have one."""
     product = entry.product
     if name == "domain":

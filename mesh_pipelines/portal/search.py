@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rapidfuzz import process
@@ -55,29 +55,38 @@ class Index:
     def search(self, query: str) -> list[Hit]:
         """The products in which every word of the query was found, best first; all of them for a query of none."""
         words = dict.fromkeys(tuple(_WORD.findall(token)) for token in query[:_LONGEST_QUERY].lower().split())
-        found = [self._compound(parts) for parts in words if parts]
-        if not found:
-            return []
-        products = set(found[0]).intersection(*found[1:])
-        hits = [_hit(product, [places for one in found for places in one[product]]) for product in products]
+        found: list[Mapping[str, list[dict[str, float]]]] = []
+        within: Collection[str] | None = None
+        for parts in filter(None, words):
+            found.append(self._compound(parts, within))
+            within = found[-1].keys()
+        hits = [_hit(product, [places for one in found for places in one[product]]) for product in within or ()]
         return sorted(hits, key=lambda hit: (-hit.score, hit.product))
 
-    def _compound(self, parts: Sequence[str]) -> Mapping[str, list[dict[str, float]]]:
+    def _compound(self, parts: Sequence[str], within: Collection[str] | None) -> Mapping[str, list[dict[str, float]]]:
         """By product: where each part was found, or else all of it in one, since short parts may have no error."""
-        found = [self._found(part) for part in parts]
-        products = set(found[0]).intersection(*found[1:])
-        whole = self._found("".join(parts)) if len(parts) > 1 else {}
-        return {product: [places] for product, places in whole.items() if product not in products} | {
-            product: [one[product] for one in found] for product in products
+        alike = {part: list(self._alike(part)) for part in parts}
+        found: dict[str, Mapping[str, dict[str, float]]] = {}
+        products = within
+        # The rarest first: the others are then looked for in few products.
+        for part in sorted(alike, key=lambda part: sum(len(self._places[known]) for known, _ in alike[part])):
+            found[part] = self._found(alike[part], products)
+            products = found[part].keys()
+        whole = self._found(self._alike("".join(parts)), within) if len(parts) > 1 else {}
+        return {product: [places] for product, places in whole.items()} | {
+            product: [found[part][product] for part in alike] for product in products or ()
         }
 
-    def _found(self, word: str) -> Mapping[str, dict[str, float]]:
-        """By product: where the word was found, and what that is worth."""
+    def _found(
+        self, alike: Iterable[tuple[str, float]], within: Collection[str] | None
+    ) -> Mapping[str, dict[str, float]]:
+        """By product, of those given: where one of the words was found, and what that is worth."""
         worth: dict[str, dict[str, float]] = defaultdict(dict)
-        for known, fit in self._alike(word):
+        for known, fit in alike:
             for place in self._places[known]:
-                places = worth[place.product]
-                places[place.where] = max(places.get(place.where, 0.0), place.weight * fit)
+                if within is None or place.product in within:
+                    places = worth[place.product]
+                    places[place.where] = max(places.get(place.where, 0.0), place.weight * fit)
         return worth
 
     def _alike(self, word: str) -> Iterator[tuple[str, float]]:

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -18,7 +17,6 @@ from starlette.testclient import TestClient
 
 from benchmarks.synthetic import synthetic
 from mesh_pipelines.history.store import History
-from mesh_pipelines.history.writer import Finding, Writer
 from mesh_pipelines.local.supervisor import answers
 from mesh_pipelines.portal.app import create_app
 from mesh_pipelines.settings import Settings
@@ -235,8 +233,3 @@ def payloads() -> list[str]:
     lines = Path(__file__).with_name("payloads.txt").read_text(encoding="utf-8").splitlines()
     texts = [line.replace("␊", "\n").replace("␉", "\t") for line in lines if not line.startswith(("# What", "# ⟨"))]
     return [re.sub("⟨([0-9A-F]{4})⟩", lambda found: chr(int(found[1], 16)), text) for text in texts]
-
-
-def write_finding(writer: Writer, fqn: str, text: str, now: datetime) -> int:
-    """An open incident that says a text wherever it may; gives its number."""
-    return writer.open(fqn, Finding("blocked", text, text, text, "bad", now, 1, text), now)
