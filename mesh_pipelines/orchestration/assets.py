@@ -5,7 +5,7 @@ cannot be deselected, and a blocking one that fails ends the step before the pub
 see; what keeps an unaudited version from being published is the step itself, which asks the table for the verdict.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +13,7 @@ import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 from mesh_pipelines.contract.model import DataProduct, OnFailure, RuleKind
-from mesh_pipelines.contract.objectives import freshness_window
+from mesh_pipelines.contract.objectives import Objective, freshness_window, objectives
 from mesh_pipelines.contract.types import duckdb_type
 from mesh_pipelines.errors import ContractInvalid, MeshError, TransformInvalid
 from mesh_pipelines.orchestration.markdown import cell, code, prose
@@ -193,8 +193,22 @@ def _published(platform: Platform, product: DataProduct, columns: dg.TableSchema
         **_common(product, "published"),
     )
 
+    promised = objectives(product)
+    checks = [
+        dg.AssetCheckSpec(
+            name=check_name(one.id),
+            asset=key,
+            description=f"The service level {one.property}: {one.promise}, as last observed (mesh observe).",
+        )
+        for one in promised
+    ]
+
     @dg.multi_asset(
-        specs=[spec], name=f"{product.domain}__{product.name}__publish", pool=_pool(product), retry_policy=_retry()
+        specs=[spec],
+        check_specs=checks,
+        name=f"{product.domain}__{product.name}__publish",
+        pool=_pool(product),
+        retry_policy=_retry(),
     )
     def publish_asset(context: dg.AssetExecutionContext) -> Iterator[Any]:
         with _Faults(context):
@@ -217,9 +231,38 @@ def _published(platform: Platform, product: DataProduct, columns: dg.TableSchema
                 "seconds": round(done.seconds, 3),
                 **(_offsets(version.position) if version.position else {}),
             },
+            check_results=list(_levels(platform, product, key, promised)),
         )
 
     return publish_asset
+
+
+def _levels(
+    platform: Platform, product: DataProduct, key: dg.AssetKey, promised: Sequence[Objective]
+) -> Iterator[dg.AssetCheckResult]:
+    """How each service level stood when the mesh was last observed; one that was not measured yet breaks nothing."""
+    from mesh_pipelines.history.store import History
+
+    if not promised:
+        return
+    history = History.open(platform.settings)
+    states = {one.objective: one for one in history.objectives(product.fqn)}
+    history.close()
+    for one in promised:
+        state = states.get(one.id)
+        measured = {
+            "promised": one.promise,
+            **({"measured": state.measured} if state and state.measured is not None else {}),
+            **({"attained": state.attainment} if state and state.attainment is not None else {}),
+        }
+        yield dg.AssetCheckResult(
+            asset_key=key,
+            check_name=check_name(one.id),
+            passed=state is None or state.met is not False,
+            severity=dg.AssetCheckSeverity.WARN,
+            description="kept" if state and state.met else "broken" if state and state.met is False else "not measured",
+            metadata=measured,
+        )
 
 
 def _check_results(key: dg.AssetKey, taken: Snapshot) -> Iterator[dg.AssetCheckResult]:
