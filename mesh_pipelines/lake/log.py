@@ -290,7 +290,7 @@ def _apart(rows: pa.Table) -> list[pa.Table]:
     """Events by what readers do with them: rows, tombstones, and those held back; each kind goes into its own files.
 
     A file of rows alone has nulls only where the data have them, which makes it faster to read. Many events are not
-    taken apart: they will be folded into a base before they are read often, and copying them costs landing a tenth.
+    taken apart: they will be folded into a base before they are read often, and it would copy every row.
     """
     import pyarrow.compute as pc
 

@@ -47,6 +47,12 @@ class Portal:
         """The mesh as it was read last."""
         return self.watcher.newest
 
+    def prepare(self) -> None:
+        """Read the mesh and compile the pages before anybody asks: contracts that were never read take seconds."""
+        self.watcher.refresh()
+        for name in self.templates.list_templates(extensions=["html"]):
+            self.templates.get_template(name)
+
     def entry(self, domain: str, name: str) -> Entry:
         """The product of an address.
 

@@ -22,6 +22,8 @@ router = APIRouter(include_in_schema=False)
 
 _TABLE = 100
 PERIODS = (7, 30, 90, 365)
+# A line of the table is as wide as so many days can be told apart.
+_TREND_DAYS = 90
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ def dashboard(
     portal = portal_of(request)
     landscape, history = portal.landscape, portal.history
     entries, _ = find(landscape, "", {"owner": owner, "domain": domain}, "health")
-    since = datetime.now(UTC).date() - timedelta(days=days - 1)
+    today, trend_days = datetime.now(UTC).date(), min(days, _TREND_DAYS)
+    since, trend_since = (today - timedelta(days=count - 1) for count in (days, trend_days))
     names = {entry.fqn for entry in entries}
     chosen = names if owner or domain else None
     by_day = _by_day(history, chosen, since)
@@ -68,7 +71,8 @@ def dashboard(
         rate=_rate(by_day),
         blocked_trend=_blocked(by_day, since, days),
         dimensions=_dimensions(history, chosen, since, days),
-        lines=[_line(history, entry, since, days) for entry in shown],
+        lines=[_line(history, entry, trend_since, trend_days) for entry in shown],
+        trend_days=trend_days,
         more=len(entries) - len(shown),
         incidents=sorted(incidents, key=lambda one: (one.severity != "bad", one.opened_at)),
         scope=owner or domain or "the mesh",

@@ -40,8 +40,7 @@ def serve(settings: Settings, *, observe: bool = True, on_ready: Callable[[], No
         )
     history = History.open(settings)
     app = create_app(settings, history)
-    # Before anybody can ask: a thousand contracts that were never read take seconds.
-    app.state.portal.watcher.refresh()
+    app.state.portal.prepare()
     stop = threading.Event()
     threads = [threading.Thread(target=_refresh, args=(app.state.portal.watcher, stop), name="landscape", daemon=True)]
     if observe:
