@@ -641,7 +641,7 @@ def docs(
 
 @app.command()
 def compact(names: Products = None, output_format: OutputFormat = Format.TABLE) -> None:
-    """Merge small files of the logs and bases; what any version reads stays the same."""
+    """Merge small files of the logs; what any version reads stays the same."""
     from mesh_pipelines.steps.maintain import compact as step
 
     output, platform = Output(output_format), _platform()
