@@ -29,7 +29,7 @@ STYLE = "style.css"
 _SITE = Path("gx/uncommitted/data_docs/local_site")
 _GOOD = (State.PASS, State.VACUOUS)
 _CSS = """\
-body { font: 15px/1.5 system-ui, sans-serif; color: #1b1f24; background: #fff; max-width: 75rem; margin: 1.5rem auto; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #1b1f24; background: #fff; max-width: 75rem; margin: 0 auto; padding: 1.5rem; }
 table { border-collapse: collapse; margin: .5rem 0 1.5rem; width: 100%; }
 th, td { border: 1px solid #c9d1d9; padding: .3rem .6rem; text-align: left; vertical-align: top; }
 ul, ol { padding-left: 1.2rem; }
@@ -151,8 +151,7 @@ def _index(product: DataProduct, audits: Sequence[tuple[Mapping[str, Any], Seque
     rows: list[str] = []
     for audit, results in audits:
         page = next(site.glob(f"validations/**/{audit['candidate_id']}.html")).relative_to(site).as_posix()
-        broken = sum(one.state not in _GOOD for one in results)
-        said = _status("failed", f"failed: {broken} of {len(results)} rules") if broken else _status("passed", "passed")
+        said = _outcome(results)
         at: datetime = audit["at"]
         rows.append(
             f'<tr><td><a href="{escape(page)}">{audit["version"]}</a></td><td>{at:%Y-%m-%d %H:%M:%S} UTC</td>'
@@ -164,6 +163,16 @@ def _index(product: DataProduct, audits: Sequence[tuple[Mapping[str, Any], Seque
         f'<link rel="stylesheet" href="{STYLE}"></head><body><h1>Audits of {escape(product.fqn)}</h1>'
         f'<p><a href="{escape(promised)}">What is promised</a></p>'
         f"<table><tr><th>version</th><th>audited</th><th>outcome</th></tr>{''.join(rows)}</table></body></html>\n"
+    )
+
+
+def _outcome(results: Sequence[RuleResult]) -> str:
+    """What an audit came to: a rule that only warns keeps nothing from being published."""
+    failed, warned = sum(one.blocks for one in results), sum(one.state is State.WARN for one in results)
+    if failed:
+        return _status("failed", f"failed: {failed} of {len(results)} rules")
+    return (
+        _status("unsure", f"passed, {warned} of {len(results)} rules warned") if warned else _status("passed", "passed")
     )
 
 
