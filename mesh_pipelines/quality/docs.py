@@ -29,7 +29,8 @@ STYLE = "style.css"
 _SITE = Path("gx/uncommitted/data_docs/local_site")
 _GOOD = (State.PASS, State.VACUOUS)
 _CSS = """\
-body { font: 15px/1.5 system-ui, sans-serif; color: #1b1f24; background: #fff; max-width: 75rem; margin: 0 auto; padding: 1.5rem; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #1b1f24; background: #fff; }
+body { max-width: 75rem; margin: 0 auto; padding: 1.5rem; }
 table { border-collapse: collapse; margin: .5rem 0 1.5rem; width: 100%; }
 th, td { border: 1px solid #c9d1d9; padding: .3rem .6rem; text-align: left; vertical-align: top; }
 ul, ol { padding-left: 1.2rem; }
