@@ -183,6 +183,6 @@ def _traced(asked: _Inputs) -> tuple[Column, ...]:
     except TransformInvalid:
         return tuple(Column(field.name, (), known=False) for field in asked.product.fields)
     return tuple(
-        Column(field.name, tuple((one.product, one.column) for one in found.get(field.name, ())))
+        Column(field.name, tuple((one.product, one.column) for one in found.get(field.name, ())), field.name in found)
         for field in asked.product.fields
     )

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry import SchemaRegistryClient, topic_subject_name_strategy
 from confluent_kafka.schema_registry.avro import AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
@@ -130,9 +130,14 @@ class Shop:
 
     def order(self, *rows: dict[str, Any]) -> None:
         topic = f"{self.domain}.orders"
-        registry = SchemaRegistryClient({"url": self.settings.registry_url})
+        registry = SchemaRegistryClient({"url": self.settings.registry_url, "timeout": 20})
         schema = registry.get_latest_version(f"{topic}-value").schema.schema_str
-        config = {"auto.register.schemas": False, "use.latest.version": True}
+        # Not the default, which asks for associations: the local registry knows none, and may not answer.
+        config = {
+            "auto.register.schemas": False,
+            "use.latest.version": True,
+            "subject.name.strategy": topic_subject_name_strategy,
+        }
         serialize = AvroSerializer(registry, schema, conf=config)
         context = SerializationContext(topic, MessageField.VALUE)
         self.produce("orders", *((row["order_id"].encode(), serialize(row, context)) for row in rows))
