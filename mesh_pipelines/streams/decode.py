@@ -9,6 +9,7 @@ process that may be lost (``guarded``).
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -242,7 +243,7 @@ class Decoder:
             log.SCHEMA_ID: pa.array(schema_ids.astype(np.int32), mask=schema_ids < 0),
             log.FATE: _choose(failed, str(Fate.UNDECODABLE), str(Fate.OK)),
             log.RULE: pa.nulls(rows, pa.string()),
-            log.REASON: pa.array([reasons.get(row) for row in range(rows)] if reasons else [None] * rows, pa.string()),
+            log.REASON: _sparse(reasons, rows),
             # Taken by place: choosing between two columns keeps the bytes of both.
             log.RAW: raw.take(pa.array(np.arange(rows), mask=~failed)) if reasons else pa.nulls(rows, raw.type),
             log.REDRIVE: pa.nulls(rows, pa.int32()),
@@ -258,8 +259,15 @@ def _only(values: pa.LargeBinaryArray, wanted: Mask) -> pa.LargeBinaryArray:
 
 
 def _distinct(numbers: Indices) -> Indices:
-    """The distinct numbers; looking first spares sorting where all are the same, as they nearly always are."""
-    return numbers[:1] if not len(numbers) or (numbers == numbers[0]).all() else np.unique(numbers)
+    """The distinct numbers; only those that differ from the first are sorted, and they nearly always are few."""
+    return np.concatenate([numbers[:1], np.unique(numbers[numbers != numbers[0]])]) if len(numbers) else numbers
+
+
+def _sparse(texts: Mapping[int, str], rows: int) -> pa.Array:
+    """A text column that is null but at a few places."""
+    place = np.full(rows, -1, np.int64)
+    place[list(texts)] = np.arange(len(texts))
+    return pa.array(list(texts.values()), pa.string()).take(pa.array(place, mask=place < 0))
 
 
 def _unframed_json(values: pa.LargeBinaryArray) -> pa.LargeBinaryArray:

@@ -131,8 +131,10 @@ def project(columns: Mapping[str, pa.Array], rows: int, fields: Sequence[Field],
             reason = f"field {field.name} holds what is no {str(array.type)[:80]}"
             faults.update(dict.fromkeys(np.flatnonzero(unfit).tolist(), reason))
     if faults:
-        fitting = pa.array(np.setdiff1d(np.arange(rows), list(faults)))
-        converted = [array.take(fitting) for array in converted]
+        fitting = np.ones(rows, np.bool_)
+        fitting[list(faults)] = False
+        places = pa.array(np.flatnonzero(fitting))
+        converted = [array.take(places) for array in converted]
     return Decoded(rows, converted, faults)
 
 
