@@ -7,7 +7,7 @@ are made from, which keeps most arrows from crossing. A graph library was ruled 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -68,11 +68,11 @@ def _inputs(landscape: Landscape, name: str) -> tuple[str, ...]:
     return entry.product.inputs if entry and entry.product else ()
 
 
-def _reach(start: str, step: object) -> set[str]:
+def _reach(start: str, step: Callable[[str], Iterable[str]]) -> set[str]:
     found: set[str] = set()
     todo = [start]
     while todo:
-        for name in step(todo.pop()):  # type: ignore[operator]
+        for name in step(todo.pop()):
             if name not in found:
                 found.add(name)
                 todo.append(name)

@@ -11,6 +11,7 @@ from functools import cache
 
 import nh3
 from markdown_it import MarkdownIt
+from markdown_it.rules_core import StateCore
 from markupsafe import Markup
 
 _TAGS = frozenset(
@@ -51,13 +52,11 @@ def _only_safe(_tag: str, attribute: str, value: str) -> str | None:
 @cache
 def _renderer() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).disable("image")
-    heading = parser.renderer.render
-
-    def lower(tokens: list, options: object, env: object) -> str:  # type: ignore[type-arg]
-        for token in tokens:
-            if token.type in ("heading_open", "heading_close"):
-                token.tag = f"h{min(6, int(token.tag[1]) + 2)}"
-        return heading(tokens, options, env)  # type: ignore[arg-type]
-
-    parser.renderer.render = lower  # type: ignore[method-assign]
+    parser.core.ruler.push("lower_headings", _lower_headings)
     return parser
+
+
+def _lower_headings(state: StateCore) -> None:
+    for token in state.tokens:
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{min(6, int(token.tag[1]) + 2)}"

@@ -12,6 +12,7 @@ from mesh_pipelines.errors import ServiceFailed
 from mesh_pipelines.history.store import History
 from mesh_pipelines.local.supervisor import answers
 from mesh_pipelines.portal.app import create_app
+from mesh_pipelines.portal.landscape import Watcher
 from mesh_pipelines.portal.sign_in import DevelopmentLink
 from mesh_pipelines.settings import Settings
 from mesh_pipelines.steps.observe import watch
@@ -83,9 +84,9 @@ def _begin(threads: list[threading.Thread], on_ready: Callable[[], None] | None)
         on_ready()
 
 
-def _refresh(watcher: object, stop: threading.Event) -> None:
+def _refresh(watcher: Watcher, stop: threading.Event) -> None:
     while not stop.wait(_REFRESH_S):
         try:
-            watcher.refresh()  # type: ignore[attr-defined]
+            watcher.refresh()
         except Exception:
             _log.exception("the landscape could not be read; the pages show the one before")
