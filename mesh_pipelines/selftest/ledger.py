@@ -70,6 +70,10 @@ class LedgerProducer:
         self._failed: list[str] = []
         self.ledger = ledger
 
+    def restart(self) -> None:
+        """Go on with a client of its own: one whose broker forgot its last events refuses to send others."""
+        self._producer = Producer(self._config)
+
     def send(self, events: int, *, bad: bool = False) -> None:
         """Send events and wait until each is acknowledged; ``bad`` makes the last one break the contract.
 

@@ -64,6 +64,7 @@ def truncated(bench: Bench, rounds: int) -> Outcome:
         _cut_off(bench.own_services.settings.home, subject)
         bench.own_services.stop()
         bench.own_services.start()
+        subject.producer.restart()
         subject.ledger.generation += 1
         # Half of the time the stream grows past the position again, and only the leader epoch tells.
         subject.producer.send(400 if at % 2 else 5)
