@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
 
+from mesh_pipelines.history.anomaly import is_anomalous
 from mesh_pipelines.history.model import Incident, ObjectiveState, ProductDay
 from mesh_pipelines.history.store import History
 from mesh_pipelines.portal import charts
@@ -70,6 +71,8 @@ def dashboard(
         trend=_trend(by_day, since, days),
         rate=_rate(by_day),
         blocked_trend=_blocked(by_day, since, days),
+        volume=_volume(by_day, since, days),
+        quarantine=_quarantine(by_day, since, days),
         dimensions=_dimensions(history, chosen, since, days),
         lines=[_line(history, entry, trend_since, trend_days) for entry in shown],
         trend_days=trend_days,
@@ -167,6 +170,31 @@ def _blocked(by_day: Mapping[date, ProductDay], since: date, days: int) -> Any:
         parts = (("accent", float(published)), ("bad", float(blocked)))
         bars.append(charts.Day(at, parts, f"{at:%d %b}: {published} versions published, {blocked} blocked"))
     return charts.stack(bars, f"Versions published and blocked by day, last {days} days", height=80)
+
+
+def _volume(by_day: Mapping[date, ProductDay], since: date, days: int) -> Any:
+    """Events landed by day; a day that is far from those before it is marked, today left out: it is not over."""
+    bars: list[charts.Day] = []
+    before: list[float] = []
+    for number in range(days):
+        at = since + timedelta(days=number)
+        landed = float(by_day[at].landed_rows) if at in by_day else 0.0
+        unusual = number < days - 1 and is_anomalous(landed, before)
+        if at in by_day or before:
+            before.append(landed)
+        text = f"{at:%d %b}: {landed:,.0f} events landed{', unusual' if unusual else ''}"
+        bars.append(charts.Day(at, (("warning" if unusual else "accent", landed),), text))
+    return charts.stack(bars, f"Events landed by day, last {days} days", height=80, none="No event was landed.")
+
+
+def _quarantine(by_day: Mapping[date, ProductDay], since: date, days: int) -> Any:
+    bars: list[charts.Day] = []
+    for number in range(days):
+        at = since + timedelta(days=number)
+        held = float(by_day[at].quarantined) if at in by_day else 0.0
+        bars.append(charts.Day(at, (("warning", held),), f"{at:%d %b}: {held:,.0f} events held back"))
+    title = f"Events held back by day, last {days} days"
+    return charts.stack(bars, title, height=80, none="No event was held back." if by_day else "")
 
 
 def _dimensions(

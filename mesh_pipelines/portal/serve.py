@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from collections.abc import Callable
 
 import uvicorn
+from starlette.concurrency import run_in_threadpool
 
 from mesh_pipelines.errors import ServiceFailed
 from mesh_pipelines.history.store import History
@@ -41,7 +43,6 @@ def serve(settings: Settings, *, observe: bool = True, on_ready: Callable[[], No
         )
     history = History.open(settings)
     app = create_app(settings, history)
-    app.state.portal.prepare()
     stop = threading.Event()
     threads = [threading.Thread(target=_refresh, args=(app.state.portal.watcher, stop), name="landscape", daemon=True)]
     if observe:
@@ -66,7 +67,19 @@ def serve(settings: Settings, *, observe: bool = True, on_ready: Callable[[], No
             timeout_graceful_shutdown=3,
         )
     )
-    app.router.on_startup.append(lambda: _begin(threads, on_ready))
+
+    async def begin() -> None:
+        # In a thread, as pages are made: what that needs is loaded then, and not by who asks first.
+        await run_in_threadpool(app.state.portal.prepare)
+        # What was read lives as long as the process; looking through it took a tenth of a second of the first request.
+        gc.collect()
+        gc.freeze()
+        for thread in threads:
+            thread.start()
+        if on_ready:
+            on_ready()
+
+    app.router.on_startup.append(begin)
     try:
         server.run()
     finally:
@@ -75,13 +88,6 @@ def serve(settings: Settings, *, observe: bool = True, on_ready: Callable[[], No
             if thread.is_alive():
                 thread.join(5)
         history.close()
-
-
-def _begin(threads: list[threading.Thread], on_ready: Callable[[], None] | None) -> None:
-    for thread in threads:
-        thread.start()
-    if on_ready:
-        on_ready()
 
 
 def _refresh(watcher: Watcher, stop: threading.Event) -> None:

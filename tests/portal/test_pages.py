@@ -286,3 +286,12 @@ def test_an_incident_is_acknowledged_by_who_signed_in(mesh: Mesh) -> None:
     assert client.post("/incidents/999999/acknowledge", headers=mesh.own).status_code == 404
     too_long = client.post(f"/incidents/{incident.id}/acknowledge", data={"note": "x" * 2001}, headers=mesh.own)
     assert too_long.status_code == 422
+
+
+@pytest.mark.parametrize("scope", ["", "?domain=operations", "?owner=operations@example.com"])
+def test_the_dashboard_shows_volume_and_quarantine_over_days(client: TestClient, scope: str) -> None:
+    html = client.get(f"/quality{scope}").text
+    assert "Volume by day" in html
+    assert "events landed" in html
+    assert "Quarantine by day" in html
+    assert "events held back" in html
