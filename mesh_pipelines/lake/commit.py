@@ -8,6 +8,7 @@ guard at all, so each commit here adds a snapshot, whose branch assertion is the
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,9 @@ _SNAPSHOTS_KEPT = 5
 
 # Rows written per data file when a whole table is rewritten: bounds memory, and keeps files near 50 MB.
 ROWS_PER_FILE = 500_000
+
+# Files that a commit encodes at a time: the halves of a chunk. More of them would each hold a row group in memory.
+_ENCODERS = 2
 
 
 @contextmanager
@@ -74,6 +78,8 @@ def append(
 ) -> None:
     """Append rows, each table of them as files of its own, and set table properties, in one commit.
 
+    The files of several tables are encoded side by side: two halves in half the time of the whole.
+
     ``summary`` names the properties that also go into the snapshot's summary, which each later commit copies.
     """
     import pyarrow as pa
@@ -81,9 +87,8 @@ def append(
     lineage = {name: properties[name] for name in summary}
     with transaction(table, what) as opened:
         with opened.update_snapshot(snapshot_properties=lineage).merge_append() as added:
-            for part in [rows] if isinstance(rows, pa.Table) else rows:
-                for file in write_files(table, part.to_reader()):
-                    added.append_data_file(file)
+            for file in _written_side_by_side(table, [rows] if isinstance(rows, pa.Table) else rows):
+                added.append_data_file(file)
         opened.set_properties(dict(properties))
     shed_snapshots(table)
 
@@ -140,6 +145,12 @@ def write_files(table: Table, reader: pa.RecordBatchReader) -> list[DataFile]:
             flush()
     flush()
     return written
+
+
+def _written_side_by_side(table: Table, parts: Sequence[pa.Table]) -> list[DataFile]:
+    with ThreadPoolExecutor(_ENCODERS, thread_name_prefix="encoder") as encoders:
+        written = encoders.map(lambda part: write_files(table, part.to_reader()), parts)
+        return [file for files in written for file in files]
 
 
 def rows_of(table: Table, files: Iterable[DataFile]) -> pa.RecordBatchReader:

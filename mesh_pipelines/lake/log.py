@@ -290,12 +290,14 @@ def _apart(rows: pa.Table) -> list[pa.Table]:
     """Events by what readers do with them: rows, tombstones, and those held back; each kind goes into its own files.
 
     A file of rows alone has nulls only where the data have them, which makes it faster to read. Many events are not
-    taken apart: they will be folded into a base before they are read often, and it would copy every row.
+    taken apart by kind: they will be folded into a base before they are read often, and it would copy every row. They
+    are halved, since a long landing waits for its writing, and the halves are encoded side by side.
     """
     import pyarrow.compute as pc
 
     if rows.num_rows > _FEW_ROWS:
-        return [rows]
+        half = (rows.num_rows + 1) // 2
+        return [rows.slice(0, half), rows.slice(half)]
     ok, dead = pc.equal(rows[FATE], str(Fate.OK)), pc.equal(rows[OP], str(Op.DELETE))
     kinds = (pc.and_not(ok, dead), pc.and_(ok, dead), pc.invert(ok))
     return [part for kind in kinds if (part := rows.filter(kind)).num_rows]

@@ -159,9 +159,14 @@ def overlaid_sql(
 def tail_sql(
     catalog: Catalog | Pinned, product: DataProduct, base: Base, found: tuple[Overlay, str], until: Position
 ) -> str:
-    """A SELECT of the events behind a base that an overlay knows as current: it speaks of one generation only."""
+    """A SELECT of the events behind a base that an overlay knows as current: it speaks of one generation only.
+
+    For looking few of them up: to plan each file on its own costs more than that.
+    """
     known, source = found
-    return known.current_sql(_tail_parts(catalog, product, base, known, until), event_columns(product), source)
+    table = up_to_date(catalog, product, "log")
+    events = _tail_part(product, known, until, relation_of(table, _log_files(table, base.position, until)))
+    return known.current_sql([events], event_columns(product), source)
 
 
 def _tail_parts(
@@ -171,8 +176,12 @@ def _tail_parts(
     files = _log_files(table, base.position, until)
     if live:
         files = [file for file in files if _may_be_live(table, file)]
-    columns, bit, own = event_columns(product), known.tail_bit(), f"{GENERATION} = {until.generation}"
-    return [f"SELECT {columns}, {bit} AS bit FROM {rows} WHERE {own}" for rows in each_of(table, files)]
+    return [_tail_part(product, known, until, rows) for rows in each_of(table, files)]
+
+
+def _tail_part(product: DataProduct, known: Overlay, until: Position, rows: str) -> str:
+    own = f"{GENERATION} = {until.generation}"
+    return f"SELECT {event_columns(product)}, {known.tail_bit()} AS bit FROM {rows} WHERE {own}"
 
 
 def _may_be_live(table: Table, file: DataFile) -> bool:
