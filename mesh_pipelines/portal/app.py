@@ -102,6 +102,14 @@ class Portal:
         return environment
 
 
+class Unreadable(Exception):
+    """A page about a product whose contract cannot be read was asked for; it says what is wrong with that instead."""
+
+    def __init__(self, entry: Entry) -> None:
+        super().__init__(entry.fqn)
+        self.entry = entry
+
+
 @dataclass(frozen=True)
 class Refusal:
     """What the API says where it cannot answer; ``code`` and ``next_step`` are empty where there is none."""
@@ -165,6 +173,7 @@ def create_app(settings: Settings, history: History) -> FastAPI:
     app.include_router(api.pages)
     app.mount("/static", _Static(directory=_STATIC), name="static")
     app.add_exception_handler(errors.MeshError, _mesh_error)
+    app.add_exception_handler(Unreadable, _unreadable)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _unexpected)
@@ -218,6 +227,11 @@ def _mesh_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.MeshError)
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 503 if error.transient else 500)
     return _refusal(request, status, error.message, code=error.code, next_step=error.next_step or "")
+
+
+def _unreadable(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Unreadable)
+    return page(request, "broken.html", status=409, entry=error.entry)
 
 
 def _http_error(request: Request, error: Exception) -> Response:

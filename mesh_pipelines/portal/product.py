@@ -6,18 +6,18 @@ import difflib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
 from mesh_pipelines.contract.model import DataProduct, Rule
 from mesh_pipelines.contract.types import duckdb_type
-from mesh_pipelines.errors import NothingPublished, TableMissing, UsageError
+from mesh_pipelines.errors import NothingPublished, TableMissing
 from mesh_pipelines.history.model import ContractRevision, RuleDay, RuleState
 from mesh_pipelines.portal import charts
-from mesh_pipelines.portal.app import Portal, page, portal_of, product_url, user
+from mesh_pipelines.portal.app import Portal, Unreadable, page, portal_of, product_url, user
 from mesh_pipelines.portal.catalog import day_state
 from mesh_pipelines.portal.landscape import Entry
 from mesh_pipelines.portal.lineage import columns_of, draw, graph_of
@@ -31,22 +31,38 @@ router = APIRouter(prefix="/products/{domain}/{name}", include_in_schema=False)
 Part = Annotated[str, Path(max_length=200)]
 DAYS = 30
 _HELD = 100
-_UNREADABLE = "broken.html"
 _WORST_FIRST = {state: place for place, state in enumerate(("fail", "error", "not-executed", "warn", "vacuous"))}
 
 
-@router.get("", response_class=HTMLResponse)
-def overview(request: Request, domain: Part, name: Part) -> HTMLResponse:
-    """What it is for, who to ask, how it stands."""
-    portal, entry = _entry(request, domain, name)
+class Shown(NamedTuple):
+    """The product that a page is about."""
+
+    portal: Portal
+    entry: Entry
+    product: DataProduct
+
+
+def _shown(request: Request, domain: Part, name: Part) -> Shown:
+    portal = portal_of(request)
+    entry = portal.entry(domain, name)
     if entry.product is None:
-        return page(request, _UNREADABLE, entry=entry, part="")
+        raise Unreadable(entry)
+    return Shown(portal, entry, entry.product)
+
+
+Asked = Annotated[Shown, Depends(_shown)]
+
+
+@router.get("", response_class=HTMLResponse)
+def overview(request: Request, shown: Asked) -> HTMLResponse:
+    """What it is for, who to ask, how it stands."""
+    portal, entry, product = shown
     since = _today() - timedelta(days=DAYS - 1)
     return page(
         request,
         "product/overview.html",
         entry=entry,
-        product=entry.product,
+        product=product,
         part="",
         strip=_strip(portal, entry),
         volume=volume(portal, entry.fqn),
@@ -56,25 +72,21 @@ def overview(request: Request, domain: Part, name: Part) -> HTMLResponse:
 
 
 @router.get("/schema", response_class=HTMLResponse)
-def schema(request: Request, domain: Part, name: Part) -> HTMLResponse:
+def schema(request: Request, shown: Asked) -> HTMLResponse:
     """Every field: type, key, classification, description and how its rules stand."""
-    portal, entry = _entry(request, domain, name)
-    if entry.product is None:
-        return page(request, _UNREADABLE, entry=entry, part="schema")
+    portal, entry, product = shown
     states = portal.history.rule_states(entry.fqn)
     by_field: dict[str, list[RuleState]] = defaultdict(list)
-    rules = {rule.id: rule for rule in entry.product.rules}
+    rules = {rule.id: rule for rule in product.rules}
     for state in states:
         for field in rules[state.rule].fields if state.rule in rules else ():
             by_field[field].append(state)
-    fields = [
-        (path, field, duckdb_type(field.type), path.count(".")) for path, field in all_fields(entry.product.fields)
-    ]
+    fields = [(path, field, duckdb_type(field.type), path.count(".")) for path, field in all_fields(product.fields)]
     return page(
         request,
         "product/schema.html",
         entry=entry,
-        product=entry.product,
+        product=product,
         part="schema",
         fields=fields,
         states=by_field,
@@ -82,51 +94,39 @@ def schema(request: Request, domain: Part, name: Part) -> HTMLResponse:
 
 
 @router.get("/use", response_class=HTMLResponse)
-def use(request: Request, domain: Part, name: Part) -> HTMLResponse:
+def use(request: Request, shown: Asked) -> HTMLResponse:
     """Output ports, and code that reads them."""
-    portal, entry = _entry(request, domain, name)
-    if entry.product is None:
-        return page(request, _UNREADABLE, entry=entry, part="use")
+    portal, entry, product = shown
     return page(
         request,
         "product/use.html",
         entry=entry,
-        product=entry.product,
+        product=product,
         part="use",
-        snippets=snippets(entry.product, portal.settings),
+        snippets=snippets(product, portal.settings),
     )
 
 
 @router.get("/data", response_class=HTMLResponse)
-def data(
-    request: Request, domain: Part, name: Part, version: Annotated[int | None, Query(ge=1, le=10**12)] = None
-) -> HTMLResponse:
+def data(request: Request, shown: Asked, version: Annotated[int | None, Query(ge=1, le=10**12)] = None) -> HTMLResponse:
     """A few rows of a version."""
     from mesh_pipelines.steps.rows import sample
 
-    portal, entry = _entry(request, domain, name)
-    if entry.product is None:
-        return page(request, _UNREADABLE, entry=entry, part="data")
-    versions = _versions(portal, entry.product)
+    portal, entry, product = shown
+    versions = _versions(portal, product)
     try:
         chosen = versions.at(version) if version else versions.current()
     except (NothingPublished, TableMissing):
-        return page(
-            request, "product/data.html", entry=entry, product=entry.product, part="data", rows=None, version=None
-        )
-    rows = sample(portal.landscape.platform, entry.product, chosen)
-    return page(
-        request, "product/data.html", entry=entry, product=entry.product, part="data", rows=rows, version=chosen
-    )
+        return page(request, "product/data.html", entry=entry, product=product, part="data", rows=None, version=None)
+    rows = sample(portal.landscape.platform, product, chosen)
+    return page(request, "product/data.html", entry=entry, product=product, part="data", rows=rows, version=chosen)
 
 
 @router.get("/versions", response_class=HTMLResponse)
-def versions(request: Request, domain: Part, name: Part) -> HTMLResponse:
+def versions(request: Request, shown: Asked) -> HTMLResponse:
     """Every version published, and the candidate that is not."""
-    portal, entry = _entry(request, domain, name)
-    if entry.product is None:
-        return page(request, _UNREADABLE, entry=entry, part="versions")
-    known = _versions(portal, entry.product)
+    portal, entry, product = shown
+    known = _versions(portal, product)
     try:
         newest, published, every, tags = known.newest(), known.published(), known.all(), known.tags()
     except TableMissing:
@@ -135,7 +135,7 @@ def versions(request: Request, domain: Part, name: Part) -> HTMLResponse:
         request,
         "product/versions.html",
         entry=entry,
-        product=entry.product,
+        product=product,
         part="versions",
         versions=list(reversed(every))[:_HELD],
         tags={number: tag for tag, number in tags.items()},
@@ -145,13 +145,9 @@ def versions(request: Request, domain: Part, name: Part) -> HTMLResponse:
 
 
 @router.get("/quality", response_class=HTMLResponse)
-def quality(
-    request: Request, domain: Part, name: Part, days: Annotated[int, Query(ge=1, le=400)] = DAYS
-) -> HTMLResponse:
+def quality(request: Request, shown: Asked, days: Annotated[int, Query(ge=1, le=400)] = DAYS) -> HTMLResponse:
     """How the rules and the promises stand, and stood."""
-    portal, entry = _entry(request, domain, name)
-    if entry.product is None:
-        return page(request, _UNREADABLE, entry=entry, part="quality")
+    portal, entry, product = shown
     since = _today() - timedelta(days=days - 1)
     history = portal.history
     by_rule: dict[str, list[RuleDay]] = defaultdict(list)
@@ -162,7 +158,7 @@ def quality(
         request,
         "product/quality.html",
         entry=entry,
-        product=entry.product,
+        product=product,
         part="quality",
         days=days,
         states=states,
@@ -178,25 +174,23 @@ def quality(
 
 
 @router.get("/rule", response_class=HTMLResponse)
-def rule(request: Request, domain: Part, name: Part, id: Annotated[str, Query(max_length=1000)]) -> HTMLResponse:
+def rule(request: Request, shown: Asked, id: Annotated[str, Query(max_length=1000)]) -> HTMLResponse:
     """One rule: what it promises, how it stood, and the rows that break it."""
     from mesh_pipelines.steps.rows import breaking, has_rows
 
-    portal, entry = _entry(request, domain, name)
-    if entry.product is None:
-        return page(request, _UNREADABLE, entry=entry, part="quality")
-    found = _rule(entry.product, id)
+    portal, entry, product = shown
+    found = _rule(product, id)
     state = next((one for one in portal.history.rule_states(entry.fqn) if one.rule == id), None)
-    version = _judged(portal, entry.product, state)
+    version = _judged(portal, product, state)
     rows = None
     if version and has_rows(found) and state and state.bad:
-        rows = breaking(portal.landscape.platform, entry.product, version, found)
+        rows = breaking(portal.landscape.platform, product, version, found)
     since = _today() - timedelta(days=DAYS - 1)
     return page(
         request,
         "product/rule.html",
         entry=entry,
-        product=entry.product,
+        product=product,
         part="quality",
         rule=found,
         state=state,
@@ -209,11 +203,9 @@ def rule(request: Request, domain: Part, name: Part, id: Annotated[str, Query(ma
 
 
 @router.get("/lineage", response_class=HTMLResponse)
-def lineage(request: Request, domain: Part, name: Part) -> HTMLResponse:
+def lineage(request: Request, shown: Asked) -> HTMLResponse:
     """From topic to consumers, and by column."""
-    portal, entry = _entry(request, domain, name)
-    if entry.product is None:
-        return page(request, _UNREADABLE, entry=entry, part="lineage")
+    portal, entry, product = shown
     landscape = portal.landscape
     urls = {fqn: product_url(fqn) for fqn in landscape.entries}
     graph = graph_of(landscape, entry.fqn, urls)
@@ -221,76 +213,67 @@ def lineage(request: Request, domain: Part, name: Part) -> HTMLResponse:
         request,
         "product/lineage.html",
         entry=entry,
-        product=entry.product,
+        product=product,
         part="lineage",
         drawing=draw(graph, f"Lineage of {entry.fqn}"),
         graph=graph,
-        columns=columns_of(landscape, entry.product),
+        columns=columns_of(landscape, product),
         known=landscape.entries,
     )
 
 
 @router.get("/quarantine", response_class=HTMLResponse)
-def quarantine(request: Request, domain: Part, name: Part) -> HTMLResponse:
+def quarantine(request: Request, shown: Asked) -> HTMLResponse:
     """The events that were held back, and why."""
     from mesh_pipelines.steps.rows import hidden
 
-    portal, entry = _entry(request, domain, name)
-    if entry.product is None:
-        return page(request, _UNREADABLE, entry=entry, part="quarantine")
+    portal, entry, product = shown
     return page(
         request,
         "product/quarantine.html",
         entry=entry,
-        product=entry.product,
+        product=product,
         part="quarantine",
-        events=_held(portal, entry.product),
-        masked=bool(hidden(entry.product)),
+        events=_held(portal, product),
+        masked=bool(hidden(product)),
         preview=_preview,
     )
 
 
 @router.post("/quarantine/redrive")
-def redrive(request: Request, domain: Part, name: Part) -> Response:
+def redrive(request: Request, shown: Asked) -> Response:
     """Try the held events again under the contract of now."""
     from mesh_pipelines.steps.quarantine import redrive as step
 
-    portal, entry = _entry(request, domain, name)
-    if entry.product is None:
-        raise UsageError("its contract cannot be read", next_step="mesh lint")
-    if not user(request).may_act_for(entry.product):
+    portal, entry, product = shown
+    if not user(request).may_act_for(product):
         raise HTTPException(403, f"Only the team of {entry.fqn} may redrive its events.")
-    done = step(portal.landscape.platform, entry.product)
+    done = step(portal.landscape.platform, product)
     return RedirectResponse(
         product_url(entry.fqn, "quarantine", back=done.came_back, held=done.undecodable + done.diverted), 303
     )
 
 
 @router.get("/contract", response_class=HTMLResponse)
-def contract(request: Request, domain: Part, name: Part) -> HTMLResponse:
+def contract(request: Request, shown: Asked) -> HTMLResponse:
     """The contract as it is, and how it came to be so."""
-    portal, entry = _entry(request, domain, name)
-    if entry.product is None:
-        return page(request, _UNREADABLE, entry=entry, part="contract")
+    portal, entry, product = shown
     revisions = sorted(portal.history.revisions(entry.fqn), key=lambda one: one.seen_at, reverse=True)
     return page(
         request,
         "product/contract.html",
         entry=entry,
-        product=entry.product,
+        product=product,
         part="contract",
-        document=_document(entry.product),
+        document=_document(product),
         revisions=list(zip(revisions, changelog(revisions), strict=True)),
     )
 
 
 @router.get("/contract.yaml", response_class=Response)
-def contract_file(request: Request, domain: Part, name: Part) -> Response:
+def contract_file(shown: Asked) -> Response:
     """The contract as a file: an Open Data Contract Standard document."""
-    _, entry = _entry(request, domain, name)
-    if entry.product is None:
-        raise UsageError("its contract cannot be read", next_step="mesh lint")
-    return contract_response(entry.product)
+    return contract_response(shown.product)
 
 
 def contract_response(product: DataProduct) -> Response:
@@ -403,11 +386,6 @@ def changelog(revisions: Sequence[ContractRevision]) -> list[list[tuple[str, str
 
 def _kind(line: str) -> str:
     return {"+": "added", "-": "removed", "@": "place"}.get(line[:1], "same")
-
-
-def _entry(request: Request, domain: str, name: str) -> tuple[Portal, Entry]:
-    portal = portal_of(request)
-    return portal, portal.entry(domain, name)
 
 
 def _versions(portal: Portal, product: DataProduct) -> Any:

@@ -6,6 +6,7 @@ that needs a broker to kill is left out, and says so, where the broker is the us
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,6 +22,8 @@ from mesh_pipelines.selftest.workers import Workers
 from mesh_pipelines.settings import Settings
 
 ROUNDS = 100
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -115,4 +118,8 @@ def _outcome(fault: Fault, bench: Bench, rounds: int) -> Outcome:
         outcome = fault.inject(bench, rounds)
     except MeshError as error:
         outcome = Outcome(fault.name, rounds, 0, Findings(), problem=f"{error.code} {error.message}")
+    except Exception as error:
+        # A fault of the test's own: the others are still worth their time, and this one did not hold.
+        _log.exception("%s ended in an error", fault.name)
+        outcome = Outcome(fault.name, rounds, 0, Findings(), problem=f"{type(error).__name__}: {error}")
     return replace(outcome, seconds=time.monotonic() - started)
