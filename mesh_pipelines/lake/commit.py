@@ -148,6 +148,8 @@ def write_files(table: Table, reader: pa.RecordBatchReader) -> list[DataFile]:
 
 
 def _written_side_by_side(table: Table, parts: Sequence[pa.Table]) -> list[DataFile]:
+    # It changes the library, which is not for several threads to do.
+    keep_nulls()
     with ThreadPoolExecutor(_ENCODERS, thread_name_prefix="encoder") as encoders:
         written = encoders.map(lambda part: write_files(table, part.to_reader()), parts)
         return [file for files in written for file in files]

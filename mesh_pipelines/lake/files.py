@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mesh_pipelines.contract.model import Field
 from mesh_pipelines.contract.sql import literal, quote
@@ -22,7 +22,6 @@ from mesh_pipelines.engine import local_path
 from mesh_pipelines.errors import EnvironmentFault
 
 if TYPE_CHECKING:
-    from pyiceberg.expressions import BooleanExpression
     from pyiceberg.manifest import DataFile
     from pyiceberg.schema import Schema
     from pyiceberg.table import Table
@@ -34,39 +33,30 @@ _DEFAULT = "mesh.default."
 _ONE_BY_ONE = 64
 # Enough for what one step asks of one product.
 _PLANS = 16
-_planned: dict[tuple[str, int | None, str], list[DataFile]] = {}
+_planned: dict[tuple[str, int | None], list[DataFile]] = {}
 
 
-def relation(
-    table: Table,
-    *,
-    snapshot_id: int | None = None,
-    row_filter: BooleanExpression | None = None,
-) -> str:
-    """The table's rows as SQL text to stand after FROM, with all its columns under their current names.
+def relation(table: Table, *, snapshot_id: int | None = None) -> str:
+    """The table's rows as SQL text to stand after FROM, with all its columns under their current names."""
+    return relation_of(table, files_of(table, snapshot_id))
 
-    ``row_filter`` only leaves out files; the caller's condition decides on rows.
+
+def files_of(table: Table, snapshot_id: int | None) -> list[DataFile]:
+    """The table's data files at a snapshot (None: now).
+
+    They are the same for the same metadata, so those asked for last are remembered. Who needs few of them chooses by
+    ``bounds``: a filter given to the library is evaluated anew for each question, at twice the cost of all files.
     """
-    return relation_of(table, files_of(table, snapshot_id, row_filter))
-
-
-def files_of(table: Table, snapshot_id: int | None, row_filter: BooleanExpression | None = None) -> list[DataFile]:
-    """The table's data files at a snapshot (None: now), without those that a filter rules out.
-
-    They are the same for the same metadata, so those asked for last are remembered.
-    """
-    key = table.metadata_location, snapshot_id, repr(row_filter)
+    key = table.metadata_location, snapshot_id
     if key not in _planned:
         while len(_planned) >= _PLANS:
             _planned.pop(next(iter(_planned)), None)
-        _planned[key] = _plan(table, snapshot_id, row_filter)
+        _planned[key] = _plan(table, snapshot_id)
     return list(_planned[key])
 
 
-def _plan(table: Table, snapshot_id: int | None, row_filter: BooleanExpression | None) -> list[DataFile]:
-    from pyiceberg.expressions import AlwaysTrue
-
-    tasks = list(table.scan(row_filter=row_filter or AlwaysTrue(), snapshot_id=snapshot_id).plan_files())
+def _plan(table: Table, snapshot_id: int | None) -> list[DataFile]:
+    tasks = list(table.scan(snapshot_id=snapshot_id).plan_files())
     if any(task.delete_files for task in tasks):
         raise EnvironmentFault(
             f"{'.'.join(table.name())}: another engine left delete files, which native reads do not apply",
@@ -109,14 +99,26 @@ def by_name(table: Table, files: Sequence[DataFile]) -> str:
     return _read(files, ", filename = true, file_row_number = true")
 
 
-def bounds(table: Table, file: DataFile, column: str) -> tuple[str, str] | None:
-    """The lowest and the highest text in a column of a data file, where its statistics have both.
+def bounds(table: Table, file: DataFile, column: str) -> tuple[Any, Any] | None:
+    """The lowest and the highest value in a column of a data file, where its statistics have both.
 
-    They are exact for texts of up to 16 characters, as the platform's own are.
+    They are exact for numbers, and for texts of up to 16 characters, as the platform's own are.
     """
+    from pyiceberg.conversions import from_bytes
+    from pyiceberg.types import PrimitiveType
+
+    known = table.schema().find_field(column)
+    lowest, highest = (file.lower_bounds or {}).get(known.field_id), (file.upper_bounds or {}).get(known.field_id)
+    if lowest is None or highest is None:
+        return None
+    assert isinstance(known.field_type, PrimitiveType)
+    return from_bytes(known.field_type, lowest), from_bytes(known.field_type, highest)
+
+
+def is_null(table: Table, file: DataFile, column: str) -> bool:
+    """Whether a column of a data file holds nothing but nulls, as far as its statistics tell."""
     number = table.schema().find_field(column).field_id
-    lowest, highest = (file.lower_bounds or {}).get(number), (file.upper_bounds or {}).get(number)
-    return None if lowest is None or highest is None else (lowest.decode(), highest.decode())
+    return (file.null_value_counts or {}).get(number) == file.record_count
 
 
 def damage() -> tuple[type[Exception], ...]:

@@ -9,7 +9,7 @@ pyiceberg's own writer makes a dictionary of everything and has no setting for e
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mesh_pipelines.lake.nulls import keep_nulls
@@ -77,16 +77,20 @@ def _writer(output: OutputFile, schema: Schema, properties: Mapping[str, str], r
     # The library passes on what it knows of the table's properties, which have no word for encodings.
     paths = list(parquet_path_to_id_mapping(schema))
     writer._parquet_writer_kwargs |= encodings(rows, paths)
-    writer._parquet_writer_kwargs |= _codecs(writer._parquet_writer_kwargs, paths)
+    random = {name for name, kind in zip(rows.column_names, rows.schema.types, strict=True) if _is_random(kind)}
+    random.difference_update(writer._parquet_writer_kwargs["use_dictionary"])
+    writer._parquet_writer_kwargs |= _codecs(writer._parquet_writer_kwargs, paths, random)
     return writer
 
 
-def _codecs(given: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
-    """Pyarrow's writer options for compression, as given but for columns of differences.
+def _codecs(given: Mapping[str, Any], paths: Sequence[str], random: Collection[str]) -> dict[str, Any]:
+    """Pyarrow's writer options for compression, as given but for columns of differences and of random bytes.
 
-    Those are packed to the bit already: compressing them again saves nothing, and made a scan of them twice as dear.
+    Those are packed to the bit already: compressing them again saves nothing, and made a scan of differences twice as
+    dear.
     """
-    codec, level, packed = given["compression"], given["compression_level"], given["column_encoding"]
+    codec, level = given["compression"], given["compression_level"]
+    packed = {*given["column_encoding"], *random}
     codecs = {path: "none" if path in packed else codec for path in paths}
     levels = None if level is None else {path: level for path in paths if path not in packed}
     return {"compression": codecs, "compression_level": levels}
@@ -109,6 +113,14 @@ def encodings(rows: pa.Table, paths: Iterable[str]) -> dict[str, Any]:
         "use_dictionary": [path for path in paths if path.split(".")[0] in repeated],
         "column_encoding": differences,
     }
+
+
+def _is_random(kind: pa.DataType) -> bool:
+    """Whether values of a type are random bytes as a rule: digests and UUIDs."""
+    import pyarrow as pa
+
+    storage = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+    return pa.types.is_fixed_size_binary(storage)
 
 
 def _repeats(column: pa.ChunkedArray) -> bool:

@@ -21,7 +21,7 @@ from mesh_pipelines.contract.types import arrow_schema
 from mesh_pipelines.errors import UnknownVersion
 from mesh_pipelines.lake import fold, overlay
 from mesh_pipelines.lake.catalog import Pinned
-from mesh_pipelines.lake.files import bounds, each_of, files_of, relation, relation_of
+from mesh_pipelines.lake.files import bounds, each_of, files_of, is_null, relation, relation_of
 from mesh_pipelines.lake.log import POSITION, snapshot_of
 from mesh_pipelines.lake.overlay import Overlay
 from mesh_pipelines.lake.tables import BASE_ENVELOPE, up_to_date
@@ -30,7 +30,6 @@ from mesh_pipelines.positions import Position, Version
 if TYPE_CHECKING:
     import duckdb
     from pyiceberg.catalog import Catalog
-    from pyiceberg.expressions import BooleanExpression
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
 
@@ -219,7 +218,8 @@ def events_sql(catalog: Catalog | Pinned, product: DataProduct, after: Position 
 
 
 def _log_files(table: Table, after: Position | None, until: Position) -> list[DataFile]:
-    return files_of(table, snapshot_of(table, until), _file_filter(after, until))
+    files = files_of(table, snapshot_of(table, until))
+    return files if after is None else [file for file in files if _may_hold(table, file, after, until)]
 
 
 def usable_base(table: Table, version: Version) -> Base | None:
@@ -257,31 +257,20 @@ def _result(catalog: Catalog | Pinned, product: DataProduct, version: Version) -
     return relation(table, snapshot_id=version.base_snapshot_id)
 
 
-def _file_filter(after: Position | None, until: Position) -> BooleanExpression:
-    """Which log files can hold events between the positions: by their partitions' offsets and by their redrives."""
-    from pyiceberg.expressions import AlwaysTrue, GreaterThan, GreaterThanOrEqual, Or
-
-    if after is None:
-        return AlwaysTrue()
+def _may_hold(table: Table, file: DataFile, after: Position, until: Position) -> bool:
+    """Whether a log file can hold events between two positions: by its partitions' offsets and by its redrives."""
+    if after.redrives != until.redrives and not is_null(table, file, REDRIVE):
+        redrives = bounds(table, file, REDRIVE)
+        if redrives is None or redrives[1] > after.redrives:
+            return True
     if after.generation != until.generation:
-        landed: BooleanExpression = GreaterThanOrEqual(GENERATION, after.generation)
-    else:
-        landed = _offset_filter(after, until)
-    return landed if after.redrives == until.redrives else Or(landed, GreaterThan(REDRIVE, after.redrives))
-
-
-def _offset_filter(after: Position, until: Position) -> BooleanExpression:
-    from pyiceberg.expressions import And, EqualTo, GreaterThanOrEqual, LessThan, Or
-
-    ranges = [
-        And(
-            EqualTo(PARTITION, number),
-            GreaterThanOrEqual(OFFSET, after.next_offset(number)),
-            LessThan(OFFSET, offset.next_offset),
-        )
+        generations = bounds(table, file, GENERATION)
+        return generations is None or generations[1] >= after.generation
+    partitions, offsets = bounds(table, file, PARTITION), bounds(table, file, OFFSET)
+    if partitions is None or offsets is None:
+        return True
+    return any(
+        partitions[0] <= number <= partitions[1]
+        and max(offsets[0], after.next_offset(number)) <= min(offsets[1], offset.next_offset - 1)
         for number, offset in until.partitions.items()
-        if offset.next_offset > after.next_offset(number)
-    ]
-    if not ranges:
-        return LessThan(OFFSET, 0)
-    return ranges[0] if len(ranges) == 1 else Or(*ranges)
+    )

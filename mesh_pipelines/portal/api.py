@@ -12,7 +12,7 @@ from pydantic import Field
 from starlette.exceptions import HTTPException
 
 from mesh_pipelines.contract.types import duckdb_type
-from mesh_pipelines.errors import TableMissing, UsageError
+from mesh_pipelines.errors import TableMissing
 from mesh_pipelines.history import model
 from mesh_pipelines.history.metrics import metrics_text
 from mesh_pipelines.portal.app import Refusal, page, portal_of
@@ -180,10 +180,7 @@ def product(request: Request, domain: Part, name: Part) -> ProductDetail:
 @router.get("/products/{domain}/{name}/contract", summary="The contract as an ODCS document", response_class=Response)
 def contract(request: Request, domain: Part, name: Part) -> Response:
     """The contract's YAML."""
-    entry = portal_of(request).entry(domain, name)
-    if entry.product is None:
-        raise UsageError("its contract cannot be read", next_step="mesh lint")
-    return contract_response(entry.product)
+    return contract_response(portal_of(request).entry(domain, name))
 
 
 @router.get("/products/{domain}/{name}/versions", summary="Versions, newest first")

@@ -231,7 +231,7 @@ def _mesh_error(request: Request, error: Exception) -> Response:
 
 def _unreadable(request: Request, error: Exception) -> Response:
     assert isinstance(error, Unreadable)
-    return page(request, "broken.html", status=409, entry=error.entry)
+    return page(request, "broken.html", status=200 if request.method == "GET" else 409, entry=error.entry)
 
 
 def _http_error(request: Request, error: Exception) -> Response:

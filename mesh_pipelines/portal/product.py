@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from mesh_pipelines.contract.model import DataProduct, Rule
 from mesh_pipelines.contract.types import duckdb_type
-from mesh_pipelines.errors import NothingPublished, TableMissing
+from mesh_pipelines.errors import NothingPublished, TableMissing, UsageError
 from mesh_pipelines.history.model import ContractRevision, RuleDay, RuleState
 from mesh_pipelines.portal import charts
 from mesh_pipelines.portal.app import Portal, Unreadable, page, portal_of, product_url, user
@@ -271,17 +271,23 @@ def contract(request: Request, shown: Asked) -> HTMLResponse:
 
 
 @router.get("/contract.yaml", response_class=Response)
-def contract_file(shown: Asked) -> Response:
+def contract_file(request: Request, domain: Part, name: Part) -> Response:
     """The contract as a file: an Open Data Contract Standard document."""
-    return contract_response(shown.product)
+    return contract_response(portal_of(request).entry(domain, name))
 
 
-def contract_response(product: DataProduct) -> Response:
-    """A contract's text as a download."""
+def contract_response(entry: Entry) -> Response:
+    """A contract's text as a download.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    if entry.product is None:
+        raise UsageError("its contract cannot be read", next_step="mesh lint")
     return Response(
-        _document(product),
+        _document(entry.product),
         media_type="application/yaml",
-        headers={"Content-Disposition": f'attachment; filename="{product.domain}.{product.name}.yaml"'},
+        headers={"Content-Disposition": f'attachment; filename="{entry.fqn}.yaml"'},
     )
 
 

@@ -52,6 +52,14 @@ def test_what_is_written_is_read(table: Table, rows: pa.Table) -> None:
     assert found.to_pylist() == rows.to_pylist()
 
 
+def test_parts_are_files_of_one_commit_in_their_order(table: Table, rows: pa.Table) -> None:
+    append(table, [rows.slice(0, 1_000), rows.slice(1_000, 3_500), rows.slice(4_500)], {}, "orders")
+    files = current_files(table)
+    assert sorted(file.record_count for file in files) == [500, 1_000, 3_500]
+    assert len(table.metadata.snapshots) == 1
+    assert rows_of(table, files).read_all().sort_by("id").to_pylist() == rows.to_pylist()
+
+
 def test_columns_that_repeat_have_dictionaries_and_ordered_ones_differences(table: Table, rows: pa.Table) -> None:
     file = write_file(table, rows)
     group = pq.read_metadata(local_path(file.file_path)).row_group(0)
@@ -60,7 +68,7 @@ def test_columns_that_repeat_have_dictionaries_and_ordered_ones_differences(tabl
     assert has_dictionary == {"status", "nothing", "tags.list.element"}
     assert {name for name, used in encodings.items() if "DELTA_BINARY_PACKED" in used} == {"cents", "at"}
     packed = {group.column(at).path_in_schema for at in range(8) if group.column(at).compression == "UNCOMPRESSED"}
-    assert packed == {"cents", "at"}
+    assert packed == {"cents", "at", "digest"}
     assert file.record_count == ROWS
 
 

@@ -150,7 +150,7 @@ def test_the_contract_is_downloaded_as_it_is(mesh: Mesh, client: TestClient, fqn
 
 
 def test_what_cannot_be_read_says_so(client: TestClient) -> None:
-    assert client.get(f"{path_of(BROKEN)}/contract.yaml").status_code == 409
+    assert client.get(f"{path_of(BROKEN)}/contract.yaml").status_code == 400
     page = client.get(path_of(BROKEN)).text
     assert "Its contract cannot be read" in page
     assert "apiVersion" in page
