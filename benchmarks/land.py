@@ -8,7 +8,7 @@ machine, and more with what else runs on it, the broker first of all.
     python benchmarks/land.py --rows 200000 --rounds 3 --json land.json
     python benchmarks/land.py --backlog 4000000              # that peak memory does not depend on the backlog
 
-Memory depends on the chunk (250,000 events), so with fewer rows than a few chunks a backlog says nothing.
+Memory depends on the chunk (200,000 events), so with fewer rows than a few chunks a backlog says nothing.
 
 - C drain: `drain.c`, librdkafka's batches in C, the library of confluent-kafka's wheel. The limit.
 - Python drain: `consume(10000)`, messages untouched. What any Python consumer pays before it does anything.

@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     warehouse: str | None = Field(None, description="Where table files live. Unset: a folder under the home folder.")
 
     chunk_rows: Annotated[int, Field(ge=1)] = Field(
-        250_000, description="Events landed per commit; bounds the memory of landing whatever the backlog."
+        196_608, description="Events landed per commit; bounds the memory of landing whatever the backlog."
     )
     max_event_bytes: Annotated[int, Field(ge=1)] = Field(
         16_777_216, description="Bytes of the largest value that is decoded; larger ones are quarantined unread."
