@@ -62,6 +62,7 @@ _LANDING = (
     "mesh_pipelines.streams.",
     "mesh_pipelines.quality.divert",
     "confluent_kafka.schema_registry",
+    "httpcore2",
     "polars_avro",
     "pyiceberg.io.pyarrow",
     "sqlalchemy.dialects.sqlite",

@@ -199,6 +199,11 @@ class TopicSettings:
     config: Mapping[str, str] = field(default_factory=dict[str, str])
     max_undecodable_share: Number = 0.5
 
+    @property
+    def subject(self) -> str:
+        """The registry's subject of the events' schemas, by the strategy of topic names."""
+        return f"{self.name}-value"
+
 
 # Units of service levels, in seconds; a month is left out, since "m" is a minute and months differ.
 SECONDS: Mapping[str, int] = {

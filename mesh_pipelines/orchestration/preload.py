@@ -18,6 +18,8 @@ _LIBRARIES = (
     "dagster._cli.api",
     "dagster._core.storage.event_log.sqlite.sqlite_event_log",
     "dagster._core.storage.runs.sqlite.sqlite_run_storage",
+    # What the registry's client makes its requests by; it imports that with its first client.
+    "httpcore2",
     "mesh_pipelines.orchestration.definitions",
     "pyarrow.compute",
     "pyarrow.parquet",

@@ -258,7 +258,7 @@ def _plan_subjects(
     for product in products:
         if product.stream is None or product.stream.wire_format is not WireFormat.AVRO:
             continue
-        subject = f"{product.stream.name}-value"
+        subject = product.stream.subject
         actions += _plan_schema(platform, product, subject, refuse)
         before, after = platform.registry.compatibility(subject), str(product.stream.compatibility)
         if before != after:

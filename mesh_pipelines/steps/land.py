@@ -20,7 +20,7 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.log import FATE, OFFSET, PARTITION, REASON, Fate
-from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.model import DataProduct, WireFormat
 from mesh_pipelines.errors import TopicMissing, Undecodable, UsageError
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.positions import Position
@@ -79,6 +79,8 @@ def land(platform: Platform, product: DataProduct, *, on_progress: Progress | No
     from mesh_pipelines.streams import continuity
 
     started = time.monotonic()
+    if product.stream and product.stream.wire_format is WireFormat.AVRO:
+        Thread(target=platform.registry.prepare, args=(product.stream.subject,), name="prepare", daemon=True).start()
     log = Log(platform.catalog, product)
     stored = log.position()
     begin, end = stream_bounds(platform, product)

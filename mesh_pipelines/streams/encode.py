@@ -24,7 +24,7 @@ class Encoder:
             raise ValueError(f"{product.fqn} has no stream")
         self._product = product
         self._registry = registry
-        self._subject = f"{product.stream.name}-value"
+        self._subject = product.stream.subject
         self._is_json = product.stream.wire_format is WireFormat.JSON
         self._key = [field.name for field in product.key]
 
