@@ -10,7 +10,8 @@ that says so. Peers that land row by row get a topic of fewer events (``--slow-r
 
 No comparison is quite fair. In general: the platform decodes by the registry's schema of each event, keeps every
 undecodable event, checks that offsets go on and commits its position with the rows; no peer here does any of these.
-It commits every 200,000 events, the peers every 250,000. Each peer's own differences are in ``PEERS`` and are printed below the table.
+It commits every 200,000 events, the peers every 250,000. Each peer's own differences are in ``PEERS`` and are printed
+below the table.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mesh_pipelines.errors import PortTaken, ServiceFailed
+from mesh_pipelines.errors import PortTaken, RegistryUnreachable, ServiceFailed
 from mesh_pipelines.local import jars
 from mesh_pipelines.local.services import Services
 from mesh_pipelines.local.supervisor import Child, Supervisor
@@ -50,6 +50,13 @@ def test_cluster_and_schema_ids_survive_a_restart(own: Settings) -> None:
         registry = Registry(own)
         assert [registry.latest(f"subject-{number}")[0] for number in range(3)] == ids  # type: ignore[index]
         assert registry.schema(ids[0]) == SCHEMA.replace('"r"', '"r0"')
+        ahead = Registry(own)
+        ahead.prepare("subject-1")
+    assert ahead.schema(ids[1]) == SCHEMA.replace('"r"', '"r1"')
+    late = Registry(own)
+    late.prepare("subject-1")
+    with pytest.raises(RegistryUnreachable):
+        late.schema(ids[1])
 
 
 def test_a_crash_is_named_with_the_end_of_its_log(tmp_path: Path) -> None:
