@@ -93,9 +93,9 @@ def bare_offsets(settings: Settings) -> Laps:
 
 def definitions(settings: Settings) -> Laps:
     """What a code location does before it answers."""
-    from mesh_pipelines.orchestration.definitions import domain_definitions
+    from mesh_pipelines.orchestration.definitions import of_folder
 
-    found = domain_definitions(generated.DOMAIN, settings).get_repository_def()
+    found = of_folder(str(settings.assets / generated.DOMAIN / "definitions.py")).get_repository_def()
     found.load_all_definitions()
     return {}
 
@@ -105,9 +105,9 @@ def snapshot(settings: Settings) -> Laps:
     from dagster._core.remote_representation.external_data import RepositorySnap
     from dagster_shared.serdes import serialize_value
 
-    from mesh_pipelines.orchestration.definitions import domain_definitions
+    from mesh_pipelines.orchestration.definitions import of_folder
 
-    found = domain_definitions(generated.DOMAIN, settings).get_repository_def()
+    found = of_folder(str(settings.assets / generated.DOMAIN / "definitions.py")).get_repository_def()
     found.load_all_definitions()
     return {"MB of text": len(serialize_value(RepositorySnap.from_def(found))) / 1e6}
 

@@ -268,6 +268,8 @@ def amplification(settings: Settings, keys: int, deltas: int) -> dict[str, Any]:
     """Many deltas with upkeep: bytes written, and reading when the tail is at its longest."""
     platform, product = platform_of(settings, keys)
     producer, chance = Producer(platform, product), random.Random(1)
+    # What filling the table left to upkeep is not the deltas'.
+    upkeep(platform, product)
     seen: dict[Path, int] = {}
     written(settings, product, seen)
     bytes_by: dict[str, int] = {}

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mesh_pipelines.collector import without_collector
 from mesh_pipelines.contract.document import FaultyDocument, read_document
 from mesh_pipelines.contract.kept import Kept
 from mesh_pipelines.contract.landscape import faults_between
@@ -34,7 +35,11 @@ def load_products(assets: Path, kept: Path | None = None) -> Loaded:
 
     ``kept`` is a file that spares reading contracts again that have not changed.
     """
-    keeper = Kept(kept)
+    with without_collector():
+        return _load(assets, Kept(kept))
+
+
+def _load(assets: Path, keeper: Kept) -> Loaded:
     products: dict[str, DataProduct] = {}
     broken: dict[str, ContractInvalid] = {}
     for folder in _product_folders(assets):

@@ -44,9 +44,9 @@ if TYPE_CHECKING:
 # as the share of dead rows is looked at when the tail is taken in. What a delta writes is itself (the log, and once
 # more when that is compacted) and w rows of the base for each of its own. A file that is cleaned when u of it is live
 # frees 1 - u for u that is copied, so w = 1 / (1 - u). With random keys files die evenly from 1 to u, so the dead rows
-# are -ln(u) / (1 - u) - 1 of the live ones: 0.45 at u = 0.45, where w = 1.8.
+# are -ln(u) / (1 - u) - 1 of the live ones: 0.6 at u = 0.36, where w = 1.6.
 TAIL_SHARE = 0.05
-DEAD_SHARE = 0.45
+DEAD_SHARE = 0.6
 # The events taken in, as a share of the base's rows, after which an audit looks at every row again, so that an error in
 # the counts that are added up, if there ever was one, ends there.
 UNAUDITED_SHARE = 0.4

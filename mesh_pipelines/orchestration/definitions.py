@@ -11,6 +11,7 @@ from pathlib import Path
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
+from mesh_pipelines.collector import spare_what_is_alive, without_collector
 from mesh_pipelines.orchestration.assets import broken_asset, product_assets
 from mesh_pipelines.orchestration.automation import stream_sensor, upkeep
 from mesh_pipelines.settings import Settings
@@ -19,7 +20,11 @@ from mesh_pipelines.steps.platform import Platform
 
 def domain_definitions(domain: str, settings: Settings | None = None) -> dg.Definitions:
     """The definitions of all products of one domain (default settings: this process's environment)."""
-    platform = Platform.open(settings)
+    with without_collector():
+        return _definitions(Platform.open(settings), domain)
+
+
+def _definitions(platform: Platform, domain: str) -> dg.Definitions:
     products = [product for product in platform.in_order if product.domain == domain]
     broken = {name: error for name, error in platform.broken.items() if name.split(".")[0] == domain}
     assets = [asset for product in products for asset in product_assets(platform, product)]
@@ -51,4 +56,8 @@ def domain_definitions(domain: str, settings: Settings | None = None) -> dg.Defi
 
 def of_folder(file: str) -> dg.Definitions:
     """The definitions of the domain whose folder holds this file: what ``assets/<domain>/definitions.py`` calls."""
-    return domain_definitions(Path(file).resolve().parent.name)
+    with without_collector():
+        definitions = domain_definitions(Path(file).resolve().parent.name)
+        # A process that loads a code location does so once, and then asks about it and forks runs.
+        spare_what_is_alive()
+    return definitions

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import uvicorn
 from starlette.concurrency import run_in_threadpool
 
+from mesh_pipelines.collector import spare_what_is_alive
 from mesh_pipelines.errors import ServiceFailed
 from mesh_pipelines.history.store import History
 from mesh_pipelines.local.supervisor import answers
@@ -73,7 +74,7 @@ def serve(settings: Settings, *, observe: bool = True, on_ready: Callable[[], No
         await run_in_threadpool(app.state.portal.prepare)
         # What was read lives as long as the process; looking through it took a tenth of a second of the first request.
         gc.collect()
-        gc.freeze()
+        spare_what_is_alive()
         for thread in threads:
             thread.start()
         if on_ready:

@@ -6,9 +6,7 @@ no objects (``native_source``). Both give what lies before the ends they were as
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,6 +16,7 @@ import pyarrow as pa
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaError, TopicPartition
 
 from mesh_pipelines import native
+from mesh_pipelines.collector import without_collector
 from mesh_pipelines.errors import EnvironmentFault
 from mesh_pipelines.positions import UNKNOWN_EPOCH, PartitionOffset
 from mesh_pipelines.settings import Settings
@@ -142,7 +141,7 @@ class ClientSource:
 
     def read(self, max_rows: int) -> Messages:
         """Wait a moment for messages and take those that are there."""
-        with _without_collector():
+        with without_collector():
             return self._columns(self._client.consume(min(max_rows, _CLIENT_ROWS), timeout=_CLIENT_TIMEOUT_S))
 
     def positions(self) -> Mapping[int, int]:
@@ -213,15 +212,3 @@ def _topic_partition(topic: str, partition: Assigned) -> TopicPartition:
 def _epoch(message: Any) -> int:
     epoch = message.leader_epoch()
     return UNKNOWN_EPOCH if epoch is None else epoch
-
-
-@contextmanager
-def _without_collector() -> Generator[None]:
-    """The cyclic collector off: messages hold no cycles, and scanning them costs about a microsecond each."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

@@ -212,8 +212,8 @@ def test_first_and_last_instants_do_not_overflow() -> None:
 def test_decimals_fit_exactly_when_arrow_takes_them(value: Any, precision: int, scale: int) -> None:
     field_type = FieldType(Kind.DECIMAL, max(precision, scale), scale)
     try:
-        pa.scalar(value, arrow_type(field_type))
-        fits = value.is_finite()
+        # Arrow takes some decimals of more than 38 places for zero.
+        fits = pa.scalar(value, arrow_type(field_type)).as_py() == value
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         fits = False
     try:
