@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -22,6 +23,7 @@ from mesh_pipelines.errors import MeshError
 _WIDTH_OF_A_FILE = 180
 # Columns that are copied into the next command, and so are never broken over lines.
 _WHOLE = ("product", "version")
+_GAP = "  "
 
 
 class Format(StrEnum):
@@ -29,6 +31,22 @@ class Format(StrEnum):
 
     TABLE = "table"
     JSON = "json"
+
+
+class Column:
+    """A column of a table: its name, its values as text, and how wide it is on a terminal."""
+
+    def __init__(self, name: str, values: Sequence[Any]) -> None:
+        self.name = visible(name)
+        self.numeric = all(isinstance(value, int | float | None) for value in values)
+        self.cells = [cell(value) for value in values]
+        self.width = max(map(cell_len, (self.name, *self.cells)))
+
+    def aligned(self) -> Generator[str]:
+        """The name, then the values, each filled up to the column's width."""
+        for text in (self.name, *self.cells):
+            space = " " * (self.width - cell_len(text))
+            yield space + text if self.numeric else text + space
 
 
 class Output:
@@ -48,12 +66,26 @@ class Output:
         names = list(columns or (records[0] if records else []))
         if not records or not names:
             return
+        shown = [Column(name, [record.get(name) for record in records]) for name in names]
+        if sum(column.width for column in shown) + len(_GAP) * (len(names) - 1) <= self.out.width:
+            self._print_aligned(shown)
+        else:
+            self._print_folded(shown)
+
+    def _print_aligned(self, columns: Sequence[Column]) -> None:
+        """A table that fits, each row a line: the library that folds cells takes a millisecond for a row."""
+        header, *lines = (_GAP.join(cells).rstrip() for cells in zip(*(one.aligned() for one in columns), strict=True))
+        self.out.out(header, style="bold", highlight=False)
+        self.out.out("\n".join(lines), highlight=False)
+
+    def _print_folded(self, columns: Sequence[Column]) -> None:
+        """A table with cells broken over lines, where it is wider than the terminal."""
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for name in names:
-            numeric = all(isinstance(record.get(name), int | float | None) for record in records)
-            table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=name in _WHOLE)
-        for record in records:
-            table.add_row(*(cell(record.get(name)) for name in names))
+        for one in columns:
+            justify = "right" if one.numeric else "left"
+            table.add_column(escape(one.name), justify=justify, overflow="fold", no_wrap=one.name in _WHOLE)
+        for cells in zip(*(one.cells for one in columns), strict=True):
+            table.add_row(*map(escape, cells))
         self.out.print(table)
 
     def say(self, text: str) -> None:
@@ -116,9 +148,9 @@ def cell(value: Any) -> str:
             return f"{value:,.2f}"
         case bytes():
             text = value.decode("utf-8", errors="backslashreplace")
-            return escape(visible(text if len(text) <= 60 else f"{text[:60]}..."))
+            return visible(text if len(text) <= 60 else f"{text[:60]}...")
         case _:
-            return escape(visible(str(value)))
+            return visible(str(value))
 
 
 def _lines(text: str) -> str:
