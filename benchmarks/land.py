@@ -62,8 +62,10 @@ _LANDING = (
     "mesh_pipelines.streams.",
     "mesh_pipelines.quality.divert",
     "confluent_kafka.schema_registry",
+    "encodings.idna",
     "httpcore2",
     "polars_avro",
+    "pyiceberg.catalog.sql",
     "pyiceberg.io.pyarrow",
     "sqlalchemy.dialects.sqlite",
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mesh_pipelines.collector import without_collector
+from mesh_pipelines.collector import sparing_what_is_alive, without_collector
 
 ROOT = Path(__file__).parents[1]
 LOADED = """
@@ -25,6 +25,16 @@ def test_the_collector_is_as_it_was_after_the_block_whatever_happened() -> None:
         assert not gc.isenabled()
         raise ValueError("inside")
     assert gc.isenabled()
+
+
+def test_what_is_alive_is_spared_for_the_block_and_what_was_spared_stays_so() -> None:
+    with sparing_what_is_alive():
+        spared = gc.get_freeze_count()
+        assert spared > 10_000
+        with sparing_what_is_alive():
+            pass
+        assert gc.get_freeze_count() == spared
+    assert gc.get_freeze_count() == 0
 
 
 def test_a_code_location_is_spared(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from mesh_pipelines.cli.output import Format, Output, plain, record
+from mesh_pipelines.collector import collect_rarely
 from mesh_pipelines.errors import MeshError, UsageError
 
 app = typer.Typer(
@@ -796,6 +797,7 @@ def invoke(arguments: list[str] | None = None) -> int:
 
 def main() -> None:
     """The console script."""
+    collect_rarely()
     code = invoke()
     sys.stdout.flush()
     sys.stderr.flush()
