@@ -59,6 +59,9 @@ class LedgerProducer:
             "message.timeout.ms": 120_000,
             "transaction.timeout.ms": 120_000,
             "linger.ms": 1,
+            # On a topic made anew a batch in flight may overtake one that is tried again; the broker then takes the
+            # later try for a repeat, and acknowledges events that it never wrote.
+            "max.in.flight.requests.per.connection": 1,
             "log_level": 0,
             # A restarted broker is asked for again at once.
             "reconnect.backoff.max.ms": 200,
@@ -151,6 +154,8 @@ class LedgerProducer:
         def acknowledged(error: Any, message: Any) -> None:
             if error is not None:
                 self._failed.append(str(error))
+            elif message.offset() is None:
+                self._failed.append("acknowledged without an offset")
             else:
                 into[generation, message.partition(), message.offset()] = Entry(key, content, held)
 
