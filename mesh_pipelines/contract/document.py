@@ -17,8 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, NodeEvent
-from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from yaml.events import (
+    AliasEvent,
+    CollectionEndEvent,
+    CollectionStartEvent,
+    DocumentStartEvent,
+    Event,
+    MappingStartEvent,
+    NodeEvent,
+    ScalarEvent,
+)
+from yaml.nodes import ScalarNode
+from yaml.resolver import Resolver
 
 from mesh_pipelines.errors import Fault
 
@@ -30,6 +40,7 @@ MAX_VALUES = 100_000
 # Room for a sentence that lists every setting, and not for a value pasted into the wrong place.
 _SENTENCE = 400
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_RESOLVER = Resolver()
 _TAG = "tag:yaml.org,2002:"
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,39})")
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
@@ -136,13 +147,11 @@ def parse_document(file: Path, text: str) -> Document:
     Raises:
         FaultyDocument: it is over a limit, or is not YAML.
     """
+    reader = _Reader(file, yaml.parse(text, Loader=_LOADER))
     try:
-        _check_events(file, text)
-        node = yaml.compose(text, Loader=_LOADER)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        values = reader.read()
+    except (yaml.YAMLError, ValueError) as error:
         raise FaultyDocument([_syntax_fault(file, error)]) from error
-    reader = _Reader(file)
-    values = reader.read(node, ()) if node is not None else None
     if reader.faults:
         raise FaultyDocument(reader.faults)
     return Document(file, values, reader.lines)
@@ -169,69 +178,97 @@ def read_text(file: Path) -> str:
         raise _refuse(file, 0, f"is not UTF-8 at byte {error.start}", "save it as UTF-8") from error
 
 
-def _check_events(file: Path, text: str) -> None:
-    """Look at the parser's events first: composing nodes recurses, and resolves aliases."""
-    depth = values = 0
-    for event in yaml.parse(text, Loader=_LOADER):
-        line = event.start_mark.line + 1
-        if isinstance(event, AliasEvent):
-            name = printable(str(event.anchor))
-            raise _refuse(file, line, f"uses the alias *{name}", "write the value out; aliases are not read")
-        if isinstance(event, NodeEvent):
-            values += 1
-            if event.anchor:
-                name = printable(str(event.anchor))
-                raise _refuse(file, line, f"defines the anchor &{name}", "remove it; anchors are not read")
-            if values > MAX_VALUES:
-                raise _refuse(file, line, f"holds more than {MAX_VALUES:,} values", "split the product")
-        if isinstance(event, CollectionStartEvent):
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise _refuse(file, line, f"nests deeper than {MAX_DEPTH} levels", "flatten it")
-        elif isinstance(event, CollectionEndEvent):
-            depth -= 1
-
-
 class _Reader:
-    """Turns YAML nodes into values, noting lines and collecting faults."""
+    """Turns the parser's events into values, noting lines and collecting faults.
 
-    def __init__(self, file: Path) -> None:
+    Nodes are not composed first: that would resolve aliases and recurse without a limit, and takes longer than parsing.
+    """
+
+    def __init__(self, file: Path, events: Iterator[Event]) -> None:
         self.file = file
         self.lines: dict[Where, int] = {}
         self.faults: list[Fault] = []
+        self._events = events
+        self._depth = self._values = 0
 
-    def read(self, node: Node, where: Where) -> Any:
-        self.lines.setdefault(where, node.start_mark.line + 1)
-        if isinstance(node, MappingNode | SequenceNode) and node.tag not in (f"{_TAG}map", f"{_TAG}seq"):
-            self._refuse_tag(node, where)
-        match node:
-            case MappingNode():
-                return dict(self._entries(node, where))
-            case SequenceNode():
-                return [self.read(item, (*where, index)) for index, item in enumerate(node.value)]
-            case ScalarNode():
-                return self._scalar(node, where)
-            case _:
-                raise TypeError(f"unknown YAML node {node}")
+    def read(self) -> Any:
+        """The values of the one document; None where there is none.
 
-    def _entries(self, node: MappingNode, where: Where) -> Iterator[tuple[str, Any]]:
+        Raises:
+            FaultyDocument: it is over a limit, or something in it that is never read.
+            YAMLError: it is not YAML.
+        """
+        values, documents = None, 0
+        for event in self._events:
+            if isinstance(event, DocumentStartEvent):
+                if documents:
+                    raise _refuse(self.file, _line(event), "begins another document", "keep one document in a file")
+                values, documents = self._value(self._next(), ()), 1
+        return values
+
+    def _next(self) -> Event:
+        event = next(self._events)
+        if isinstance(event, NodeEvent):
+            self._values += 1
+            if event.anchor or self._values > MAX_VALUES:
+                raise self._refusal(event)
+        return event
+
+    def _refusal(self, event: NodeEvent) -> FaultyDocument:
+        line, name = _line(event), printable(str(event.anchor))
+        if isinstance(event, AliasEvent):
+            return _refuse(self.file, line, f"uses the alias *{name}", "write the value out; aliases are not read")
+        if event.anchor:
+            return _refuse(self.file, line, f"defines the anchor &{name}", "remove it; anchors are not read")
+        return _refuse(self.file, line, f"holds more than {MAX_VALUES:,} values", "split the product")
+
+    def _inside(self, start: Event) -> Iterator[Event]:
+        """The first event of each part of a collection; each part is read to its end before the next is asked for."""
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise _refuse(self.file, _line(start), f"nests deeper than {MAX_DEPTH} levels", "flatten it")
+        while not isinstance(event := self._next(), CollectionEndEvent):
+            yield event
+        self._depth -= 1
+
+    def _value(self, event: Event, where: Where) -> Any:
+        self.lines.setdefault(where, _line(event))
+        if isinstance(event, ScalarEvent):
+            return self._scalar(event, where)
+        assert isinstance(event, CollectionStartEvent), f"unknown YAML event {event}"
+        if event.tag not in (None, "!", f"{_TAG}map", f"{_TAG}seq"):
+            self._refuse_tag(event, event.tag, where)
+        if isinstance(event, MappingStartEvent):
+            return dict(self._entries(event, where))
+        return [self._value(item, (*where, index)) for index, item in enumerate(self._inside(event))]
+
+    def _entries(self, start: Event, where: Where) -> Iterator[tuple[str, Any]]:
         seen: set[str] = set()
-        for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
-            if not isinstance(key_node, ScalarNode) or _UNPRINTABLE.search(key_node.value):
+        for event in self._inside(start):
+            line = _line(event)
+            if not isinstance(event, ScalarEvent) or _UNPRINTABLE.search(event.value):
                 self._fault(line, where, "has a key that is not text", "use a plain word as key")
+                self._skip(event)
+                self._skip(self._next())
                 continue
-            key: str = key_node.value
+            key: str = event.value
             if key in seen:
                 self._fault(line, (*where, key), "is there twice", "keep one of them")
+                self._skip(self._next())
                 continue
             seen.add(key)
             self.lines[(*where, key)] = line
-            yield key, self.read(value_node, (*where, key))
+            yield key, self._value(self._next(), (*where, key))
 
-    def _scalar(self, node: ScalarNode, where: Where) -> Any:
-        text: str = node.value
-        match node.tag.removeprefix(_TAG):
+    def _skip(self, event: Event) -> None:
+        if isinstance(event, CollectionStartEvent):
+            for part in self._inside(event):
+                self._skip(part)
+
+    def _scalar(self, event: ScalarEvent, where: Where) -> Any:
+        text: str = event.value
+        tag = event.tag if event.tag not in (None, "!") else _RESOLVER.resolve(ScalarNode, text, event.implicit)
+        match tag.removeprefix(_TAG):
             case "null":
                 return None
             case "bool" if text in _TRUTH:
@@ -241,31 +278,36 @@ class _Reader:
             case "float" if _NUMBER.fullmatch(text) and math.isfinite(float(text)):
                 return float(text)
             case "bool" | "int" | "float":
-                self._refuse_ambiguous(node, where)
+                self._refuse_ambiguous(event, where)
             case "str" | "timestamp" if _UNPRINTABLE.search(text):
-                self._fault(node.start_mark.line + 1, where, "holds control characters", "remove them")
+                self._fault(_line(event), where, "holds control characters", "remove them")
             case "str" | "timestamp":
-                if not node.style and _NUMBER_TO_SOME.fullmatch(text):
-                    self._refuse_ambiguous(node, where)
+                if not event.style and _NUMBER_TO_SOME.fullmatch(text):
+                    self._refuse_ambiguous(event, where)
                 return text
             case _:
-                self._refuse_tag(node, where)
+                self._refuse_tag(event, tag, where)
         return None
 
-    def _refuse_tag(self, node: Node, where: Where) -> None:
-        problem = f"has the tag {printable(node.tag.removeprefix(_TAG))}"
-        self._fault(node.start_mark.line + 1, where, problem, "write a plain value, or quote it if it is text")
+    def _refuse_tag(self, event: Event, tag: str, where: Where) -> None:
+        problem = f"has the tag {printable(tag.removeprefix(_TAG))}"
+        self._fault(_line(event), where, problem, "write a plain value, or quote it if it is text")
 
-    def _refuse_ambiguous(self, node: ScalarNode, where: Where) -> None:
+    def _refuse_ambiguous(self, event: ScalarEvent, where: Where) -> None:
         self._fault(
-            node.start_mark.line + 1,
+            _line(event),
             where,
-            f"{printable(node.value)} is a value of another kind to some YAML readers, or no finite one",
+            f"{printable(event.value)} is a value of another kind to some YAML readers, or no finite one",
             "quote it if it is text, else write true, false or a plain decimal number",
         )
 
     def _fault(self, line: int, where: Where, problem: str, fix: str) -> None:
         self.faults.append(Fault(self.file, line, dotted(where), problem, fix))
+
+
+def _line(event: Event) -> int:
+    """The line an event begins on, from 1."""
+    return event.start_mark.line + 1
 
 
 def _syntax_fault(file: Path, error: Exception) -> Fault:

@@ -135,7 +135,7 @@ WRONG = {
     "a duplicate key": (ORDERS + "name: other\n", "name: is there twice"),
     "a duplicate key inside": (_with(FIELD, "{name: id, name: id, logicalType: string}"), "is there twice"),
     "a key in another composition": (ORDERS + '"n\\u0061me": other\n', "name: is there twice"),
-    "two documents": (ORDERS + "---\n" + ORDERS, "found another document"),
+    "two documents": (ORDERS + "---\n" + ORDERS, "begins another document"),
     "a tag": (ORDERS + "x: !!python/object/apply:os.system [true]\n", "has the tag"),
     "nothing": ("", "is empty"),
     "a list": ("- 1\n", ""),
