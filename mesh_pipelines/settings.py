@@ -66,7 +66,7 @@ class Settings(BaseSettings):
         16_777_216, description="Bytes of the largest value that is decoded; larger ones are quarantined unread."
     )
     fetch_queue_kbytes: Annotated[int, Field(ge=1024, le=2_097_151)] = Field(
-        16_384, description="KiB of fetched but not yet consumed messages the Kafka client may hold."
+        4_096, description="KiB of fetched but not yet consumed messages the Kafka client may hold."
     )
     base_tail_rows: Annotated[int, Field(ge=1)] = Field(
         50_000, description="Events behind a keyed product's base that it does not take in, however small it is."
