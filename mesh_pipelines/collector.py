@@ -26,7 +26,7 @@ def collect_rarely() -> None:
 
 
 @contextmanager
-def sparing_what_is_alive() -> Generator[None]:
+def collecting_what_is_new() -> Generator[None]:
     """Collections of a block leave out what was alive before it: looking through all modules takes a tenth of a second.
 
     Where something is left out already, it stays as it is.

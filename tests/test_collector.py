@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mesh_pipelines.collector import sparing_what_is_alive, without_collector
+from mesh_pipelines.collector import collecting_what_is_new, without_collector
 
 ROOT = Path(__file__).parents[1]
 LOADED = """
@@ -30,10 +30,10 @@ def test_the_collector_is_as_it_was_after_the_block_whatever_happened() -> None:
 def test_what_is_alive_is_spared_for_the_block_and_what_was_spared_stays_so() -> None:
     # A portal that was served in this process has spared what it is made of.
     gc.unfreeze()
-    with sparing_what_is_alive():
+    with collecting_what_is_new():
         spared = gc.get_freeze_count()
         assert spared > 10_000
-        with sparing_what_is_alive():
+        with collecting_what_is_new():
             pass
         assert gc.get_freeze_count() == spared
     assert gc.get_freeze_count() == 0

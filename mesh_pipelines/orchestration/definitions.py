@@ -57,7 +57,7 @@ def _definitions(platform: Platform, domain: str) -> dg.Definitions:
 def of_folder(file: str) -> dg.Definitions:
     """The definitions of the domain whose folder holds this file: what ``assets/<domain>/definitions.py`` calls."""
     with without_collector():
-        definitions = domain_definitions(Path(file).resolve().parent.name)
+        definitions = _definitions(Platform.open(), Path(file).resolve().parent.name)
         # A process that loads a code location does so once, and then asks about it and forks runs.
         spare_what_is_alive()
     return definitions

@@ -19,7 +19,7 @@ from queue import Queue
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
-from mesh_pipelines.collector import sparing_what_is_alive
+from mesh_pipelines.collector import collecting_what_is_new
 from mesh_pipelines.contract.log import FATE, OFFSET, PARTITION, REASON, Fate
 from mesh_pipelines.contract.model import DataProduct, WireFormat
 from mesh_pipelines.errors import TopicMissing, Undecodable, UsageError
@@ -64,7 +64,7 @@ class Landed:
 
 @reported("land")
 @over_storage
-@sparing_what_is_alive()
+@collecting_what_is_new()
 def land(platform: Platform, product: DataProduct, *, on_progress: Progress | None = None) -> Landed:
     """Land everything on the product's topic up to its end as of now.
 
