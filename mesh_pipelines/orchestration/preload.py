@@ -24,6 +24,7 @@ _LIBRARIES = (
     "pyarrow.compute",
     "pyarrow.parquet",
     "pyiceberg.catalog.sql",
+    "pyiceberg.io.pyarrow",
 )
 
 for layer in _LAYERS:
