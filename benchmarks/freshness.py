@@ -12,6 +12,7 @@ the other, without Dagster, in one process that never ends.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 import threading
@@ -148,7 +149,8 @@ def parts(seen: Seen, settings: Settings) -> dict[str, dict[str, float]]:
     """Where the time of the events went, by the runs that published them."""
     import dagster as dg
 
-    with dg.DagsterInstance.from_config(str(settings.home / "dagster")) as instance:
+    os.environ["DAGSTER_HOME"] = str(settings.home / "dagster")
+    with dg.DagsterInstance.get() as instance:
         records = instance.get_run_records()
     runs = [
         (record.create_timestamp.timestamp(), record.start_time, record.end_time)

@@ -65,10 +65,9 @@ def children(settings: Settings) -> list[Child]:
 
 def _create_storage(home: Path) -> None:
     """Create Dagster's databases before any of its processes runs: several that do it at once spoil them."""
-    import dagster as dg
+    from mesh_pipelines.orchestration.storage import KeptSqliteStorage
 
-    with dg.DagsterInstance.from_config(str(home)):
-        pass
+    KeptSqliteStorage.from_local(str(home)).dispose()
 
 
 def environment_of(settings: Settings) -> dict[str, str]:

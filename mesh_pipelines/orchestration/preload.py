@@ -16,11 +16,10 @@ _OF_GREAT_EXPECTATIONS = ("gx_engine", "validate", "expectations")
 _LIBRARIES = (
     "confluent_kafka.schema_registry",
     "dagster._cli.api",
-    "dagster._core.storage.event_log.sqlite.sqlite_event_log",
-    "dagster._core.storage.runs.sqlite.sqlite_run_storage",
     # What the registry's client makes its requests by; it imports that with its first client.
     "httpcore2",
     "mesh_pipelines.orchestration.definitions",
+    "mesh_pipelines.orchestration.storage",
     "pyarrow.compute",
     "pyarrow.parquet",
     "pyiceberg.catalog.sql",
