@@ -65,9 +65,9 @@ def children(settings: Settings) -> list[Child]:
 
 def _create_storage(home: Path) -> None:
     """Create Dagster's databases before any of its processes runs: several that do it at once spoil them."""
-    from mesh_pipelines.orchestration.storage import KeptSqliteStorage
+    from mesh_pipelines.orchestration.storage import PooledSqliteStorage
 
-    KeptSqliteStorage.from_local(str(home)).dispose()
+    PooledSqliteStorage.from_local(str(home)).dispose()
 
 
 def environment_of(settings: Settings) -> dict[str, str]:

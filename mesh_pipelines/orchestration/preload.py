@@ -20,8 +20,6 @@ _LIBRARIES = (
     "httpcore2",
     "mesh_pipelines.orchestration.definitions",
     "mesh_pipelines.orchestration.storage",
-    "pyarrow.compute",
-    "pyarrow.parquet",
     "pyiceberg.catalog.sql",
     "pyiceberg.io.pyarrow",
 )

@@ -1,4 +1,4 @@
-"""Dagster's storage in SQLite, where it always lies, by connections that are kept.
+"""Dagster's storage in SQLite, where it always lies, with pooled connections.
 
 Dagster's own makes an engine and a connection for each event that it stores and each question that it asks, compiles
 the statement anew, and closes both. The last to close a database then moves its write-ahead log into it, which the next
@@ -24,10 +24,10 @@ from dagster._serdes import ConfigurableClassData
 from sqlalchemy import Connection, Engine, QueuePool, create_engine
 
 # A run writes to its own database and to the index of all runs; who looks at runs looks at a few at a time.
-_KEPT_DATABASES = 8
+_POOLED_DATABASES = 8
 
 
-class KeptSqliteStorage(DagsterSqliteStorage):
+class PooledSqliteStorage(DagsterSqliteStorage):
     """Dagster's storage of this mesh, named in ``dagster.yaml``; its folders are those of Dagster's own."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
@@ -49,7 +49,7 @@ class KeptSqliteStorage(DagsterSqliteStorage):
 class _Runs(SqliteRunStorage):
     @cached_property
     def _engine(self) -> Engine:
-        return _keeping_engine(self._conn_string)
+        return _pooled_engine(self._conn_string)
 
     @contextmanager
     def connect(self) -> Generator[Connection]:
@@ -72,9 +72,9 @@ class _EventLog(SqliteEventLogStorage):
             yield connection
 
     def _engine(self, shard: str) -> Engine:
-        engine = self._engines.pop(shard, None) or _keeping_engine(self.conn_string_for_shard(shard))
+        engine = self._engines.pop(shard, None) or _pooled_engine(self.conn_string_for_shard(shard))
         self._engines[shard] = engine
-        if len(self._engines) > _KEPT_DATABASES:
+        if len(self._engines) > _POOLED_DATABASES:
             self._engines.popitem(last=False)[1].dispose()
         if shard not in self._initialized_dbs:
             self._initdb(engine)
@@ -96,6 +96,6 @@ class _EventLog(SqliteEventLogStorage):
                 self._engines.popitem()[1].dispose()
 
 
-def _keeping_engine(address: str) -> Engine:
+def _pooled_engine(address: str) -> Engine:
     waiting = {"timeout": SQLITE_BUSY_TIMEOUT_SECONDS}
     return create_engine(address, poolclass=QueuePool, max_overflow=-1, connect_args=waiting)

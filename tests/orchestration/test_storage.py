@@ -52,7 +52,7 @@ def test_what_it_stores_is_where_dagsters_own_reads_it(home: Path, instance: dg.
 
 
 def test_more_runs_than_databases_are_kept(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "_KEPT_DATABASES", 2)
+    monkeypatch.setattr(storage, "_POOLED_DATABASES", 2)
     made = runs(instance, RUNS)
     for run_id in [*made, *made]:
         assert instance.get_records_for_run(run_id).records
