@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from dataclasses import replace
 from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -77,26 +78,17 @@ def lint(
 
     output, platform = Output(output_format), _platform()
     results = step.lint(platform, map(_fqn, names or ()))
-    faults = [
-        {
-            "product": one.product,
-            "file": str(_relative(fault.file)),
-            **{k: v for k, v in record(fault).items() if k != "file"},
-        }
-        for one in results
-        for fault in one.faults
-    ]
+    faults = [replace(fault, file=_relative(fault.file)) for one in results for fault in one.faults]
     if output_format is Format.JSON:
         output.records([{**record(one), "sound": not one.faults} for one in results])
-    for fault in faults:
-        place = f"{fault['file']}:{fault['line']}" if fault["line"] else fault["file"]
-        output.say(f"{place}: {fault['field']}: {fault['problem']} ({fault['fix']})")
+    if faults:
+        output.say("\n".join(map(str, faults)))
     if write and not faults:
         for product in step.write_suites(platform):
             output.say(f"wrote the expectations of {product}")
     rules = sum(one.rules for one in results)
     if faults:
-        output.say(f"{len(faults)} faults in {len({fault['product'] for fault in faults})} of {len(results)} contracts")
+        output.say(f"{len(faults)} faults in {sum(bool(one.faults) for one in results)} of {len(results)} contracts")
         raise typer.Exit(1)
     output.say(f"{len(results)} contracts with {rules} rules are sound; next: mesh apply")
 

@@ -89,9 +89,9 @@ class Output:
         self.out.print(table)
 
     def say(self, text: str) -> None:
-        """One line for people; JSON readers do not get it."""
+        """A line or more for people; JSON readers do not get them."""
         if self.form is Format.TABLE:
-            self.out.print(escape(_lines(text)))
+            self.out.out(_lines(text), highlight=False)
 
     def error(self, error: MeshError) -> None:
         """An intended error: its code, what is wrong, and what to do next."""
