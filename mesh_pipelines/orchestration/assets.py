@@ -29,6 +29,9 @@ from mesh_pipelines.steps.snapshot import Snapshot, snapshot
 _TRANSIENT_RETRIES = 3
 # Dagster takes no shorter window.
 _SHORTEST_S = 60.0
+# A run takes one product to its published version before it begins the next. Were all landed first and published last,
+# events would wait for the other products of a run twice: before they are landed, and after.
+_PRIORITY = {"land": 0, "snapshot": 1, "publish": 2}
 
 
 def published_key(fqn: str) -> dg.AssetKey:
@@ -100,9 +103,7 @@ def _log(platform: Platform, product: DataProduct) -> dg.AssetsDefinition:
         **_common(product, "log"),
     )
 
-    @dg.multi_asset(
-        specs=[spec], name=f"{product.domain}__{product.name}__land", pool=_pool(product), retry_policy=_retry()
-    )
+    @dg.multi_asset(specs=[spec], **_op(product, "land"))
     def land_asset(context: dg.AssetExecutionContext) -> Iterator[Any]:
         with _Faults(context):
             landed = land(platform, product)
@@ -150,13 +151,7 @@ def _snapshot(platform: Platform, product: DataProduct, columns: dg.TableSchema)
         **_common(product, "snapshot"),
     )
 
-    @dg.multi_asset(
-        specs=[spec],
-        check_specs=checks,
-        name=f"{product.domain}__{product.name}__snapshot",
-        pool=_pool(product),
-        retry_policy=_retry(),
-    )
+    @dg.multi_asset(specs=[spec], check_specs=checks, **_op(product, "snapshot"))
     def snapshot_asset(context: dg.AssetExecutionContext, duckdb: DuckDBResource) -> Iterator[Any]:
         with _Faults(context):
             if product.is_derived:
@@ -203,13 +198,7 @@ def _published(platform: Platform, product: DataProduct, columns: dg.TableSchema
         for one in promised
     ]
 
-    @dg.multi_asset(
-        specs=[spec],
-        check_specs=checks,
-        name=f"{product.domain}__{product.name}__publish",
-        pool=_pool(product),
-        retry_policy=_retry(),
-    )
+    @dg.multi_asset(specs=[spec], check_specs=checks, **_op(product, "publish"))
     def publish_asset(context: dg.AssetExecutionContext) -> Iterator[Any]:
         with _Faults(context):
             done = publish(platform, product)
@@ -402,12 +391,15 @@ def _tag(text: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "_-." else "_" for letter in text)[:63]
 
 
-def _pool(product: DataProduct) -> str:
-    return f"{product.domain}__{product.name}"
-
-
-def _retry() -> dg.RetryPolicy:
-    return dg.RetryPolicy(max_retries=_TRANSIENT_RETRIES, delay=2, backoff=dg.Backoff.EXPONENTIAL)
+def _op(product: DataProduct, step: str) -> dict[str, Any]:
+    """The op that does a step of a product: the products' pools admit one run at a time."""
+    pool = f"{product.domain}__{product.name}"
+    return {
+        "name": f"{pool}__{step}",
+        "pool": pool,
+        "retry_policy": dg.RetryPolicy(max_retries=_TRANSIENT_RETRIES, delay=2, backoff=dg.Backoff.EXPONENTIAL),
+        "op_tags": {"dagster/priority": str(_PRIORITY[step])},
+    }
 
 
 class _Faults:

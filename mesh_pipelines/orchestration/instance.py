@@ -75,6 +75,8 @@ def environment_of(settings: Settings) -> dict[str, str]:
     return {
         "DAGSTER_HOME": str(settings.home / "dagster"),
         "DAGSTER_DISABLE_TELEMETRY": "yes",
+        # What a run is going to do is stored at once (orchestration/storage.py).
+        "DAGSTER_EVENT_BATCH_SIZE": "1000",
         "GX_ANALYTICS_ENABLED": "False",
         "PYTHONWARNINGS": "ignore",
         **{f"MESH_{name.upper()}": _variable(value) for name, value in settings if value is not None},

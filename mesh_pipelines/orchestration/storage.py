@@ -8,14 +8,16 @@ one makes again. Of a run of small products that was more than a fifth.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
+from threading import RLock
 from typing import Any, Self
 
+from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.base_storage import DagsterStorage
-from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
 from dagster._core.storage.runs.sqlite.sqlite_run_storage import SqliteRunStorage
 from dagster._core.storage.schedules.sqlite.sqlite_schedule_storage import SqliteScheduleStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
@@ -64,12 +66,46 @@ class _Runs(SqliteRunStorage):
 class _EventLog(SqliteEventLogStorage):
     def __init__(self, base_dir: str) -> None:
         self._engines: OrderedDict[str, Engine] = OrderedDict()
+        self._there: set[str] = set()
+        self._joined: dict[str, Connection] = {}
         super().__init__(base_dir)
+        # Whoever stores several events together holds it while each is stored.
+        self._db_lock = RLock()
+
+    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+        """Store events in one transaction for each database, instead of two or three for each event."""
+        with self._db_lock, ExitStack() as transactions:
+            # What is left first is committed first: a run has its events before the index of all runs.
+            shards = (INDEX_SHARD_NAME, *{event.run_id: None for event in events})
+            self._joined = {shard: transactions.enter_context(self._engine(shard).begin()) for shard in shards}
+            try:
+                for event in events:
+                    self.store_event(event)
+            finally:
+                self._joined = {}
+
+    def has_table(self, table_name: str) -> bool:
+        with self._connect(INDEX_SHARD_NAME) as connection:
+            return self._is_there(table_name, lambda: connection.dialect.has_table(connection, table_name))
+
+    def _has_asset_key_col_on_connection(self, conn: Connection, column_name: str) -> bool:
+        looked_up = super()._has_asset_key_col_on_connection
+        return self._is_there(f"asset_keys.{column_name}", lambda: looked_up(conn, column_name))
+
+    def _is_there(self, name: str, look: Callable[[], bool]) -> bool:
+        """Whether the database has a table or a column: asked for with each event, and one that is there stays."""
+        if name not in self._there and look():
+            self._there.add(name)
+        return name in self._there
 
     @contextmanager
     def _connect(self, shard: str) -> Generator[Connection]:
-        with self._db_lock, self._engine(shard).begin() as connection:
-            yield connection
+        with self._db_lock:
+            if shard in self._joined:
+                yield self._joined[shard]
+            else:
+                with self._engine(shard).begin() as connection:
+                    yield connection
 
     def _engine(self, shard: str) -> Engine:
         engine = self._engines.pop(shard, None) or _pooled_engine(self.conn_string_for_shard(shard))

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._check import ParameterCheckError
 
 from mesh_pipelines.orchestration import storage
 
@@ -18,6 +21,7 @@ RUNS = 4
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "1000")
     config = resources.files("mesh_pipelines.orchestration").joinpath("dagster.yaml").read_text(encoding="utf-8")
     (tmp_path / "dagster.yaml").write_text(config, encoding="utf-8")
     return tmp_path
@@ -65,6 +69,17 @@ def test_threads_ask_at_once(instance: dg.DagsterInstance) -> None:
         events = list(pool.map(lambda at: instance.get_records_for_run(made[at % RUNS]).records, range(64)))
     assert found == [set(made)] * 64
     assert all(events)
+
+
+def test_a_batch_is_stored_whole_or_not_at_all(instance: dg.DagsterInstance) -> None:
+    [made] = runs(instance, 1)
+    before = [record.event_log_entry for record in instance.get_records_for_run(made).records]
+    no_event: Any = SimpleNamespace(run_id=made)
+    with pytest.raises(ParameterCheckError):
+        instance.event_log_storage.store_event_batch([*before, no_event])
+    assert [record.event_log_entry for record in instance.get_records_for_run(made).records] == before
+    instance.event_log_storage.store_event_batch(before)
+    assert [record.event_log_entry for record in instance.get_records_for_run(made).records] == before * 2
 
 
 def test_it_goes_on_after_all_was_wiped(instance: dg.DagsterInstance) -> None:
