@@ -21,7 +21,8 @@ from mesh_pipelines.lake.parquet import write_file
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyiceberg.manifest import DataFile
-    from pyiceberg.table import Table, Transaction
+    from pyiceberg.table import Table
+    from pyiceberg.table import Transaction as IcebergTransaction
 
 TABLE_PROPERTIES: Mapping[str, str] = {
     "commit.retry.num-retries": "0",
@@ -46,7 +47,7 @@ _ENCODERS = 2
 
 
 @contextmanager
-def transaction(table: Table, what: str) -> Generator[Transaction]:
+def transaction(table: Table, what: str) -> Generator[IcebergTransaction]:
     """A transaction that is committed at the end of the block, on exactly the state ``table`` was loaded with.
 
     Raises:
@@ -54,11 +55,13 @@ def transaction(table: Table, what: str) -> Generator[Transaction]:
     """
     from pyiceberg.exceptions import CommitFailedException
 
+    from mesh_pipelines.lake.transaction import Transaction
+
     if table.properties.get("commit.retry.num-retries") != "0":
         raise AssertionError(f"{what}: its table would retry a lost commit and double rows")
     kind = table.name()[-1]
     try:
-        with table.transaction() as opened:
+        with Transaction(table) as opened:
             yield opened
             reach(f"{kind}.written")
     except CommitFailedException as error:
@@ -190,13 +193,16 @@ def expire_ids(table: Table, ids: Iterable[int]) -> int:
     Losing the commit to another writer is no fault, the next upkeep does it.
     """
     from pyiceberg.exceptions import CommitFailedException
+    from pyiceberg.table.update.snapshot import ExpireSnapshots
+
+    from mesh_pipelines.lake.transaction import Transaction
 
     tagged = {reference.snapshot_id for reference in table.metadata.refs.values()}
     loose = [snapshot_id for snapshot_id in ids if snapshot_id not in tagged]
     if not loose:
         return 0
     try:
-        table.maintenance.expire_snapshots().by_ids(loose).commit()
+        ExpireSnapshots(Transaction(table, autocommit=True)).by_ids(loose).commit()
     except CommitFailedException:
         table.refresh()
         return 0
