@@ -23,7 +23,7 @@ from mesh_pipelines.contract.sql import literal, quote
 from mesh_pipelines.engine import local_path
 from mesh_pipelines.lake import fold, state
 from mesh_pipelines.lake.catalog import Pinned
-from mesh_pipelines.lake.files import by_name, files_of
+from mesh_pipelines.lake.files import bounds, by_name, files_of
 from mesh_pipelines.lake.overlay import ROW, Overlay
 from mesh_pipelines.lake.tables import up_to_date
 from mesh_pipelines.positions import Position
@@ -147,10 +147,14 @@ def judged(mask: Mask) -> str:
 def _in_base_sql(table: Table, base: state.Base) -> str:
     files = files_of(table, base.snapshot_id)
     paths = literal([local_path(file.file_path) for file in files])
+    # Mostly all rows are of one generation, and one column less is read of them all.
+    generations = {bounds(table, file, GENERATION) for file in files}
+    lowest, highest = next(iter(generations), None) or (0, 1)
+    generation = literal(lowest) if len(generations) == 1 and lowest == highest else f"base.{GENERATION}"
     return (
         f"SELECT list_position({paths}, base.filename) - 1 AS place_group, base.{ROW} AS place, "
         f"base.{OP} <> {literal(str(Op.DELETE))} AS live, base.{BREAKS}, "
-        f"(base.{GENERATION}, base.{PARTITION}) > (new.{GENERATION}, new.{PARTITION}) AS later "
+        f"({generation}, base.{PARTITION}) > (new.{GENERATION}, new.{PARTITION}) AS later "
         f"FROM {by_name(table, files)} AS base "
         f"JOIN {ARRIVED} AS new ON base.{DIGEST} = new.{DIGEST} WHERE new.newest"
     )

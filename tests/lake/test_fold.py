@@ -141,7 +141,7 @@ def read_state(catalog: Any, product: DataProduct, position: Position, **options
     return dict(rows)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 @given(
     batches=st.lists(
         st.tuples(EVENTS, st.booleans(), st.booleans(), st.booleans(), st.sampled_from(["", "", "same", "other"])),

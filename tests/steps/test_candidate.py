@@ -214,7 +214,7 @@ def _all_pass(rows: pa.Table) -> pa.Table:
     return rows.set_column(rows.schema.get_field_index("_fate"), rows.schema.field("_fate"), fates)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 @given(
     steps=st.lists(st.tuples(STEPS, EVENTS), min_size=4, max_size=9),
     kind=st.sampled_from(["state", "state", "state", "measurement"]),
