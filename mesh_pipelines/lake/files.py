@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _DEFAULT = "mesh.default."
 
+_WITH_PLACES = ", filename = true, file_row_number = true"
 # Each file read on its own costs its own part of a plan.
 _ONE_BY_ONE = 64
 # Enough for what one step asks of one product.
@@ -72,10 +73,7 @@ def relation_of(table: Table, files: Sequence[DataFile], *, row_numbers: bool = 
     """
     if not files:
         return _empty(table, ["NULL::VARCHAR AS filename", "NULL::BIGINT AS file_row_number"] if row_numbers else [])
-    more = ", filename = true, file_row_number = true" if row_numbers else ""
-    if _never_evolved(table):
-        return _read(files, more)
-    return _read(files, f", schema = {_schema(table)}{more}")
+    return _read(files, _options(table, row_numbers))
 
 
 def each_of(table: Table, files: Sequence[DataFile], *, row_numbers: bool = False) -> list[str]:
@@ -85,7 +83,13 @@ def each_of(table: Table, files: Sequence[DataFile], *, row_numbers: bool = Fals
     """
     if not 0 < len(files) <= _ONE_BY_ONE:
         return [relation_of(table, files, row_numbers=row_numbers)]
-    return [relation_of(table, [file], row_numbers=row_numbers) for file in files]
+    return relations_of(table, files, row_numbers=row_numbers)
+
+
+def relations_of(table: Table, files: Sequence[DataFile], *, row_numbers: bool = False) -> list[str]:
+    """The rows of each of these data files as a relation of its own."""
+    options = _options(table, row_numbers)
+    return [_read([file], options) for file in files]
 
 
 def by_name(table: Table, files: Sequence[DataFile]) -> str:
@@ -96,7 +100,7 @@ def by_name(table: Table, files: Sequence[DataFile]) -> str:
     """
     if not files:
         return relation_of(table, files, row_numbers=True)
-    return _read(files, ", filename = true, file_row_number = true")
+    return _read(files, _WITH_PLACES)
 
 
 def bounds(table: Table, file: DataFile, column: str) -> tuple[Any, Any] | None:
@@ -153,9 +157,14 @@ def filled_schema(table: Table) -> Schema:
         return Schema(*map(filled, table.schema().fields), schema_id=table.schema().schema_id)
 
 
-def _read(files: Sequence[DataFile], more: str) -> str:
+def _read(files: Sequence[DataFile], options: str) -> str:
     paths = ", ".join(literal(local_path(file.file_path)) for file in files)
-    return f"read_parquet([{paths}], hive_partitioning = false{more})"
+    return f"read_parquet([{paths}], hive_partitioning = false{options})"
+
+
+def _options(table: Table, row_numbers: bool) -> str:
+    schema = "" if _never_evolved(table) else f", schema = {_schema(table)}"
+    return schema + (_WITH_PLACES if row_numbers else "")
 
 
 def _never_evolved(table: Table) -> bool:

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from mesh_pipelines.contract.log import OFFSET, PARTITION
 from mesh_pipelines.contract.sql import literal
 from mesh_pipelines.engine import local_path
-from mesh_pipelines.lake.files import each_of, relation_of
+from mesh_pipelines.lake.files import each_of, relations_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -81,7 +81,8 @@ class Overlay:
         starts, _, live = self._layout()
         marked = [file for file in files if file.file_path in self.base]
         whole = [file for file in files if file.file_path not in self.base]
-        bits = [(f"{starts[file.file_path]} + {ROW}", relation_of(table, [file], row_numbers=True)) for file in marked]
+        rows_of_marked = zip(marked, relations_of(table, marked, row_numbers=True), strict=True)
+        bits = [(f"{starts[file.file_path]} + {ROW}", rows) for file, rows in rows_of_marked]
         bits += [(str(live), rows) for rows in each_of(table, whole)] if whole else []
         return [f"SELECT {columns}, {bit} AS bit FROM {rows} WHERE {where}" for bit, rows in bits]
 
