@@ -174,6 +174,12 @@ class AuditDiffers(Violation):
     code = "M108"
 
 
+class VersionDiffers(Violation):
+    """A published version's rows are not those that its log or its inputs give."""
+
+    code = "M109"
+
+
 class StreamDiscontinuity(MeshError):
     """The stream is not the one the log was read from; going on would lose or double events.
 

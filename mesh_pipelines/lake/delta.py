@@ -148,9 +148,9 @@ def _in_base_sql(table: Table, base: state.Base) -> str:
     files = files_of(table, base.snapshot_id)
     paths = literal([local_path(file.file_path) for file in files])
     # Mostly all rows are of one generation, and one column less is read of them all.
-    generations = {bounds(table, file, GENERATION) for file in files}
-    lowest, highest = next(iter(generations), None) or (0, 1)
-    generation = literal(lowest) if len(generations) == 1 and lowest == highest else f"base.{GENERATION}"
+    ranges = {bounds(table, file, GENERATION) for file in files}
+    known = ranges.pop() if len(ranges) == 1 else None
+    generation = literal(known[0]) if known and known[0] == known[1] else f"base.{GENERATION}"
     return (
         f"SELECT list_position({paths}, base.filename) - 1 AS place_group, base.{ROW} AS place, "
         f"base.{OP} <> {literal(str(Op.DELETE))} AS live, base.{BREAKS}, "

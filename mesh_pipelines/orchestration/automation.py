@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 
 from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.errors import MeshError
+from mesh_pipelines.errors import MeshError, NothingPublished
 from mesh_pipelines.orchestration.assets import part_key, published_key
 from mesh_pipelines.steps import maintain
 from mesh_pipelines.steps.due import await_due
@@ -70,12 +70,12 @@ def stream_sensor(platform: Platform, domain: str, products: Sequence[DataProduc
 
 
 def upkeep(platform: Platform, domain: str, products: Sequence[DataProduct]) -> tuple[list[Any], list[Any]]:
-    """The domain's upkeep jobs, and schedules that run compaction and expiry hourly."""
+    """The domain's upkeep jobs, and schedules: compaction and expiry hourly, a rebuild of what is published weekly."""
     works: dict[str, tuple[str, Callable[[DataProduct], Any]]] = {
         "compact": ("Merge small log and base files.", lambda product: maintain.compact(platform, product)),
         "snapshot": ("Compute and audit next versions.", lambda product: snapshot(platform, product)),
         "expire": ("Drop old table snapshots and orphaned files.", lambda product: maintain.expire(platform, product)),
-        "rebuild": ("Recompute published versions and compare.", lambda product: maintain.rebuild(platform, product)),
+        "rebuild": ("Recompute published versions and compare.", lambda product: maintain.reconcile(platform, product)),
     }
     jobs = {name: _job(f"{domain}_{name}", about, products, work) for name, (about, work) in works.items()}
     schedules = [
@@ -91,7 +91,13 @@ def upkeep(platform: Platform, domain: str, products: Sequence[DataProduct]) -> 
             cron_schedule="47 * * * *",
             default_status=dg.DefaultScheduleStatus.RUNNING,
         ),
-        dg.ScheduleDefinition(name=f"{domain}_rebuild_weekly", job=jobs["rebuild"], cron_schedule="11 4 * * 0"),
+        # What publishing adds up is compared with the whole: a difference is a failed run, and is mended.
+        dg.ScheduleDefinition(
+            name=f"{domain}_rebuild_weekly",
+            job=jobs["rebuild"],
+            cron_schedule="11 4 * * 0",
+            default_status=dg.DefaultScheduleStatus.RUNNING,
+        ),
         dg.ScheduleDefinition(name=f"{domain}_snapshot_hourly", job=jobs["snapshot"], cron_schedule="7 * * * *"),
     ]
     return list(jobs.values()), schedules
@@ -107,6 +113,8 @@ def _job(
             try:
                 with within_run(context.run.run_id, context.run.job_name):
                     context.log.info(f"{product.fqn}: {work(product)}")
+            except NothingPublished as error:
+                context.log.info(error.message)
             except MeshError as error:
                 context.log.error(f"{product.fqn}: {error.code} {error}")
                 failed.append(product.fqn)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.model import DataProduct, RuleKind
 from mesh_pipelines.engine import connect
-from mesh_pipelines.errors import AuditDiffers, NothingPublished, TableDamaged, UnknownVersion
+from mesh_pipelines.errors import AuditDiffers, NothingPublished, TableDamaged, UnknownVersion, VersionDiffers
 from mesh_pipelines.lake.catalog import Kind
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.positions import Version
@@ -141,6 +141,23 @@ def rebuild(platform: Platform, product: DataProduct, *, number: int | None = No
     return Rebuilt(
         product.fqn, version.number, rows, identical, missing, surplus, published_as, time.monotonic() - started
     )
+
+
+def reconcile(platform: Platform, product: DataProduct) -> Rebuilt:
+    """Rebuild the version that readers see, on a schedule: a difference is an error, also where it is mended.
+
+    Raises:
+        VersionDiffers: the rows were not those that the log or the inputs give.
+        MeshError: as ``rebuild`` does.
+    """
+    done = rebuild(platform, product)
+    if done.identical is False:
+        raise VersionDiffers(
+            f"{product.fqn}: version {done.version} lacked {done.missing} rows and had {done.surplus} wrong ones; "
+            + (f"readers see version {done.published_as}" if done.published_as else "it was left as it is"),
+            next_step="mesh run, for what is derived from it",
+        )
+    return done
 
 
 def publish_anew(platform: Platform, product: DataProduct) -> int | None:

@@ -21,7 +21,7 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from mesh_pipelines import read
-from mesh_pipelines.errors import AuditBlocked, RebuildRefused, TableDamaged, UnknownVersion
+from mesh_pipelines.errors import AuditBlocked, RebuildRefused, TableDamaged, UnknownVersion, VersionDiffers
 from mesh_pipelines.lake import base, commit
 from mesh_pipelines.lake.catalog import load
 from mesh_pipelines.lake.log import POSITION, Log
@@ -151,6 +151,19 @@ def test_a_wrong_base_is_found_and_the_right_rows_published(shop: Shop) -> None:
     assert shop.published(2) == wrong
     shop.run(d=4)
     assert shop.converged()
+
+
+def test_what_the_schedule_finds_is_an_error(shop: Shop) -> None:
+    shop.platform.settings = shop.settings.model_copy(update={"base_tail_rows": 1})
+    shop.run(a=1, b=2)
+    assert maintain.reconcile(shop.platform, shop.product).identical
+    shop.tamper("base", doubled)
+    shop.run(c=3)
+    with pytest.raises(VersionDiffers, match="version 2 lacked 2 rows and had 2 wrong ones; readers see version 3"):
+        maintain.reconcile(shop.platform, shop.product)
+    shop.run()
+    assert shop.converged()
+    assert maintain.reconcile(shop.platform, shop.product).identical
 
 
 def test_a_damaged_base_is_made_again(shop: Shop) -> None:
