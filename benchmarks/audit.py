@@ -19,9 +19,9 @@ from pathlib import Path
 import duckdb
 from report import Report
 
-from mesh_pipelines.contract.load import load_product
+from mesh_pipelines.audit.audit import audit
+from mesh_pipelines.contract.read.load import load_product
 from mesh_pipelines.engine import connect
-from mesh_pipelines.quality.run import audit
 from mesh_pipelines.settings import Settings
 
 ROWS_PER_FILE = 500_000

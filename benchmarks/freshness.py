@@ -29,15 +29,15 @@ from confluent_kafka import Producer
 from report import Report
 
 from mesh_pipelines.errors import AuditBlocked, NothingPublished
-from mesh_pipelines.lake.query import query
 from mesh_pipelines.lake.standing import standings
 from mesh_pipelines.local.services import Services
 from mesh_pipelines.local.supervisor import Supervisor, free_ports
 from mesh_pipelines.orchestration.instance import children
+from mesh_pipelines.pipeline.run import run
+from mesh_pipelines.plan import apply
+from mesh_pipelines.platform import Platform
+from mesh_pipelines.serve.query import query
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.steps import apply
-from mesh_pipelines.steps.platform import Platform
-from mesh_pipelines.steps.run import run
 
 _LOOK_S = 0.1
 _DRAIN_S = 180

@@ -20,8 +20,8 @@ from pathlib import Path
 from report import Report
 from synthetic import synthetic
 
-from mesh_pipelines.history.metrics import metrics_text
-from mesh_pipelines.history.store import History
+from mesh_pipelines.observe.store.history import History
+from mesh_pipelines.observe.store.metrics import metrics_text
 
 Query = Callable[[History, str], object]
 

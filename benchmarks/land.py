@@ -57,10 +57,11 @@ Found = dict[str, list[Measured]]
 # What is imported before the clock starts: modules, and packages (with a dot) with all that is in them. The platform
 # imports most of it where it is first needed.
 _LANDING = (
-    "mesh_pipelines.steps.land",
+    "mesh_pipelines.pipeline.land",
     "mesh_pipelines.lake.",
-    "mesh_pipelines.streams.",
-    "mesh_pipelines.quality.divert",
+    "mesh_pipelines.kafka.",
+    "mesh_pipelines.formats.",
+    "mesh_pipelines.audit.divert",
     "confluent_kafka.schema_registry",
     "encodings.idna",
     "httpcore2",
@@ -72,7 +73,13 @@ _LANDING = (
 _IMPORTED = {
     "drain": ("confluent_kafka",),
     "land": _LANDING,
-    "run": (*_LANDING, "mesh_pipelines.steps.", "mesh_pipelines.quality."),
+    "run": (
+        *_LANDING,
+        "mesh_pipelines.pipeline.",
+        "mesh_pipelines.serve.",
+        "mesh_pipelines.rules.",
+        "mesh_pipelines.audit.",
+    ),
 }
 # A drain's batch waits to be full: a longer wait would be paid once more at the end of the topic.
 _WAIT_S = 0.01
@@ -174,8 +181,8 @@ def _drain(fqn: str, settings: Settings, events: int) -> None:
 
 
 def _land(fqn: str, settings: Settings, _: int) -> None:
-    from mesh_pipelines.steps.land import land
-    from mesh_pipelines.steps.platform import Platform
+    from mesh_pipelines.pipeline.land import land
+    from mesh_pipelines.platform import Platform
 
     platform = Platform.open(settings)
     meter = Meter()
@@ -183,8 +190,8 @@ def _land(fqn: str, settings: Settings, _: int) -> None:
 
 
 def _run(fqn: str, settings: Settings, _: int) -> None:
-    from mesh_pipelines.steps.platform import Platform
-    from mesh_pipelines.steps.run import run
+    from mesh_pipelines.pipeline.run import run
+    from mesh_pipelines.platform import Platform
 
     platform = Platform.open(settings)
     meter = Meter()

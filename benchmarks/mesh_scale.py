@@ -36,9 +36,9 @@ def build(settings: Settings) -> Laps:
     """Topics, tables, events, and a published version of each product."""
     from confluent_kafka import Producer
 
-    from mesh_pipelines.steps import apply
-    from mesh_pipelines.steps.platform import Platform
-    from mesh_pipelines.steps.run import run
+    from mesh_pipelines.pipeline.run import run
+    from mesh_pipelines.plan import apply
+    from mesh_pipelines.platform import Platform
 
     platform = Platform.open(settings)
     apply.execute(platform, apply.plan(platform, platform.in_order))
@@ -114,8 +114,8 @@ def snapshot(settings: Settings) -> Laps:
 
 def tick(settings: Settings) -> Laps:
     """The question of a sensor's tick, three times over: the first one reads every table."""
-    from mesh_pipelines.steps.due import due
-    from mesh_pipelines.steps.platform import Platform
+    from mesh_pipelines.pipeline.due import due
+    from mesh_pipelines.platform import Platform
 
     platform = Platform.open(settings)
 

@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 from mesh_pipelines.settings import Settings
 
 if TYPE_CHECKING:
-    from mesh_pipelines.steps.platform import Platform
+    from mesh_pipelines.platform import Platform
 
 AVRO = "shop.orders"
 JSON = "shop.orders_json"
@@ -197,8 +197,8 @@ def write_contract(assets: Path, fqn: str) -> None:
 
 def applied(settings: Settings, *fqns: str) -> Platform:
     """The platform of these settings, with topics, schemas and tables of the products."""
-    from mesh_pipelines.steps import apply
-    from mesh_pipelines.steps.platform import Platform
+    from mesh_pipelines.plan import apply
+    from mesh_pipelines.platform import Platform
 
     for fqn in fqns:
         write_contract(settings.assets, fqn)
@@ -212,7 +212,7 @@ def produce(platform: Platform, fqn: str, orders: Orders, start: int = 0, **conf
 
     They are not compressed unless it says so, so that the limit that is measured is not that of a codec.
     """
-    from mesh_pipelines.streams.client import producer
+    from mesh_pipelines.kafka.client import producer
 
     encode = as_json if fqn.endswith("json") else Avro(platform, fqn)
     client = producer(platform.settings, **{"compression.type": "none", **config})
@@ -283,7 +283,7 @@ def check_values(files: Iterable[str], expected: Expected) -> int:
 
 def check_published(platform: Platform, fqn: str, expected: Expected) -> None:
     """Compare the product's published rows with the last events of the keys."""
-    from mesh_pipelines.lake.read import read_version
+    from mesh_pipelines.serve.reading import read_version
 
     rows = read_version(platform.catalog, platform.product(fqn)).arrow()
     found = (rows.num_rows, pc.sum(rows["amount_cents"]).as_py())

@@ -36,7 +36,7 @@ from orders import AVRO, PARTITIONS, Avro, Expected, Orders, WrongRows, applied,
 from report import Report
 
 from mesh_pipelines.local.services import Services
-from mesh_pipelines.steps.platform import Platform
+from mesh_pipelines.platform import Platform
 
 FEW = "shop.orders_few"
 _INSTALL_S = 1_800

@@ -28,10 +28,10 @@ from land import import_for, local
 from report import Report
 
 from mesh_pipelines.local.services import Services
+from mesh_pipelines.pipeline.land import land
+from mesh_pipelines.plan import apply
+from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.steps import apply
-from mesh_pipelines.steps.land import land
-from mesh_pipelines.steps.platform import Platform
 
 SHARES = {"none": 0.0, "one": 0.01, "all": 1.0}
 CONTRACT = """\

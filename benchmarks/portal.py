@@ -30,10 +30,10 @@ from meter import high_water_mb
 from report import Report
 from synthetic import synthetic
 
-from mesh_pipelines.history.store import History
 from mesh_pipelines.local.supervisor import answers, free_ports
+from mesh_pipelines.observe.store.history import History
+from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.steps.platform import Platform
 
 DOMAINS = 20
 FIRST_MS, SEARCH_MS, PEAK_MB = 150, 100, 300

@@ -31,8 +31,8 @@ from report import Report
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.local.services import Services
 from mesh_pipelines.local.supervisor import free_ports
+from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.steps.platform import Platform
 
 EVENTS = 10_000
 # Of a round, into a table of one size.
@@ -148,7 +148,7 @@ def platform_of(settings: Settings, keys: int) -> tuple[Platform, DataProduct]:
 
 def publish(platform: Platform, product: DataProduct) -> dict[str, float]:
     """Land, fold, audit and publish what is in the topic; wall and CPU seconds."""
-    from mesh_pipelines.steps.run import run
+    from mesh_pipelines.pipeline.run import run
 
     began, used = time.perf_counter(), time.process_time()
     [done] = run(platform, [product.fqn])
@@ -166,8 +166,8 @@ def publish(platform: Platform, product: DataProduct) -> dict[str, float]:
 def rewritten_by_hand(platform: Platform, product: DataProduct, folder: Path) -> dict[str, float]:
     """What one would do otherwise: fold the table and a delta into a new file, and count the rules' bad rows in it."""
     from mesh_pipelines.engine import connect
-    from mesh_pipelines.lake.read import read_version
-    from mesh_pipelines.quality.compile import compile_product
+    from mesh_pipelines.rules.compile import compile_product
+    from mesh_pipelines.serve.reading import read_version
 
     target = folder / "by_hand.parquet"
     state = read_version(platform.catalog, product)
@@ -200,7 +200,7 @@ def read_cost(platform: Platform, product: DataProduct, rounds: int = 5) -> dict
     """A scan of five columns of the published version, and of the same rows in one compacted file; CPU seconds."""
     import duckdb
 
-    from mesh_pipelines.lake.read import read_version
+    from mesh_pipelines.serve.reading import read_version
 
     with tempfile.TemporaryDirectory() as folder, duckdb.connect() as engine:
         engine.execute("SET TimeZone = 'UTC'")
@@ -233,10 +233,10 @@ def written(settings: Settings, product: DataProduct, seen: dict[Path, int]) -> 
 
 def upkeep(platform: Platform, product: DataProduct) -> None:
     """Compaction and expiry, as their schedules run them."""
-    from mesh_pipelines.steps import maintain
+    from mesh_pipelines.repair import upkeep
 
-    maintain.compact(platform, product)
-    maintain.expire(platform, product)
+    upkeep.compact(platform, product)
+    upkeep.expire(platform, product)
 
 
 # What a child process does: each gets the settings, its keys and a number of deltas, and prints a JSON object.
@@ -357,7 +357,7 @@ def _peak() -> float:
 
 def compare(settings: Settings, sizes: list[int], rounds: int, deltas: int, small: int) -> dict[str, Any]:
     """Fill a table of each size, then measure them in turns."""
-    from mesh_pipelines.steps import apply
+    from mesh_pipelines.plan import apply
 
     found: dict[str, Any] = {"filled": {}, "delta": {keys: [] for keys in sizes}, "by_hand": {}}
     peaks: list[float] = []

@@ -9,7 +9,8 @@ import random
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 
-from mesh_pipelines.history.model import (
+from mesh_pipelines.observe.store.history import OBSERVED_AT, History
+from mesh_pipelines.observe.store.records import (
     MEASURES,
     ContractRevision,
     Current,
@@ -18,9 +19,8 @@ from mesh_pipelines.history.model import (
     Publication,
     RuleState,
 )
-from mesh_pipelines.history.store import OBSERVED_AT, History
-from mesh_pipelines.history.times import micros
-from mesh_pipelines.history.writer import Finding, Writer, series_of
+from mesh_pipelines.observe.store.times import micros
+from mesh_pipelines.observe.store.writer import Finding, Writer, series_of
 
 RULES = 5
 AUDITS_A_DAY = 24

@@ -19,19 +19,18 @@ from pathlib import Path
 import pyarrow as pa
 from report import Report
 
-from mesh_pipelines.contract.load import load_product
 from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.read.load import load_product
 from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.lake.catalog import load
 from mesh_pipelines.lake.commit import current_files
 from mesh_pipelines.lake.log import Log
 from mesh_pipelines.lake.tables import create_tables
+from mesh_pipelines.pipeline.publish import publish
+from mesh_pipelines.pipeline.snapshot import snapshot
+from mesh_pipelines.platform import Platform
 from mesh_pipelines.positions import PartitionOffset, Position
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.steps import maintain
-from mesh_pipelines.steps.platform import Platform
-from mesh_pipelines.steps.publish import publish
-from mesh_pipelines.steps.snapshot import snapshot
 
 CONTRACT = """\
 apiVersion: v3.1.0
@@ -69,8 +68,8 @@ def measure(folder: Path, commits: int, *, upkeep: bool) -> list[dict[str, float
     for number in range(1, commits + 1):
         taken.append(commit(platform, product))
         if upkeep and number % EVERY == 0:
-            maintain.compact(platform, product)
-            maintain.expire(platform, product)
+            upkeep.compact(platform, product)
+            upkeep.expire(platform, product)
         if number in (10, 100, commits):
             found.append(
                 {

@@ -16,15 +16,15 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from mesh_pipelines.demo.replay import replay
-from mesh_pipelines.history.store import History
 from mesh_pipelines.local.services import Services
 from mesh_pipelines.local.supervisor import Supervisor, free_ports
+from mesh_pipelines.observe.observe import observe
+from mesh_pipelines.observe.store.history import History
+from mesh_pipelines.pipeline.run import run
+from mesh_pipelines.plan import apply
+from mesh_pipelines.platform import Platform
 from mesh_pipelines.portal.process import child
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.steps import apply
-from mesh_pipelines.steps.observe import observe
-from mesh_pipelines.steps.platform import Platform
-from mesh_pipelines.steps.run import run
 
 IMAGES = Path(__file__).parent / "images"
 PAGES: Mapping[str, str] = {

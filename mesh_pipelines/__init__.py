@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mesh_pipelines.lake.read import Reading
+    from mesh_pipelines.serve.reading import Reading
     from mesh_pipelines.settings import Settings
 
 __all__ = ["read"]
@@ -27,8 +27,8 @@ def read(
     Raises:
         UnknownProduct, NothingPublished, UnknownVersion: there is no such version.
     """
-    from mesh_pipelines.lake.read import read_version
-    from mesh_pipelines.steps.platform import Platform
+    from mesh_pipelines.platform import Platform
+    from mesh_pipelines.serve.reading import read_version
 
     platform = Platform.open(settings)
     return read_version(platform.catalog, platform.product(product), version=version, as_of=as_of)

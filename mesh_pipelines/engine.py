@@ -3,7 +3,7 @@
 Every connection in which such text runs is confined: it reads the warehouse and its own spill folder, no other path and
 no address, loads no extension, sees no variable of this process, and its settings are locked. That leaves the files of
 other products in the warehouse, so before a text runs DuckDB's own parser is asked what it reads. Trusting the check in
-``contract/select.py`` alone was ruled out: it parses by another grammar, and what two parsers read differently is where
+``sql/select.py`` alone was ruled out: it parses by another grammar, and what two parsers read differently is where
 a name can hide. A user's own process or container for each query was ruled out for its cost, half a second and more.
 
 One call of one function is not interrupted, and its value counts towards no memory limit: DuckDB looks up between
@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
-from mesh_pipelines.contract.select import REACHING, SERIES, NotReadable, Select
-from mesh_pipelines.contract.sql import literal
 from mesh_pipelines.errors import MeshError
 from mesh_pipelines.settings import Settings
+from mesh_pipelines.sql.quote import literal
+from mesh_pipelines.sql.select import REACHING, SERIES, NotReadable, Select
 
 if TYPE_CHECKING:
     import duckdb

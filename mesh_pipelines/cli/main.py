@@ -74,7 +74,7 @@ def lint(
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
     """Check contracts, rules and transforms, offline; names every fault with its file and line."""
-    from mesh_pipelines.steps import lint as step
+    from mesh_pipelines.plan import lint as step
 
     output, platform = Output(output_format), _platform()
     results = step.lint(platform, map(_fqn, names or ()))
@@ -100,7 +100,7 @@ def apply(
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
     """Create what the contracts promise and is missing: topics, schemas, tables; refuse what would lose data."""
-    from mesh_pipelines.steps import apply as step
+    from mesh_pipelines.plan import apply as step
 
     output, platform = Output(output_format), _platform(strict=True)
     actions = step.plan(platform, _chosen(platform, names))
@@ -159,7 +159,7 @@ def land(
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
     """Bring new events from the topics into the logs, exactly once."""
-    from mesh_pipelines.steps.land import land as step
+    from mesh_pipelines.pipeline.land import land as step
 
     output, platform = Output(output_format), _platform()
     streams = [product for product in _chosen(platform, names) if names or not product.is_derived]
@@ -190,8 +190,8 @@ def resume(
 
     Example: mesh resume operations.flights --accept-loss trimmed
     """
-    from mesh_pipelines.steps.resume import ACCEPTABLE
-    from mesh_pipelines.steps.resume import resume as step
+    from mesh_pipelines.repair.resume import ACCEPTABLE
+    from mesh_pipelines.repair.resume import resume as step
 
     output, platform = Output(output_format), _platform()
     if accept_loss is not None and accept_loss not in ACCEPTABLE:
@@ -210,7 +210,7 @@ def resume(
 @app.command()
 def snapshot(names: Products = None, output_format: OutputFormat = Format.TABLE) -> None:
     """Compute and audit the next version of products."""
-    from mesh_pipelines.steps.snapshot import snapshot as step
+    from mesh_pipelines.pipeline.snapshot import snapshot as step
 
     output, platform = Output(output_format), _platform()
     taken = [step(platform, product) for product in _chosen(platform, names)]
@@ -246,7 +246,7 @@ def snapshot(names: Products = None, output_format: OutputFormat = Format.TABLE)
 @app.command()
 def publish(names: Products = None, output_format: OutputFormat = Format.TABLE) -> None:
     """Publish audited candidates; refuses whatever has no passing verdict."""
-    from mesh_pipelines.steps.publish import publish as step
+    from mesh_pipelines.pipeline.publish import publish as step
 
     output, platform = Output(output_format), _platform()
     done = [step(platform, product) for product in _chosen(platform, names)]
@@ -262,7 +262,7 @@ def publish(names: Products = None, output_format: OutputFormat = Format.TABLE) 
 @app.command()
 def run(names: Products = None, output_format: OutputFormat = Format.TABLE) -> None:
     """Land, snapshot and publish: all steps of all products, or of those named."""
-    from mesh_pipelines.steps.run import run as step
+    from mesh_pipelines.pipeline.run import run as step
 
     output, platform = Output(output_format), _platform()
     chosen = [product.fqn for product in _chosen(platform, names)]
@@ -330,7 +330,7 @@ def observe(
 @app.command()
 def status(output_format: OutputFormat = Format.TABLE) -> None:
     """Show where every product stands: version, rows, rules, quarantine, lag."""
-    from mesh_pipelines.steps.status import status as step
+    from mesh_pipelines.observe.status import status as step
 
     output = Output(output_format)
     records = [record(one) for one in step(_platform())]
@@ -344,7 +344,7 @@ def status(output_format: OutputFormat = Format.TABLE) -> None:
 @app.command()
 def doctor(output_format: OutputFormat = Format.TABLE) -> None:
     """Show what a command would meet: libraries, how landing is done, and what broker, registry and catalog answer."""
-    from mesh_pipelines.steps.doctor import doctor as step
+    from mesh_pipelines.observe.doctor import doctor as step
 
     output = Output(output_format)
     findings = [record(one) for one in step(_platform())]
@@ -414,8 +414,8 @@ def query(
 
     Example: mesh query "SELECT carrier, count(*) FROM operations.flights GROUP BY 1"
     """
-    from mesh_pipelines.cli.rows import FORMATS, write_rows
-    from mesh_pipelines.lake.query import query as run_query
+    from mesh_pipelines.cli.query_rows import FORMATS, write_rows
+    from mesh_pipelines.serve.query import query as run_query
 
     if output_format not in FORMATS:
         raise UsageError(f"--output is {output_format!r}; use {', '.join(FORMATS)}", next_step="mesh query --help")
@@ -438,7 +438,7 @@ def list_quarantined(
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
     """List the events a product did not take over: where, why, and their bytes."""
-    from mesh_pipelines.steps.quarantine import quarantined
+    from mesh_pipelines.repair.quarantine import quarantined
 
     output, platform = Output(output_format), _platform()
     product = platform.product(_fqn(name))
@@ -464,7 +464,7 @@ def show_quarantined(
 
     Example: mesh quarantine show weather.observations 0:1048
     """
-    from mesh_pipelines.steps.quarantine import show as step
+    from mesh_pipelines.repair.quarantine import show as step
 
     output, platform = Output(output_format), _platform()
     partition, _, offset = at.partition(":")
@@ -484,7 +484,7 @@ def show_quarantined(
 @quarantine.command("redrive")
 def redrive_quarantined(name: OneProduct, output_format: OutputFormat = Format.TABLE) -> None:
     """Bring back, at their original offsets, the events that decode and pass the rules now; the others stay."""
-    from mesh_pipelines.steps.quarantine import redrive as step
+    from mesh_pipelines.repair.quarantine import redrive as step
 
     output, platform = Output(output_format), _platform()
     product = platform.product(_fqn(name))
@@ -510,7 +510,7 @@ def rollback(
 
     Example: mesh rollback operations.flights --to 12 --why "wrong delays since noon"
     """
-    from mesh_pipelines.steps.rollback import rollback as step
+    from mesh_pipelines.repair.rollback import rollback as step
 
     output, platform = Output(output_format), _platform()
     product = platform.product(_fqn(name))
@@ -581,7 +581,7 @@ def rebuild(
 
 
 def _rebuild_from_log(output: Output, platform: Any, product: Any, version: int | None) -> None:
-    from mesh_pipelines.steps.maintain import rebuild as step
+    from mesh_pipelines.repair.upkeep import rebuild as step
 
     done = step(platform, product, number=version)
     output.records([record(done)])
@@ -601,7 +601,7 @@ def _rebuild_from_log(output: Output, platform: Any, product: Any, version: int 
 
 
 def _rebuild_from_topic(output: Output, platform: Any, product: Any) -> None:
-    from mesh_pipelines.steps.reread import reread as step
+    from mesh_pipelines.repair.from_topic import reread as step
 
     with output.progress() as bars:
         task = bars.add_task(f"reading {product.fqn} anew", total=None)
@@ -625,7 +625,7 @@ def docs(
 
     Example: mesh docs operations.flights --out flights-docs
     """
-    from mesh_pipelines.steps.docs import docs as step
+    from mesh_pipelines.observe.audit_docs import docs as step
 
     output, platform = Output(), _platform()
     page = step(platform, platform.product(_fqn(name)), version=version, folder=out)
@@ -635,7 +635,7 @@ def docs(
 @app.command()
 def compact(names: Products = None, output_format: OutputFormat = Format.TABLE) -> None:
     """Merge small files of the logs; what any version reads stays the same."""
-    from mesh_pipelines.steps.maintain import compact as step
+    from mesh_pipelines.repair.upkeep import compact as step
 
     output, platform = Output(output_format), _platform()
     done = [record(step(platform, product)) for product in _chosen(platform, names)]
@@ -650,7 +650,7 @@ def expire(
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
     """Drop table snapshots and files that no kept version needs."""
-    from mesh_pipelines.steps.maintain import expire as step
+    from mesh_pipelines.repair.upkeep import expire as step
 
     output, platform = Output(output_format), _platform()
     done = [record(step(platform, product, keep)) for product in _chosen(platform, names)]
@@ -715,7 +715,7 @@ def _settings() -> Any:
 
 def _platform(*, strict: bool = False) -> Any:
     """The platform; strict refuses to go on past a broken contract."""
-    from mesh_pipelines.steps.platform import Platform
+    from mesh_pipelines.platform import Platform
 
     platform = Platform.open(_settings())
     if not platform.products and not platform.broken:

@@ -11,13 +11,13 @@ from typing import Any
 
 from mesh_pipelines.cli.output import Format, Output
 from mesh_pipelines.contract.objectives import roughly
-from mesh_pipelines.history.lease import Lease, LeaseLost
-from mesh_pipelines.history.model import ObjectiveState
-from mesh_pipelines.history.store import History
+from mesh_pipelines.observe.notify import notify
+from mesh_pipelines.observe.observe import observe, watch
+from mesh_pipelines.observe.store.history import History
+from mesh_pipelines.observe.store.lease import Lease, LeaseLost
+from mesh_pipelines.observe.store.records import ObjectiveState
+from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.steps.notify import notify
-from mesh_pipelines.steps.observe import observe, watch
-from mesh_pipelines.steps.platform import Platform
 
 
 def run_observe(settings: Settings, platform: Callable[[], Platform], output: Output, *, watch: bool) -> int:

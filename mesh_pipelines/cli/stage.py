@@ -18,8 +18,8 @@ from mesh_pipelines.settings import Settings
 if TYPE_CHECKING:
     from mesh_pipelines.local.services import Services
     from mesh_pipelines.local.supervisor import Supervisor
+    from mesh_pipelines.platform import Platform
     from mesh_pipelines.positions import Version
-    from mesh_pipelines.steps.platform import Platform
 
 _JANUARY = date(2013, 2, 1)
 _WATCH_S = 1.0
@@ -146,8 +146,8 @@ def _start_pages(stack: ExitStack, settings: Settings, output: Output) -> Superv
 
 
 def _apply(settings: Settings, output: Output) -> Platform:
-    from mesh_pipelines.steps import apply
-    from mesh_pipelines.steps.platform import Platform
+    from mesh_pipelines.plan import apply
+    from mesh_pipelines.platform import Platform
 
     platform = Platform.open(settings)
     for error in platform.broken.values():
@@ -270,7 +270,7 @@ def _is_current(platform: Platform) -> bool:
 
 
 def _report(platform: Platform, output: Output, done: bool) -> int:
-    from mesh_pipelines.steps.status import status
+    from mesh_pipelines.observe.status import status
 
     records = [record(one) for one in status(platform)]
     output.records(records, STATUS_COLUMNS)

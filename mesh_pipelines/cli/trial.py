@@ -11,7 +11,7 @@ from typing import Any
 from mesh_pipelines.cli.output import Output, record
 from mesh_pipelines.local.supervisor import free_ports
 from mesh_pipelines.selftest.bench import Outcome
-from mesh_pipelines.selftest.run import run
+from mesh_pipelines.selftest.matrix import run
 from mesh_pipelines.settings import Settings
 
 _COLUMNS = ("fault", "rounds", "took_effect", "lost", "doubled", "unaudited", "seconds", "verdict")

@@ -7,12 +7,12 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mesh_pipelines.contract.fields import NAME, NAME_RULE, RESERVED_DOMAINS
-from mesh_pipelines.contract.load import CONTRACT
 from mesh_pipelines.contract.model import Alignment
-from mesh_pipelines.contract.product import TRANSFORM
-from mesh_pipelines.contract.sql import quote
+from mesh_pipelines.contract.read.build import TRANSFORM
+from mesh_pipelines.contract.read.field_reader import NAME, NAME_RULE, RESERVED_DOMAINS
+from mesh_pipelines.contract.read.load import CONTRACT
 from mesh_pipelines.errors import UsageError
+from mesh_pipelines.sql.quote import quote
 
 _HEAD = """\
 apiVersion: v3.1.0

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from mesh_pipelines.contract.avro import avro_schema, from_avro
-from mesh_pipelines.contract.log import ENVELOPE
+from mesh_pipelines.contract.envelope import ENVELOPE
 from mesh_pipelines.contract.model import DataProduct, FieldType, Kind
-from mesh_pipelines.contract.sql import quote
+from mesh_pipelines.sql.quote import quote
 
 __all__ = ["arrow_schema", "arrow_type", "avro_schema", "duckdb_type", "from_avro", "log_schema"]
 

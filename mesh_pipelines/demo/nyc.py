@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mesh_pipelines.contract.sql import literal
+from mesh_pipelines.sql.quote import literal
 
 if TYPE_CHECKING:
     import duckdb

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from mesh_pipelines.demo import nyc
 from mesh_pipelines.errors import UsageError
+from mesh_pipelines.formats.encode import Encoder
+from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.steps.platform import Platform
-from mesh_pipelines.streams.encode import Encoder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,7 +123,7 @@ def _sent(settings: Settings, topics: Mapping[str, str]) -> dict[str, int]:
     """How many events of each product the committed transactions hold."""
     from confluent_kafka import KafkaException, TopicPartition
 
-    from mesh_pipelines.streams.client import Reasons, consumer, unreachable
+    from mesh_pipelines.kafka.client import Reasons, consumer, unreachable
 
     reasons = Reasons()
     client = consumer(settings, reasons, **{"group.id": _GROUP})
@@ -167,7 +167,7 @@ class _Transactions:
     """A transactional producer; each ``send`` is one transaction of events and the counts that go with them."""
 
     def __init__(self, settings: Settings) -> None:
-        from mesh_pipelines.streams.client import Reasons, consumer, producer
+        from mesh_pipelines.kafka.client import Reasons, consumer, producer
 
         self._settings = settings
         self._reasons = Reasons()
@@ -204,8 +204,8 @@ class _Transactions:
         """
         from confluent_kafka import IsolationLevel
 
-        from mesh_pipelines.streams.admin import StreamAdmin
-        from mesh_pipelines.streams.client import unreachable
+        from mesh_pipelines.kafka.admin import StreamAdmin
+        from mesh_pipelines.kafka.client import unreachable
 
         admin = StreamAdmin(self._settings)
         written = admin.end_offsets(topics, IsolationLevel.READ_UNCOMMITTED)
@@ -232,7 +232,7 @@ class _Transactions:
     def _guarded(self, call: Callable[[], Any]) -> None:
         from confluent_kafka import KafkaException
 
-        from mesh_pipelines.streams.client import is_unreachable, unreachable
+        from mesh_pipelines.kafka.client import is_unreachable, unreachable
 
         try:
             call()

@@ -16,21 +16,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mesh_pipelines.contract.log import BREAKS, DIGEST, KEY, OP, Op
+from mesh_pipelines.contract.envelope import BREAKS, DIGEST, KEY, OP, Op
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.lake import delta, overlay, state
 from mesh_pipelines.lake.catalog import Pinned
 from mesh_pipelines.lake.commit import ROWS_PER_FILE, current_files, replace_files, write_files
+from mesh_pipelines.lake.compaction import worth_merging
 from mesh_pipelines.lake.files import bounds, files_of
 from mesh_pipelines.lake.fold import LIVE, digest
 from mesh_pipelines.lake.fold import columns as fold_columns
 from mesh_pipelines.lake.log import POSITION
-from mesh_pipelines.lake.maintain import worth_merging
 from mesh_pipelines.lake.overlay import Overlay
 from mesh_pipelines.lake.state import REPLACED, RULES, UNAUDITED, Base
 from mesh_pipelines.lake.tables import table_schema, up_to_date
 from mesh_pipelines.positions import Position
-from mesh_pipelines.quality.mask import mask_of
+from mesh_pipelines.rules.mask import mask_of
 
 if TYPE_CHECKING:
     import duckdb

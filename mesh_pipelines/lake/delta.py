@@ -1,7 +1,7 @@
 """What changed between two positions of a stream, found at the cost of what changed: for counts, and for overlays.
 
 The rows that the new events replace are looked up in the base by a digest of their key, 16 bytes a row, of which ten
-million take a tenth of a second; what rules they broke is stored with them (``quality/mask.py``), so no wide column is
+million take a tenth of a second; what rules they broke is stored with them (``rules/mask.py``), so no wide column is
 read. By the key itself it took four times as long, and by all columns of the rules more than ten times.
 
 Whether an event replaces its key's row is decided by coordinates and not by arrival, so it is looked at whether every
@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mesh_pipelines.contract.log import BREAKS, DIGEST, GENERATION, KEY, OFFSET, OP, PARTITION, Op
+from mesh_pipelines.contract.envelope import BREAKS, DIGEST, GENERATION, KEY, OFFSET, OP, PARTITION, Op
 from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.contract.sql import literal, quote
 from mesh_pipelines.engine import local_path
 from mesh_pipelines.lake import fold, state
 from mesh_pipelines.lake.catalog import Pinned
@@ -27,7 +26,8 @@ from mesh_pipelines.lake.files import bounds, by_name, files_of
 from mesh_pipelines.lake.overlay import ROW, Overlay
 from mesh_pipelines.lake.tables import up_to_date
 from mesh_pipelines.positions import Position
-from mesh_pipelines.quality.mask import MISKEYED, Mask, mask_of
+from mesh_pipelines.rules.mask import MISKEYED, Mask, mask_of
+from mesh_pipelines.sql.quote import literal, quote
 
 if TYPE_CHECKING:
     import duckdb

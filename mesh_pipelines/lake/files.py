@@ -17,9 +17,9 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from mesh_pipelines.contract.model import Field
-from mesh_pipelines.contract.sql import literal, quote
 from mesh_pipelines.engine import local_path
 from mesh_pipelines.errors import EnvironmentFault
+from mesh_pipelines.sql.quote import literal, quote
 
 if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile

@@ -8,9 +8,9 @@ costs memory in proportion to the row width. A base is never grouped: its rows a
 
 from __future__ import annotations
 
-from mesh_pipelines.contract.log import FATE, GENERATION, KEY, OFFSET, OP, PARTITION, REDRIVE, Fate, Op
-from mesh_pipelines.contract.sql import literal, quote
+from mesh_pipelines.contract.envelope import FATE, GENERATION, KEY, OFFSET, OP, PARTITION, REDRIVE, Fate, Op
 from mesh_pipelines.positions import Position
+from mesh_pipelines.sql.quote import literal, quote
 
 # One number that orders as the triple does: offsets take 63 bits, partitions and generations 31 each.
 COORDINATE = f"({GENERATION}::HUGEINT * {2**94} + {PARTITION}::HUGEINT * {2**63} + {OFFSET})"

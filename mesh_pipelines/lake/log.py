@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from mesh_pipelines.contract.log import (
+from mesh_pipelines.contract.envelope import (
     FATE,
     GENERATION,
     KEY,

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mesh_pipelines.contract.log import OFFSET, PARTITION
-from mesh_pipelines.contract.sql import literal
+from mesh_pipelines.contract.envelope import OFFSET, PARTITION
 from mesh_pipelines.engine import local_path
 from mesh_pipelines.lake.files import each_of, relations_of
+from mesh_pipelines.sql.quote import literal
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mesh_pipelines.contract.log import FATE, GENERATION, KEY, OFFSET, OP, PARTITION, SCHEMA_ID, TIMESTAMP, Fate
+from mesh_pipelines.contract.envelope import FATE, GENERATION, KEY, OFFSET, OP, PARTITION, SCHEMA_ID, TIMESTAMP, Fate
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.lake.base import cast
 from mesh_pipelines.lake.commit import current_files, replace_files, write_files

@@ -14,9 +14,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mesh_pipelines.contract.log import BREAKS, FATE, GENERATION, OFFSET, OP, PARTITION, REDRIVE, Fate, Op
+from mesh_pipelines.contract.envelope import BREAKS, FATE, GENERATION, OFFSET, OP, PARTITION, REDRIVE, Fate, Op
 from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.contract.sql import quote
 from mesh_pipelines.contract.types import arrow_schema
 from mesh_pipelines.errors import UnknownVersion
 from mesh_pipelines.lake import fold, overlay
@@ -26,6 +25,7 @@ from mesh_pipelines.lake.log import POSITION, snapshot_of
 from mesh_pipelines.lake.overlay import Overlay
 from mesh_pipelines.lake.tables import BASE_ENVELOPE, up_to_date
 from mesh_pipelines.positions import Position, Version
+from mesh_pipelines.sql.quote import quote
 
 if TYPE_CHECKING:
     import duckdb

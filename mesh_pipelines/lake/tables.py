@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from mesh_pipelines.contract.log import BREAKS, DIGEST, GENERATION, KEY, OFFSET, OP, PARTITION, TIMESTAMP
+from mesh_pipelines.audit.history import RESULT_SCHEMA
+from mesh_pipelines.contract.envelope import BREAKS, DIGEST, GENERATION, KEY, OFFSET, OP, PARTITION, TIMESTAMP
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.types import arrow_schema, log_schema
 from mesh_pipelines.errors import ApplyRefused, TableOutdated
 from mesh_pipelines.lake.catalog import Kind, Pinned, load, table_name
 from mesh_pipelines.lake.commit import TABLE_PROPERTIES
 from mesh_pipelines.lake.files import default_properties
-from mesh_pipelines.quality.history import RESULT_SCHEMA
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog

@@ -12,19 +12,19 @@ from typing import Any
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
+from mesh_pipelines.audit.results import RuleResult, State
 from mesh_pipelines.contract.model import DataProduct, OnFailure, RuleKind
 from mesh_pipelines.contract.objectives import Objective, freshness_window, objectives
 from mesh_pipelines.contract.types import duckdb_type
 from mesh_pipelines.errors import ContractInvalid, MeshError, TransformInvalid
-from mesh_pipelines.orchestration.markdown import cell, code, prose
+from mesh_pipelines.orchestration.prose import cell, code, prose
+from mesh_pipelines.pipeline import transform
+from mesh_pipelines.pipeline.land import land
+from mesh_pipelines.pipeline.publish import publish
+from mesh_pipelines.pipeline.report import within_run
+from mesh_pipelines.pipeline.snapshot import Snapshot, snapshot
+from mesh_pipelines.platform import Platform
 from mesh_pipelines.positions import Position
-from mesh_pipelines.quality.results import RuleResult, State
-from mesh_pipelines.steps import transform
-from mesh_pipelines.steps.land import land
-from mesh_pipelines.steps.lineage import within_run
-from mesh_pipelines.steps.platform import Platform
-from mesh_pipelines.steps.publish import publish
-from mesh_pipelines.steps.snapshot import Snapshot, snapshot
 
 _TRANSIENT_RETRIES = 3
 # Dagster takes no shorter window.
@@ -230,7 +230,7 @@ def _levels(
     platform: Platform, product: DataProduct, key: dg.AssetKey, promised: Sequence[Objective]
 ) -> Iterator[dg.AssetCheckResult]:
     """How each service level stood when the mesh was last observed; one that was not measured yet breaks nothing."""
-    from mesh_pipelines.history.store import History
+    from mesh_pipelines.observe.store.history import History
 
     if not promised:
         return

@@ -13,11 +13,11 @@ import dagster as dg
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import MeshError, NothingPublished
 from mesh_pipelines.orchestration.assets import part_key, published_key
-from mesh_pipelines.steps import maintain
-from mesh_pipelines.steps.due import await_due
-from mesh_pipelines.steps.lineage import within_run
-from mesh_pipelines.steps.platform import Platform
-from mesh_pipelines.steps.snapshot import snapshot
+from mesh_pipelines.pipeline.due import await_due
+from mesh_pipelines.pipeline.report import within_run
+from mesh_pipelines.pipeline.snapshot import snapshot
+from mesh_pipelines.platform import Platform
+from mesh_pipelines.repair.upkeep import compact, expire, reconcile
 
 _IN_FLIGHT = [
     dg.DagsterRunStatus.QUEUED,
@@ -72,10 +72,16 @@ def stream_sensor(platform: Platform, domain: str, products: Sequence[DataProduc
 def upkeep(platform: Platform, domain: str, products: Sequence[DataProduct]) -> tuple[list[Any], list[Any]]:
     """The domain's upkeep jobs, and schedules: compaction and expiry hourly, a rebuild of what is published weekly."""
     works: dict[str, tuple[str, Callable[[DataProduct], Any]]] = {
-        "compact": ("Merge small log and base files.", lambda product: maintain.compact(platform, product)),
+        "compact": ("Merge small log and base files.", lambda product: compact(platform, product)),
         "snapshot": ("Compute and audit next versions.", lambda product: snapshot(platform, product)),
-        "expire": ("Drop old table snapshots and orphaned files.", lambda product: maintain.expire(platform, product)),
-        "rebuild": ("Recompute published versions and compare.", lambda product: maintain.reconcile(platform, product)),
+        "expire": (
+            "Drop old table snapshots and orphaned files.",
+            lambda product: expire(platform, product),
+        ),
+        "rebuild": (
+            "Recompute published versions and compare.",
+            lambda product: reconcile(platform, product),
+        ),
     }
     jobs = {name: _job(f"{domain}_{name}", about, products, work) for name, (about, work) in works.items()}
     schedules = [

@@ -14,8 +14,8 @@ from dagster_duckdb import DuckDBResource
 from mesh_pipelines.collector import spare_what_is_alive, without_collector
 from mesh_pipelines.orchestration.assets import broken_asset, product_assets
 from mesh_pipelines.orchestration.automation import stream_sensor, upkeep
+from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.steps.platform import Platform
 
 
 def domain_definitions(domain: str, settings: Settings | None = None) -> dg.Definitions:

@@ -65,7 +65,7 @@ def children(settings: Settings) -> list[Child]:
 
 def _create_storage(home: Path) -> None:
     """Create Dagster's databases before any of its processes runs: several that do it at once spoil them."""
-    from mesh_pipelines.orchestration.storage import PooledSqliteStorage
+    from mesh_pipelines.orchestration.run_storage import PooledSqliteStorage
 
     PooledSqliteStorage.from_local(str(home)).dispose()
 
@@ -75,7 +75,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
     return {
         "DAGSTER_HOME": str(settings.home / "dagster"),
         "DAGSTER_DISABLE_TELEMETRY": "yes",
-        # What a run is going to do is stored at once (orchestration/storage.py).
+        # What a run is going to do is stored at once (orchestration/run_storage.py).
         "DAGSTER_EVENT_BATCH_SIZE": "1000",
         "GX_ANALYTICS_ENABLED": "False",
         "PYTHONWARNINGS": "ignore",

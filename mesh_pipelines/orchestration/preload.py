@@ -19,7 +19,7 @@ _LIBRARIES = (
     # What the registry's client makes its requests by; it imports that with its first client.
     "httpcore2",
     "mesh_pipelines.orchestration.definitions",
-    "mesh_pipelines.orchestration.storage",
+    "mesh_pipelines.orchestration.run_storage",
     "pyiceberg.catalog.sql",
     "pyiceberg.io.pyarrow",
 )

@@ -13,13 +13,13 @@ from starlette.exceptions import HTTPException
 
 from mesh_pipelines.contract.types import duckdb_type
 from mesh_pipelines.errors import TableMissing
-from mesh_pipelines.history import model
-from mesh_pipelines.history.metrics import metrics_text
+from mesh_pipelines.observe.store import records
+from mesh_pipelines.observe.store.metrics import metrics_text
 from mesh_pipelines.portal.app import Refusal, page, portal_of
-from mesh_pipelines.portal.catalog import Question, find
+from mesh_pipelines.portal.draw.lineage_graph import columns_of
 from mesh_pipelines.portal.landscape import Entry
-from mesh_pipelines.portal.lineage import columns_of
-from mesh_pipelines.portal.product import contract_response
+from mesh_pipelines.portal.pages.product import contract_response
+from mesh_pipelines.portal.pages.products import Question, find
 from mesh_pipelines.portal.search import all_fields
 
 router = APIRouter(
@@ -29,7 +29,7 @@ pages = APIRouter(include_in_schema=False)
 
 Part = Annotated[str, Path(max_length=200)]
 Text = Annotated[str, Query(max_length=200)]
-Measure = Annotated[str, Path(max_length=200, json_schema_extra={"enum": list(model.MEASURES)})]
+Measure = Annotated[str, Path(max_length=200, json_schema_extra={"enum": list(records.MEASURES)})]
 Days = Annotated[int, Query(ge=1, le=400)]
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -54,7 +54,7 @@ class ProductSummary:
     status: str
     contract_version: str
     tags: tuple[str, ...]
-    current: model.Current
+    current: records.Current
     found_in: tuple[str, ...] = ()
 
 
@@ -83,7 +83,7 @@ class RuleDescription:
     on_failure: str
     dimension: str
     description: str
-    newest: model.RuleState | None
+    newest: records.RuleState | None
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ class ProductDetail(ProductSummary):
     consumers: tuple[str, ...] = ()
     fields: tuple[FieldDescription, ...] = ()
     rules: tuple[RuleDescription, ...] = ()
-    objectives: tuple[model.ObjectiveState, ...] = ()
-    incidents: tuple[model.Incident, ...] = ()
+    objectives: tuple[records.ObjectiveState, ...] = ()
+    incidents: tuple[records.Incident, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def versions(request: Request, domain: Part, name: Part) -> list[dict[str, Any]]
 
 
 @router.get("/products/{domain}/{name}/quality", summary="Rule results by day")
-def quality(request: Request, domain: Part, name: Part, days: Days = 30) -> list[model.RuleDay]:
+def quality(request: Request, domain: Part, name: Part, days: Days = 30) -> list[records.RuleDay]:
     """What each rule came to, a day."""
     portal = portal_of(request)
     return list(portal.history.rule_days(portal.entry(domain, name).fqn, since=_since(days)))
@@ -228,17 +228,17 @@ def lineage(request: Request, domain: Part, name: Part) -> Lineage:
 @router.get("/products/{domain}/{name}/measures/{measure}", summary="A measure's samples")
 def samples(
     request: Request, domain: Part, name: Part, measure: Measure, hours: Annotated[int, Query(ge=1, le=720)] = 24
-) -> list[model.Sample]:
+) -> list[records.Sample]:
     """Lag, freshness, latency, rows, quarantined, landing_rate or available, as they were sampled."""
-    if measure not in model.MEASURES:
-        raise HTTPException(404, f"There is no measure {measure}; there are {', '.join(model.MEASURES)}.")
+    if measure not in records.MEASURES:
+        raise HTTPException(404, f"There is no measure {measure}; there are {', '.join(records.MEASURES)}.")
     portal = portal_of(request)
     since = datetime.now(UTC) - timedelta(hours=hours)
     return list(portal.history.samples(portal.entry(domain, name).fqn, measure, since=since))
 
 
 @router.get("/objectives", summary="Service levels: promised, measured, budget, burn")
-def objectives(request: Request, product: Text = "") -> list[model.ObjectiveState]:
+def objectives(request: Request, product: Text = "") -> list[records.ObjectiveState]:
     """Every measured objective."""
     return list(portal_of(request).history.objectives(product or None))
 
@@ -249,13 +249,13 @@ def incidents(
     product: Text = "",
     open_only: bool = False,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 200,
-) -> list[model.Incident]:
+) -> list[records.Incident]:
     """What went wrong."""
     return list(portal_of(request).history.incidents(product or None, open_only=open_only, limit=limit))
 
 
 @router.get("/quality", summary="The mesh's rule results by day")
-def mesh_quality(request: Request, days: Days = 30) -> list[model.ProductDay]:
+def mesh_quality(request: Request, days: Days = 30) -> list[records.ProductDay]:
     """Rule results, publishes and blocked candidates, a day."""
     return list(portal_of(request).history.mesh_days(since=_since(days)))
 

@@ -22,8 +22,9 @@ from starlette.middleware.sessions import SessionMiddleware
 from starlette.staticfiles import StaticFiles
 
 from mesh_pipelines import errors
-from mesh_pipelines.history.store import History
-from mesh_pipelines.portal import charts, markdown, text
+from mesh_pipelines.observe.store.history import History
+from mesh_pipelines.portal import markdown, text
+from mesh_pipelines.portal.draw import charts
 from mesh_pipelines.portal.landscape import Entry, Landscape, Watcher
 from mesh_pipelines.portal.security import HEADERS, Guard
 from mesh_pipelines.portal.sign_in import DevelopmentLink, User, provider, secret_key, user_of
@@ -157,7 +158,8 @@ def user(request: Request) -> User:
 
 def create_app(settings: Settings, history: History) -> FastAPI:
     """The portal over the mesh of these settings."""
-    from mesh_pipelines.portal import api, catalog, incidents, product, quality, session
+    from mesh_pipelines.portal import api
+    from mesh_pipelines.portal.pages import incidents, product, products, quality, session
 
     app = FastAPI(
         title="Mesh portal",
@@ -168,7 +170,7 @@ def create_app(settings: Settings, history: History) -> FastAPI:
         redoc_url=None,
     )
     app.state.portal = Portal(settings, history, Watcher(settings, history))
-    for part in (catalog, product, quality, incidents, session, api):
+    for part in (products, product, quality, incidents, session, api):
         app.include_router(part.router)
     app.include_router(api.pages)
     app.mount("/static", _Static(directory=_STATIC), name="static")

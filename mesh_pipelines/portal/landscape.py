@@ -15,11 +15,11 @@ from typing import TypeAlias
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import ContractInvalid
-from mesh_pipelines.history.model import Current, Health, Incident, ObjectiveState
-from mesh_pipelines.history.store import History
+from mesh_pipelines.observe.store.history import History
+from mesh_pipelines.observe.store.records import Current, Health, Incident, ObjectiveState
+from mesh_pipelines.platform import Platform
 from mesh_pipelines.portal.search import Hit, Index
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.steps.platform import Platform
 
 _NEVER = "not observed yet"
 _Files: TypeAlias = tuple[tuple[str, int, int], ...]

@@ -12,14 +12,14 @@ from starlette.concurrency import run_in_threadpool
 
 from mesh_pipelines.collector import spare_what_is_alive
 from mesh_pipelines.errors import ServiceFailed
-from mesh_pipelines.history.store import History
 from mesh_pipelines.local.supervisor import answers
+from mesh_pipelines.observe.observe import watch
+from mesh_pipelines.observe.store.history import History
+from mesh_pipelines.platform import Platform
 from mesh_pipelines.portal.app import create_app
 from mesh_pipelines.portal.landscape import Watcher
 from mesh_pipelines.portal.sign_in import DevelopmentLink
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.steps.observe import watch
-from mesh_pipelines.steps.platform import Platform
 
 _REFRESH_S = 2.0
 _log = logging.getLogger(__name__)

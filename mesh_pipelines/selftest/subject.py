@@ -7,12 +7,12 @@ import textwrap
 import uuid
 from dataclasses import dataclass, replace
 
-from mesh_pipelines.contract.load import load_product
 from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.read.load import load_product
+from mesh_pipelines.plan import apply
+from mesh_pipelines.platform import Platform
 from mesh_pipelines.selftest.ledger import Ledger, LedgerProducer
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.steps import apply
-from mesh_pipelines.steps.platform import Platform
 
 PARTITIONS = 3
 RULE = "amount.minimum"

@@ -13,13 +13,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mesh_pipelines.contract.log import FATE, GENERATION, KEY, OFFSET, PARTITION, Fate
+from mesh_pipelines.contract.envelope import FATE, GENERATION, KEY, OFFSET, PARTITION, Fate
 from mesh_pipelines.lake.catalog import load
-from mesh_pipelines.lake.read import read_version
 from mesh_pipelines.lake.versions import Versions
 from mesh_pipelines.positions import Position, Version
 from mesh_pipelines.selftest.ledger import Entry, Ledger
 from mesh_pipelines.selftest.subject import Subject
+from mesh_pipelines.serve.reading import read_version
 
 Coordinate = tuple[int, int, int]
 COLUMNS = ("id", "number", "amount", "note")

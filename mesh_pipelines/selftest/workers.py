@@ -23,7 +23,7 @@ from mesh_pipelines.errors import EnvironmentFault, MeshError
 from mesh_pipelines.settings import Settings
 
 if TYPE_CHECKING:
-    from mesh_pipelines.steps.platform import Platform
+    from mesh_pipelines.platform import Platform
 
 # Imported once, before any fork; none of them starts a thread.
 _PRELOAD = [
@@ -35,15 +35,15 @@ _PRELOAD = [
     "pyiceberg.io.pyarrow",
     "mesh_pipelines.lake.base",
     "mesh_pipelines.lake.checks",
-    "mesh_pipelines.lake.serving",
-    "mesh_pipelines.quality.divert",
-    "mesh_pipelines.quality.history",
-    "mesh_pipelines.quality.run",
+    "mesh_pipelines.serve.bi_file",
+    "mesh_pipelines.audit.divert",
+    "mesh_pipelines.audit.history",
+    "mesh_pipelines.audit.audit",
     "mesh_pipelines.selftest.workers",
-    "mesh_pipelines.steps.run",
-    "mesh_pipelines.streams.continuity",
-    "mesh_pipelines.streams.decode",
-    "mesh_pipelines.streams.drain",
+    "mesh_pipelines.pipeline.run",
+    "mesh_pipelines.kafka.continuity",
+    "mesh_pipelines.formats.decode",
+    "mesh_pipelines.kafka.drain",
 ]
 
 
@@ -64,7 +64,7 @@ class Job:
     def work(self, platform: Platform, stopped: Callable[[], bool]) -> list[str]:
         """The codes of the errors that its runs ended with."""
         from mesh_pipelines import failpoints
-        from mesh_pipelines.steps.run import run
+        from mesh_pipelines.pipeline.run import run
 
         if self.point:
             failpoints.arm(self.point, lambda: os.kill(os.getpid(), self.signal), passes=self.passes)
@@ -84,8 +84,8 @@ class Reading:
 
     def work(self, platform: Platform, stopped: Callable[[], bool]) -> list[tuple[int, str]]:
         """Version number and digest of the rows, for each reading."""
-        from mesh_pipelines.lake.read import read_version
         from mesh_pipelines.selftest.verify import COLUMNS, digest
+        from mesh_pipelines.serve.reading import read_version
 
         rng = random.Random(0)
         seen: list[tuple[int, str]] = []
@@ -108,13 +108,13 @@ class Upkeep:
 
     def work(self, platform: Platform, stopped: Callable[[], bool]) -> list[str]:
         """The codes of the errors that upkeep ended with; "differs" for a rebuild that gave other rows."""
-        from mesh_pipelines.steps import maintain
+        from mesh_pipelines.repair import upkeep
 
         codes: list[str] = []
         turns = [
-            lambda: maintain.compact(platform, self.product),
-            lambda: maintain.expire(platform, self.product),
-            lambda: maintain.rebuild(platform, self.product),
+            lambda: upkeep.compact(platform, self.product),
+            lambda: upkeep.expire(platform, self.product),
+            lambda: upkeep.rebuild(platform, self.product),
         ]
         for turn in cycle(turns):
             if stopped():
@@ -124,7 +124,7 @@ class Upkeep:
             except MeshError as error:
                 codes.append(error.code)
             else:
-                if isinstance(done, maintain.Rebuilt) and done.identical is False:
+                if isinstance(done, upkeep.Rebuilt) and done.identical is False:
                     codes.append("differs")
         return codes
 
@@ -203,7 +203,7 @@ class Workers:
 
 
 def _work(task: Task, answering: Any, asked: Any) -> None:
-    from mesh_pipelines.steps.platform import Platform
+    from mesh_pipelines.platform import Platform
 
     # Writers that race remove the same old metadata files, which the table library reports as a failure.
     logging.getLogger("pyiceberg").setLevel(logging.ERROR)

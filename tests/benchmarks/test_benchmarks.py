@@ -66,7 +66,7 @@ def test_more_orders_begin_with_fewer(module: ModuleType) -> None:
 
 @pytest.mark.parametrize("module", ["orders"], indirect=True)
 def test_orders_are_encoded_as_libraries_read_them(module: ModuleType, tmp_path: Path) -> None:
-    from mesh_pipelines.contract.load import load_product
+    from mesh_pipelines.contract.read.load import load_product
 
     module.write_contract(tmp_path, module.AVRO)
     product = load_product(tmp_path / "shop" / "orders")

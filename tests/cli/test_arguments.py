@@ -11,10 +11,10 @@ import pytest
 from mesh_pipelines.cli.main import invoke
 from mesh_pipelines.cli.output import cell, visible
 from mesh_pipelines.errors import SettingInvalid, StorageUnavailable
+from mesh_pipelines.kafka.client import Reasons, admin
+from mesh_pipelines.kafka.registry import Registry
 from mesh_pipelines.lake.catalog import open_catalog
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.streams.client import Reasons, admin
-from mesh_pipelines.streams.registry import Registry
 
 Told = Callable[..., tuple[int, str, str]]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mesh_pipelines.history.store import FILE, History
+from mesh_pipelines.observe.store.history import FILE, History
 
 MESH = [sys.executable, "-c", "from mesh_pipelines.cli.main import main; main()", "observe"]
 WAIT_S = 90

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesh_pipelines.contract.accept import compiled
-from mesh_pipelines.contract.document import FaultyDocument, read_document
-from mesh_pipelines.contract.standard import errors_of, is_sound
+from mesh_pipelines.contract.read.accept import compiled
+from mesh_pipelines.contract.read.document import FaultyDocument, read_document
+from mesh_pipelines.contract.read.standard import errors_of, is_sound
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted([*(ROOT / "assets").rglob("contract.yaml"), *(ROOT / "tests/contract/cases").rglob("contract.yaml")])

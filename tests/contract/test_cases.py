@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from mesh_pipelines.contract.load import load_product
 from mesh_pipelines.contract.model import DataProduct, Field, Rule
+from mesh_pipelines.contract.read.load import load_product
 from mesh_pipelines.contract.types import arrow_schema, duckdb_type
 from mesh_pipelines.errors import ContractInvalid
 

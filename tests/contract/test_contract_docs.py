@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from mesh_pipelines.contract import document, fields, rules, service_levels, stream
-from mesh_pipelines.contract.load import load_product
 from mesh_pipelines.contract.model import SECONDS, Compatibility, Operator, WireFormat
+from mesh_pipelines.contract.read import document, service_levels
+from mesh_pipelines.contract.read import field_reader as fields
+from mesh_pipelines.contract.read import rule_reader as rules
+from mesh_pipelines.contract.read import settings_reader as stream
+from mesh_pipelines.contract.read.load import load_product
 
 TEXT = (Path(__file__).parents[2] / "docs" / "contract.md").read_text(encoding="utf-8")
 WORDS = set(re.findall(r"`([^`\n]+)`", TEXT))

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesh_pipelines.contract import document
-from mesh_pipelines.contract.document import FaultyDocument, dotted, parse_document, read_document, read_text
+from mesh_pipelines.contract.read import document
+from mesh_pipelines.contract.read.document import FaultyDocument, dotted, parse_document, read_document, read_text
 from mesh_pipelines.errors import Fault
 
 FILE = Path("contract.yaml")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh_pipelines.contract.evolution import Change, ChangeKind, changes
+from mesh_pipelines.contract.compare import Change, ChangeKind, changes
 from mesh_pipelines.contract.model import Field, FieldType, Kind
 
 KEY = Field("id", FieldType(Kind.STRING), required=True, key_position=1)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mesh_pipelines.contract.load import load_products
+from mesh_pipelines.contract.read.load import load_products
 
 ASSETS = Path(__file__).parents[2] / "assets"
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mesh_pipelines.contract.lineage import Influence, SourceColumn, lineage
+from mesh_pipelines.contract.column_lineage import Influence, SourceColumn, lineage
 from mesh_pipelines.contract.model import (
     About,
     Alignment,

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesh_pipelines.contract.document import parse_document
-from mesh_pipelines.contract.load import load_product, load_products
+from mesh_pipelines.contract.read.document import parse_document
+from mesh_pipelines.contract.read.load import load_product, load_products
 from mesh_pipelines.errors import ContractInvalid, Fault
 
 CASES = Path(__file__).parent / "cases"

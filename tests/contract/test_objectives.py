@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesh_pipelines.contract.load import load_product
 from mesh_pipelines.contract.model import SECONDS, Alignment, DataProduct, ServiceLevel
 from mesh_pipelines.contract.objectives import (
     Comparison,
@@ -21,6 +20,7 @@ from mesh_pipelines.contract.objectives import (
     roughly,
     shown_levels,
 )
+from mesh_pipelines.contract.read.load import load_product
 from mesh_pipelines.errors import ContractInvalid
 
 FLIGHTS = Path(__file__).parents[2] / "assets/operations/flights"

@@ -3,8 +3,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from mesh_pipelines.contract.load import load_product, load_products
 from mesh_pipelines.contract.model import Alignment
+from mesh_pipelines.contract.read.load import load_product, load_products
 from mesh_pipelines.contract.scaffold import scaffold
 from mesh_pipelines.errors import UsageError
 

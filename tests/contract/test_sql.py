@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mesh_pipelines.contract.sql import UNCARRIED, literal, quote
+from mesh_pipelines.sql.quote import UNCARRIED, literal, quote
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 HOSTILE = st.text(alphabet="\"'\\;-/*$[]{}%_ \n\t`a;)", max_size=20)

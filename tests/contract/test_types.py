@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh_pipelines.contract.avro import MAX_DEPTH, AvroFieldError
-from mesh_pipelines.contract.load import load_product
-from mesh_pipelines.contract.log import ENVELOPE
+from mesh_pipelines.contract.envelope import ENVELOPE
 from mesh_pipelines.contract.model import Field, FieldType, Kind
+from mesh_pipelines.contract.read.load import load_product
 from mesh_pipelines.contract.types import arrow_schema, arrow_type, avro_schema, duckdb_type, from_avro, log_schema
 from mesh_pipelines.contract.values import default_value, parse
 

@@ -13,10 +13,10 @@ import pytest
 from mesh_pipelines import read
 from mesh_pipelines.demo import nyc
 from mesh_pipelines.demo.replay import replay
+from mesh_pipelines.pipeline.run import run
+from mesh_pipelines.plan import apply
+from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.steps import apply
-from mesh_pipelines.steps.platform import Platform
-from mesh_pipelines.steps.run import run
 
 ASSETS = Path(__file__).parents[2] / "assets"
 UNTIL = dt.date(2013, 1, 8)

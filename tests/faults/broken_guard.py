@@ -16,13 +16,13 @@ from typing import Any
 from pyiceberg.exceptions import CommitFailedException, ValidationException
 
 from mesh_pipelines.errors import ConcurrentWriter
+from mesh_pipelines.kafka import continuity
 from mesh_pipelines.lake import commit, log, versions
 from mesh_pipelines.lake.versions import Versions
 from mesh_pipelines.local.supervisor import free_ports
-from mesh_pipelines.selftest.run import run
+from mesh_pipelines.pipeline import publish
+from mesh_pipelines.selftest.matrix import run
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.steps import publish
-from mesh_pipelines.streams import continuity
 
 
 def retries() -> None:

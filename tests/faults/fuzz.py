@@ -31,9 +31,9 @@ import pyarrow as pa
 
 from mesh_pipelines.contract.avro import record_fields
 from mesh_pipelines.contract.model import Field, FieldType, Kind
+from mesh_pipelines.formats.avro.reader import WriterSchema
+from mesh_pipelines.formats.json.portable import JsonReader
 from mesh_pipelines.native import extension
-from mesh_pipelines.streams.avro import WriterSchema
-from mesh_pipelines.streams.json_values import JsonReader
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 BATCH = 500

@@ -22,16 +22,16 @@ from mesh_pipelines.lake.log import Log
 from mesh_pipelines.lake.versions import Versions
 from mesh_pipelines.local.services import Services
 from mesh_pipelines.local.supervisor import free_ports
+from mesh_pipelines.pipeline.land import land
+from mesh_pipelines.repair import upkeep
+from mesh_pipelines.repair.quarantine import redrive
+from mesh_pipelines.repair.rollback import rollback
 from mesh_pipelines.selftest import subject as subjects
 from mesh_pipelines.selftest.bench import RUN_S, Bench
 from mesh_pipelines.selftest.subject import Subject
 from mesh_pipelines.selftest.verify import compare, digest, state
 from mesh_pipelines.selftest.workers import Job, Workers
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.steps import maintain
-from mesh_pipelines.steps.land import land
-from mesh_pipelines.steps.quarantine import redrive
-from mesh_pipelines.steps.rollback import rollback
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("services"), pytest.mark.timeout(900)]
 
@@ -82,16 +82,16 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def compact(self) -> None:
-        maintain.compact(self.subject.platform(), self.subject.product)
+        upkeep.compact(self.subject.platform(), self.subject.product)
 
     @rule(keep=st.integers(1, 3))
     def expire(self, keep: int) -> None:
-        maintain.expire(self.subject.platform(), self.subject.product, keep=keep)
+        upkeep.expire(self.subject.platform(), self.subject.product, keep=keep)
 
     @rule()
     @precondition(lambda self: self.is_published())
     def rebuild(self) -> None:
-        assert maintain.rebuild(self.subject.platform(), self.subject.product).identical is not False
+        assert upkeep.rebuild(self.subject.platform(), self.subject.product).identical is not False
 
     @rule()
     def evolve(self) -> None:
@@ -133,8 +133,8 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def every_version_reads_as_ever(self) -> None:
-        from mesh_pipelines.lake.read import read_version
         from mesh_pipelines.selftest.verify import COLUMNS
+        from mesh_pipelines.serve.reading import read_version
 
         catalog = self.subject.platform().catalog
         for version in self.versions().all():

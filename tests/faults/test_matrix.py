@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mesh_pipelines.local.supervisor import free_ports
-from mesh_pipelines.selftest.run import FAULTS, Fault, run
+from mesh_pipelines.selftest.matrix import FAULTS, Fault, run
 from mesh_pipelines.settings import Settings
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("faults"), pytest.mark.timeout(600)]

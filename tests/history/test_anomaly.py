@@ -5,7 +5,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesh_pipelines.history.anomaly import LEAST, THRESHOLD, is_anomalous, score
+from mesh_pipelines.observe.store.anomaly import LEAST, THRESHOLD, is_anomalous, score
 
 numbers = st.floats(-1e9, 1e9)
 

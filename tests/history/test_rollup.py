@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from mesh_pipelines.history.metrics import metrics_text
-from mesh_pipelines.history.model import Publication
-from mesh_pipelines.history.rollup import tidy, tidy_daily
-from mesh_pipelines.history.store import History
-from mesh_pipelines.history.times import micros
-from mesh_pipelines.history.writer import Finding
+from mesh_pipelines.observe.store.history import History
+from mesh_pipelines.observe.store.metrics import metrics_text
+from mesh_pipelines.observe.store.records import Publication
+from mesh_pipelines.observe.store.rollup import tidy, tidy_daily
+from mesh_pipelines.observe.store.times import micros
+from mesh_pipelines.observe.store.writer import Finding
 
 NOW = datetime(2026, 3, 4, 12, 30, tzinfo=UTC)
 EVER = datetime(2000, 1, 1, tzinfo=UTC)
@@ -139,7 +139,7 @@ def test_no_page_reads_all_of_a_table_that_grows(
     with closing(History(history.file)) as explained:
         connect = sqlite3.connect
         monkeypatch.setattr(
-            "mesh_pipelines.history.store.sqlite3.connect",
+            "mesh_pipelines.observe.store.history.sqlite3.connect",
             lambda file, **options: connect(file, factory=Explained, **options),
         )
         page(explained, name)

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from mesh_pipelines.errors import StorageUnavailable, UsageError
-from mesh_pipelines.history import schema
-from mesh_pipelines.history.model import ContractRevision, Delivery, Publication, RuleState
-from mesh_pipelines.history.store import History
-from mesh_pipelines.history.writer import Finding
+from mesh_pipelines.observe.store import schema
+from mesh_pipelines.observe.store.history import History
+from mesh_pipelines.observe.store.records import ContractRevision, Delivery, Publication, RuleState
+from mesh_pipelines.observe.store.writer import Finding
 
 NOW = datetime(2026, 3, 4, 12, 0, 0, 123456, tzinfo=UTC)
 TODAY = NOW.date()

@@ -16,11 +16,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mesh_pipelines.contract.load import load_product
 from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.read.load import load_product
 from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.errors import ConcurrentWriter, Unaudited
-from mesh_pipelines.lake import base, maintain, state
+from mesh_pipelines.lake import base, compaction, state
 from mesh_pipelines.lake.catalog import open_catalog
 from mesh_pipelines.lake.log import Log
 from mesh_pipelines.lake.rewrite import Rewrite
@@ -207,8 +207,8 @@ def test_state_equals_the_reference_fold(
         for at, expected in marks:
             assert read_state(catalog, product, at) == expected
             assert read_state(catalog, product, at, from_log=True) == expected
-        maintain.compact(catalog, product, "log")
-        maintain.expire(catalog, product, keep=1, age_floor_s=0.0)
+        compaction.compact(catalog, product, "log")
+        compaction.expire(catalog, product, keep=1, age_floor_s=0.0)
         assert log.position() == position
         for at, expected in marks:
             assert read_state(catalog, product, at) == expected

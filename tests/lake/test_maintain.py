@@ -10,21 +10,21 @@ from urllib.parse import urlparse
 
 import pytest
 
-from mesh_pipelines.contract.load import load_product
 from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.read.load import load_product
 from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.errors import TableDamaged, UnknownVersion
-from mesh_pipelines.lake import maintain
+from mesh_pipelines.lake import compaction
 from mesh_pipelines.lake.catalog import load, open_catalog
 from mesh_pipelines.lake.commit import current_files
 from mesh_pipelines.lake.log import Log
-from mesh_pipelines.lake.read import Reading
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.lake.tables import create_tables, evolve
 from mesh_pipelines.lake.versions import Versions
+from mesh_pipelines.platform import operator
 from mesh_pipelines.positions import PartitionOffset, Position, Verdict, Version
+from mesh_pipelines.serve.reading import Reading
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.steps.platform import operator
 
 CONTRACT = """\
 apiVersion: v3.1.0
@@ -97,16 +97,16 @@ def test_a_file_stays_for_the_floor_after_nothing_names_it(clicks: tuple[Any, Da
     yesterday = time.time() - 86_400
     for file in data:
         os.utime(file, (yesterday, yesterday))
-    maintain.compact(catalog, product, "log")
+    compaction.compact(catalog, product, "log")
     # The files are old, but were replaced just now: who planned a moment ago still reads them.
-    assert maintain.expire(catalog, product, keep=1).files == 0
+    assert compaction.expire(catalog, product, keep=1).files == 0
     assert all(file.exists() for file in data)
     notes = folder_of(catalog, product) / "metadata" / "unnamed.json"
     seen = notes.read_text()
-    assert maintain.expire(catalog, product, keep=1).files == 0
-    maintain._write_notes(notes, {name: at - 3601 for name, at in maintain._read_notes(notes).items()})
+    assert compaction.expire(catalog, product, keep=1).files == 0
+    compaction._write_notes(notes, {name: at - 3601 for name, at in compaction._read_notes(notes).items()})
     assert seen != notes.read_text()
-    maintain.expire(catalog, product, keep=1)
+    compaction.expire(catalog, product, keep=1)
     assert not any(file.exists() for file in data)
     assert Log(catalog, product).rows() == load(catalog, product, "log").scan().to_arrow().num_rows == 15
 
@@ -118,9 +118,9 @@ def test_a_writer_that_has_not_committed_loses_no_file(clicks: tuple[Any, DataPr
     stray.write_bytes(b"not yet")
     other = folder_of(catalog, product) / "data" / "notes.txt"
     other.write_text("not ours")
-    maintain.expire(catalog, product, keep=1)
+    compaction.expire(catalog, product, keep=1)
     assert stray.exists()
-    maintain.expire(catalog, product, keep=1, age_floor_s=0.0)
+    compaction.expire(catalog, product, keep=1, age_floor_s=0.0)
     assert not stray.exists()
     assert other.exists()
 
@@ -128,8 +128,8 @@ def test_a_writer_that_has_not_committed_loses_no_file(clicks: tuple[Any, DataPr
 def test_the_position_survives_every_snapshot_but_one(clicks: tuple[Any, DataProduct]) -> None:
     catalog, product = clicks
     position = land(catalog, product, 12)
-    maintain.compact(catalog, product, "log")
-    maintain.expire(catalog, product, keep=1, age_floor_s=0.0)
+    compaction.compact(catalog, product, "log")
+    compaction.expire(catalog, product, keep=1, age_floor_s=0.0)
     table = load(catalog, product, "log")
     assert len(table.metadata.snapshots) == 1
     assert Log(catalog, product).position() == position
@@ -145,8 +145,8 @@ def test_files_and_metadata_stay_bounded(clicks: tuple[Any, DataProduct]) -> Non
     for _ in range(6):
         publish(catalog, product, land(catalog, product, 10))
         for kind in ("log", "versions", "checks"):
-            maintain.compact(catalog, product, kind)
-        maintain.expire(catalog, product, keep=1, age_floor_s=0.0)
+            compaction.compact(catalog, product, kind)
+        compaction.expire(catalog, product, keep=1, age_floor_s=0.0)
         folder = folder_of(catalog, product)
         counts.append((len(list(folder.glob("data/**/*.parquet"))), len(list((folder / "metadata").iterdir()))))
     assert max(data for data, _ in counts) <= 15
@@ -157,11 +157,11 @@ def test_files_and_metadata_stay_bounded(clicks: tuple[Any, DataProduct]) -> Non
 def test_sizes_are_merged_by_fours(clicks: tuple[Any, DataProduct]) -> None:
     catalog, product = clicks
     land(catalog, product, 3)
-    assert maintain.compact(catalog, product, "log").files_after == 3
+    assert compaction.compact(catalog, product, "log").files_after == 3
     land(catalog, product, 1)
-    assert maintain.compact(catalog, product, "log").files_after == 1
+    assert compaction.compact(catalog, product, "log").files_after == 1
     land(catalog, product, 4)
-    maintain.compact(catalog, product, "log")
+    compaction.compact(catalog, product, "log")
     # One file of 12 rows and one of 12 more: a size of which there are two is left alone.
     assert sorted(file.record_count for file in current_files(load(catalog, product, "log"))) == [12, 12]
 
@@ -208,7 +208,7 @@ def test_what_a_column_was_added_with_fills_old_rows_for_good(clicks: tuple[Any,
     filled = read(catalog, product, version)
     assert {row[1] for row in filled} == {"red"}
     assert None not in {value for row in filled for value in row}
-    assert maintain.compact(catalog, product, "log").files_after == 1
+    assert compaction.compact(catalog, product, "log").files_after == 1
     assert read(catalog, product, version) == filled
     later = with_defaults(tmp_path / "assets" / "shop" / "clicks", "blue")
     assert read(catalog, later, version) == filled
@@ -221,7 +221,7 @@ def read(catalog: Any, product: DataProduct, version: Version) -> list[Any]:
 def test_files_that_are_gone_or_torn_are_named(clicks: tuple[Any, DataProduct]) -> None:
     catalog, product = clicks
     publish(catalog, product, land(catalog, product, 4))
-    upkeep = over_storage(maintain.compact)
+    upkeep = over_storage(compaction.compact)
     folder = folder_of(catalog, product)
     [torn, *_] = folder.glob("data/**/*.parquet")
     torn.write_bytes(torn.read_bytes()[:100])
@@ -297,4 +297,4 @@ def test_null_lists_and_maps_stay_null_when_written_and_when_compacted(
     for _ in range(2):
         rows = Reading(product, version, catalog).arrow().select(["lines", "words", "address", "tags"]).to_pylist()
         assert sorted(map(repr, rows)) == sorted(map(repr, sent * 4))
-        maintain.compact(catalog, product, "log")
+        compaction.compact(catalog, product, "log")

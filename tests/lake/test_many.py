@@ -12,18 +12,18 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from mesh_pipelines.contract.load import load_product
 from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.read.load import load_product
 from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.errors import TableMissing
 from mesh_pipelines.lake.catalog import load, open_catalog, table_name
 from mesh_pipelines.lake.log import Log
 from mesh_pipelines.lake.properties import TableProperties
-from mesh_pipelines.lake.serving import write_serving_file
 from mesh_pipelines.lake.standing import standings
 from mesh_pipelines.lake.tables import create_tables, exists, kinds
 from mesh_pipelines.lake.versions import Versions
 from mesh_pipelines.positions import PartitionOffset, Position, Verdict, Version
+from mesh_pipelines.serve.bi_file import write_serving_file
 from mesh_pipelines.settings import Settings
 
 NAMES = ("applied", "half", "landed", "not_applied", "published", "blocked", "ahead")

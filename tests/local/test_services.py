@@ -13,12 +13,12 @@ import psutil
 import pytest
 
 from mesh_pipelines.errors import PortTaken, RegistryUnreachable, ServiceFailed
+from mesh_pipelines.kafka.admin import StreamAdmin
+from mesh_pipelines.kafka.registry import Registry
 from mesh_pipelines.local import jars
 from mesh_pipelines.local.services import Services
 from mesh_pipelines.local.supervisor import Child, Supervisor
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.streams.admin import StreamAdmin
-from mesh_pipelines.streams.registry import Registry
 
 SCHEMA = '{"type":"record","name":"r","fields":[{"name":"a","type":"long"}]}'
 

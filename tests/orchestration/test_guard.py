@@ -19,12 +19,12 @@ from mesh_pipelines.lake.versions import Versions
 from mesh_pipelines.local.supervisor import Supervisor
 from mesh_pipelines.orchestration.graphql import load_errors
 from mesh_pipelines.orchestration.instance import children
+from mesh_pipelines.pipeline.land import land
+from mesh_pipelines.pipeline.run import run
+from mesh_pipelines.pipeline.snapshot import snapshot
+from mesh_pipelines.plan import apply
+from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.steps import apply
-from mesh_pipelines.steps.land import land
-from mesh_pipelines.steps.platform import Platform
-from mesh_pipelines.steps.run import run
-from mesh_pipelines.steps.snapshot import snapshot
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("services"), pytest.mark.timeout(280)]
 

@@ -10,8 +10,8 @@ from dagster_duckdb import DuckDBResource
 from mesh_pipelines.contract.scaffold import scaffold
 from mesh_pipelines.lake.tables import create_tables
 from mesh_pipelines.orchestration.assets import part_key, product_assets
+from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.steps.platform import Platform
 
 
 def test_a_step_is_a_child_of_dagsters_run(local_settings: Settings) -> None:

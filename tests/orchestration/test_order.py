@@ -10,9 +10,9 @@ from confluent_kafka import Producer
 
 from mesh_pipelines.orchestration.assets import published_key
 from mesh_pipelines.orchestration.definitions import domain_definitions
+from mesh_pipelines.plan import apply
+from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.steps import apply
-from mesh_pipelines.steps.platform import Platform
 
 pytestmark = [pytest.mark.services, pytest.mark.xdist_group("services")]
 

@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 from dagster._check import ParameterCheckError
 
-from mesh_pipelines.orchestration import storage
+from mesh_pipelines.orchestration import run_storage as storage
 
 RUNS = 4
 

@@ -7,8 +7,8 @@ import dagster as dg
 from mesh_pipelines.contract.scaffold import scaffold
 from mesh_pipelines.lake.tables import create_tables
 from mesh_pipelines.orchestration.definitions import domain_definitions
+from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.steps.platform import Platform
 
 
 def test_what_runs_by_itself(local_settings: Settings) -> None:

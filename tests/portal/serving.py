@@ -16,8 +16,8 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from benchmarks.synthetic import synthetic
-from mesh_pipelines.history.store import History
 from mesh_pipelines.local.supervisor import answers
+from mesh_pipelines.observe.store.history import History
 from mesh_pipelines.portal.app import create_app
 from mesh_pipelines.settings import Settings
 

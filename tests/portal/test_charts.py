@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh_pipelines.portal import charts, text
-from mesh_pipelines.portal.lineage import Graph, Node, draw
+from mesh_pipelines.portal import text
+from mesh_pipelines.portal.draw import charts
+from mesh_pipelines.portal.draw.lineage_graph import Graph, Node, draw
 
 DAY = date(2026, 3, 4)
 HOSTILE = "<script>pwned()</script>\"'&onload=x"

@@ -21,14 +21,14 @@ from confluent_kafka.schema_registry import SchemaRegistryClient, topic_subject_
 from confluent_kafka.schema_registry.avro import AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
-from mesh_pipelines.history.store import History
 from mesh_pipelines.local.supervisor import free_ports
+from mesh_pipelines.observe.observe import observe
+from mesh_pipelines.observe.store.history import History
+from mesh_pipelines.pipeline.run import run
+from mesh_pipelines.plan import apply
+from mesh_pipelines.platform import Platform
 from mesh_pipelines.portal.app import create_app
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.steps import apply
-from mesh_pipelines.steps.observe import observe
-from mesh_pipelines.steps.platform import Platform
-from mesh_pipelines.steps.run import run
 from tests.portal.serving import Mesh, inspect, payloads, served, visiting
 
 if TYPE_CHECKING:

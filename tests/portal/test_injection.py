@@ -12,9 +12,16 @@ from urllib.parse import quote
 import pytest
 import yaml
 
-from mesh_pipelines.history.model import ContractRevision, Current, Health, ObjectiveState, Publication, RuleState
-from mesh_pipelines.history.writer import Finding
 from mesh_pipelines.local.supervisor import free_ports
+from mesh_pipelines.observe.store.records import (
+    ContractRevision,
+    Current,
+    Health,
+    ObjectiveState,
+    Publication,
+    RuleState,
+)
+from mesh_pipelines.observe.store.writer import Finding
 from mesh_pipelines.settings import Settings
 from tests.portal.serving import Mesh, mesh_of, payloads, served, visiting
 

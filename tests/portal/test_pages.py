@@ -13,7 +13,7 @@ import pytest
 import yaml
 from starlette.testclient import TestClient
 
-from mesh_pipelines.history.model import MEASURES
+from mesh_pipelines.observe.store.records import MEASURES
 from tests.portal.serving import BROKEN, NEVER, ORPHAN, UNSEEN, Mesh, mesh_of, write_contract
 
 PRODUCT_PAGES = (

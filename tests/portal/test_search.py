@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh_pipelines.contract.load import load_products
 from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.read.load import load_products
 from mesh_pipelines.portal.search import Index, all_fields
 from tests.portal.serving import ASSETS
 

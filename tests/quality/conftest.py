@@ -15,8 +15,8 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from mesh_pipelines.contract.load import load_product
 from mesh_pipelines.contract.model import DataProduct, FieldType, Kind
+from mesh_pipelines.contract.read.load import load_product
 from mesh_pipelines.contract.types import arrow_schema
 
 CASES = Path(__file__).parent / "cases"

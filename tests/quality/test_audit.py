@@ -15,10 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mesh_pipelines.audit import audit as run
+from mesh_pipelines.audit.audit import audit
+from mesh_pipelines.audit.results import Audit, State
 from mesh_pipelines.contract.model import OnFailure
-from mesh_pipelines.quality import run
-from mesh_pipelines.quality.results import Audit, State
-from mesh_pipelines.quality.run import audit
 
 LETTERS = {
     "properties": [
@@ -230,8 +230,8 @@ def test_the_library_is_loaded_for_expectations_only():
     code = """
 import sys, duckdb
 from pathlib import Path
-from mesh_pipelines.contract.load import load_product
-from mesh_pipelines.quality.run import audit
+from mesh_pipelines.contract.read.load import load_product
+from mesh_pipelines.audit.audit import audit
 product = load_product(Path("assets/operations/planes").absolute())
 columns = ", ".join(f"NULL AS {field.name}" for field in product.fields)
 connection = duckdb.connect()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mesh_pipelines.contract.model import OnFailure, Operator, RuleKind, Unit
 from mesh_pipelines.errors import ContractInvalid
-from mesh_pipelines.quality.compile import compile_product, condition, holds
+from mesh_pipelines.rules.compile import compile_product, condition, holds
 
 BETWEEN = (Operator.BETWEEN, Operator.NOT_BETWEEN)
 DIVERT = {"customProperties": [{"property": "mesh.onFailure", "value": "divert"}]}
@@ -181,8 +181,8 @@ def test_a_comparison_is_the_same_in_sql_and_in_python(measured, low, width, ope
 def test_compiling_loads_no_engine():
     code = """
 import sys
-import mesh_pipelines.quality.compile, mesh_pipelines.quality.expectations
-import mesh_pipelines.quality.divert, mesh_pipelines.quality.run, mesh_pipelines.quality.validate
+import mesh_pipelines.rules.compile, mesh_pipelines.gx.suite
+import mesh_pipelines.audit.divert, mesh_pipelines.audit.audit, mesh_pipelines.gx.validate
 print([name for name in ("duckdb", "great_expectations", "pandas", "sqlalchemy") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,9 +6,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from mesh_pipelines.audit import divert as divert_module
+from mesh_pipelines.audit.divert import VALUE, divert
 from mesh_pipelines.contract.types import log_schema
-from mesh_pipelines.quality import divert as divert_module
-from mesh_pipelines.quality.divert import VALUE, divert
 
 DIVERT = {"customProperties": [{"property": "mesh.onFailure", "value": "divert"}]}
 FRAGMENT = {

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from mesh_pipelines.audit import history
+from mesh_pipelines.audit.audit import audit
 from mesh_pipelines.errors import UsageError
-from mesh_pipelines.quality import history
-from mesh_pipelines.quality.docs import build, offline
-from mesh_pipelines.quality.run import audit
+from mesh_pipelines.gx.data_docs import build, offline
 
 SECRET = "ann@example.com"
 FIELDS = {

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mesh_pipelines.contract.load import load_products
 from mesh_pipelines.contract.model import RuleKind
-from mesh_pipelines.quality.expectations import suite, suite_file, suite_text, write_suite
-from mesh_pipelines.quality.validate import quiet
+from mesh_pipelines.contract.read.load import load_products
+from mesh_pipelines.gx.suite import suite, suite_file, suite_text, write_suite
+from mesh_pipelines.gx.validate import quiet
 
 ASSETS = Path(__file__).parents[2] / "assets"
 PRODUCTS = load_products(ASSETS).products

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from mesh_pipelines.audit import history
+from mesh_pipelines.audit.audit import audit
 from mesh_pipelines.positions import Version
-from mesh_pipelines.quality import history
-from mesh_pipelines.quality.run import audit
 
 
 def version(product, done) -> Version:

@@ -8,9 +8,9 @@ import re2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh_pipelines.contract.rules import FORMATS as DECLARABLE
-from mesh_pipelines.quality.faults import Uncompilable
-from mesh_pipelines.quality.patterns import FORMATS, checked, of_format
+from mesh_pipelines.contract.read.rule_reader import FORMATS as DECLARABLE
+from mesh_pipelines.rules.patterns import FORMATS, checked, of_format
+from mesh_pipelines.rules.refusal import Uncompilable
 
 
 def matches(name: str, text: str) -> bool:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from mesh_pipelines.audit.history import RESULT_SCHEMA
+from mesh_pipelines.audit.results import State
 from mesh_pipelines.contract.model import Operator
-from mesh_pipelines.quality.compile import ROW_CHECKS
-from mesh_pipelines.quality.history import RESULT_SCHEMA
-from mesh_pipelines.quality.patterns import FORMATS
-from mesh_pipelines.quality.results import State
+from mesh_pipelines.rules.compile import ROW_CHECKS
+from mesh_pipelines.rules.patterns import FORMATS
 
 TEXT = (Path(__file__).parents[2] / "docs" / "rules.md").read_text(encoding="utf-8")
 SETS = ("unique", "primaryKey", "duplicateValues", "rowCount")

@@ -12,10 +12,10 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
+from mesh_pipelines.audit.audit import audit
+from mesh_pipelines.audit.results import RuleResult, State
 from mesh_pipelines.contract.model import Rule, RuleKind
-from mesh_pipelines.quality.results import RuleResult, State
-from mesh_pipelines.quality.run import audit
-from mesh_pipelines.quality.validate import check_expectation, validate_with_gx
+from mesh_pipelines.gx.validate import check_expectation, validate_with_gx
 
 
 def plainly(found: RuleResult) -> tuple[str, State, str]:
@@ -97,8 +97,8 @@ def test_nothing_is_printed_and_nobody_is_told():
     code = """
 import duckdb, os, sys
 from pathlib import Path
-from mesh_pipelines.contract.load import load_product
-from mesh_pipelines.quality.validate import validate_with_gx
+from mesh_pipelines.contract.read.load import load_product
+from mesh_pipelines.gx.validate import validate_with_gx
 product = load_product(Path("assets/weather/observations").absolute())
 columns = ", ".join(f"NULL AS {field.name}" for field in product.fields)
 connection = duckdb.connect()

@@ -17,11 +17,11 @@ from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.engine import connect
 from mesh_pipelines.lake.log import Log
 from mesh_pipelines.lake.tables import create_tables
+from mesh_pipelines.pipeline.publish import publish
+from mesh_pipelines.pipeline.snapshot import register_inputs, snapshot
+from mesh_pipelines.platform import Platform
 from mesh_pipelines.positions import PartitionOffset, Position
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.steps.platform import Platform
-from mesh_pipelines.steps.publish import publish
-from mesh_pipelines.steps.snapshot import register_inputs, snapshot
 
 SECRET = "the-secret-nobody-may-read"
 

@@ -17,17 +17,17 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from mesh_pipelines.contract.select import REACHING, NotReadable, read_select
+from mesh_pipelines.audit.audit import audit
+from mesh_pipelines.audit.results import State
 from mesh_pipelines.engine import check
 from mesh_pipelines.errors import TransformInvalid, UsageError
-from mesh_pipelines.lake.query import query
 from mesh_pipelines.lake.tables import create_tables
-from mesh_pipelines.quality.compile import Uncompilable
-from mesh_pipelines.quality.queries import parse_query
-from mesh_pipelines.quality.results import State
-from mesh_pipelines.quality.run import audit
-from mesh_pipelines.steps import transform
-from mesh_pipelines.steps.snapshot import snapshot
+from mesh_pipelines.pipeline import transform
+from mesh_pipelines.pipeline.snapshot import snapshot
+from mesh_pipelines.rules.compile import Uncompilable
+from mesh_pipelines.rules.queries import parse_query
+from mesh_pipelines.serve.query import query
+from mesh_pipelines.sql.select import REACHING, NotReadable, read_select
 
 LINES = (Path(__file__).parent / "attacks.txt").read_text().splitlines()
 ATTACKS = [line for line in LINES if line and not line.startswith("#")]

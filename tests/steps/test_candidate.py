@@ -15,25 +15,25 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from mesh_pipelines.contract.load import load_product
-from mesh_pipelines.contract.log import Fate
+from mesh_pipelines.audit.audit import audit
+from mesh_pipelines.contract.envelope import Fate
+from mesh_pipelines.contract.read.load import load_product
 from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.engine import connect
 from mesh_pipelines.errors import AuditDiffers
-from mesh_pipelines.lake import maintain, state
+from mesh_pipelines.lake import compaction, state
 from mesh_pipelines.lake.base import DEAD_SHARE
 from mesh_pipelines.lake.catalog import load
 from mesh_pipelines.lake.files import files_of
 from mesh_pipelines.lake.log import Log
 from mesh_pipelines.lake.tables import create_tables
 from mesh_pipelines.lake.versions import Versions
+from mesh_pipelines.pipeline.publish import publish
+from mesh_pipelines.pipeline.snapshot import Snapshot, snapshot
+from mesh_pipelines.platform import Platform
 from mesh_pipelines.positions import PartitionOffset, Position, Version
-from mesh_pipelines.quality.run import audit
+from mesh_pipelines.repair.upkeep import rebuild
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.steps.maintain import rebuild
-from mesh_pipelines.steps.platform import Platform
-from mesh_pipelines.steps.publish import publish
-from mesh_pipelines.steps.snapshot import Snapshot, snapshot
 
 CONTRACT = """\
 apiVersion: v3.1.0
@@ -161,9 +161,9 @@ class Mesh:
                 versions.roll_back(1, "a test")
             case "compact":
                 for table in ("log", "base") if self.kind == "state" else ("log",):
-                    maintain.compact(catalog, self.product, table)
+                    compaction.compact(catalog, self.product, table)
             case "expire":
-                maintain.expire(catalog, self.product, keep=2, age_floor_s=0.0)
+                compaction.expire(catalog, self.product, keep=2, age_floor_s=0.0)
             case "recreated" if self.stored:
                 self.position = Position(
                     "cluster",
@@ -389,6 +389,6 @@ def test_upkeep_removes_the_overlays_that_no_kept_version_has(tmp_path: Path) ->
         mesh.check()
     publish(mesh.platform, mesh.product)
     overlays = list(tmp_path.rglob("overlay/*.parquet"))
-    maintain.expire(mesh.platform.catalog, mesh.product, keep=2, age_floor_s=0.0)
+    compaction.expire(mesh.platform.catalog, mesh.product, keep=2, age_floor_s=0.0)
     assert (len(overlays), len(list(tmp_path.rglob("overlay/*.parquet")))) == (4, 2)
     mesh.check_versions()

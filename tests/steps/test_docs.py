@@ -13,11 +13,11 @@ from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.errors import UnknownVersion
 from mesh_pipelines.lake.log import Log
 from mesh_pipelines.lake.tables import create_tables
+from mesh_pipelines.observe.audit_docs import docs
+from mesh_pipelines.pipeline.snapshot import snapshot
+from mesh_pipelines.platform import Platform
 from mesh_pipelines.positions import PartitionOffset, Position
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.steps.docs import docs
-from mesh_pipelines.steps.platform import Platform
-from mesh_pipelines.steps.snapshot import snapshot
 
 
 def test_the_command_builds_the_pages_of_what_was_audited(

@@ -10,13 +10,13 @@ import pytest
 from confluent_kafka import Producer
 
 from mesh_pipelines.lake.catalog import table_name
+from mesh_pipelines.pipeline.due import await_due, due
+from mesh_pipelines.pipeline.land import land
+from mesh_pipelines.pipeline.publish import publish
+from mesh_pipelines.pipeline.snapshot import snapshot
+from mesh_pipelines.plan import apply
+from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.steps import apply
-from mesh_pipelines.steps.due import await_due, due
-from mesh_pipelines.steps.land import land
-from mesh_pipelines.steps.platform import Platform
-from mesh_pipelines.steps.publish import publish
-from mesh_pipelines.steps.snapshot import snapshot
 
 pytestmark = [pytest.mark.services, pytest.mark.xdist_group("services")]
 

@@ -23,14 +23,14 @@ from confluent_kafka import Producer
 from mesh_pipelines.contract.scaffold import scaffold
 from mesh_pipelines.errors import MeshError, NothingPublished, TopicMissing, Unaudited
 from mesh_pipelines.lake.tables import create_tables
+from mesh_pipelines.pipeline.land import land
+from mesh_pipelines.pipeline.publish import publish
+from mesh_pipelines.pipeline.report import within_run
+from mesh_pipelines.pipeline.run import run
+from mesh_pipelines.pipeline.snapshot import snapshot
+from mesh_pipelines.plan import apply
+from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.steps import apply
-from mesh_pipelines.steps.land import land
-from mesh_pipelines.steps.lineage import within_run
-from mesh_pipelines.steps.platform import Platform
-from mesh_pipelines.steps.publish import publish
-from mesh_pipelines.steps.run import run
-from mesh_pipelines.steps.snapshot import snapshot
 
 CLICKS = """
 - {name: page, logicalType: string, required: true}
@@ -265,8 +265,8 @@ def test_what_an_error_quotes_stays_inside_where_fields_are_not_public(local_set
     from dataclasses import replace
 
     from mesh_pipelines.errors import Undecodable
-    from mesh_pipelines.lineage.events import Events
-    from mesh_pipelines.lineage.facts import RunOf
+    from mesh_pipelines.openlineage.events import Events
+    from mesh_pipelines.openlineage.facts import RunOf
 
     product = unserved(local_settings).product("shop.orders")
     hidden = replace(product, fields=tuple(replace(one, classification="restricted") for one in product.fields))
@@ -287,13 +287,13 @@ def test_nothing_of_it_is_loaded_where_it_is_off(local_settings: Settings) -> No
     code = """
 import sys
 from mesh_pipelines.errors import MeshError
-from mesh_pipelines.steps.platform import Platform
-from mesh_pipelines.steps.publish import publish
+from mesh_pipelines.platform import Platform
+from mesh_pipelines.pipeline.publish import publish
 platform = Platform.open()
 try:
     publish(platform, platform.product("shop.orders"))
 except MeshError as error:
-    print(error.code, *(name for name in sys.modules if name.startswith(("openlineage", "mesh_pipelines.lineage"))))
+    print(error.code, *(name for name in sys.modules if name.startswith(("openlineage", "mesh_pipelines.openlineage"))))
 """
     own = {"MESH_HOME": str(local_settings.home), "MESH_ASSETS": str(local_settings.assets)}
     environment = {**os.environ, **own, "OPENLINEAGE_URL": "http://127.0.0.1:9"}

@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesh_pipelines.contract.load import load_product
 from mesh_pipelines.contract.model import DataProduct, ServiceLevel
 from mesh_pipelines.contract.objectives import objectives
-from mesh_pipelines.history.model import Current, Health, RuleState
+from mesh_pipelines.contract.read.load import load_product
 from mesh_pipelines.lake.standing import Standing
+from mesh_pipelines.observe.judge import FAST_BURN, Judged, Shares, current, findings, judge
+from mesh_pipelines.observe.measure import Mark, Measured, Memory, Seen, measure, remember
+from mesh_pipelines.observe.status import status_of
+from mesh_pipelines.observe.store.records import Current, Health, RuleState
 from mesh_pipelines.positions import PartitionOffset, Position, Verdict, Version
-from mesh_pipelines.steps.judge import FAST_BURN, Judged, Shares, current, findings, judge
-from mesh_pipelines.steps.measure import Mark, Measured, Memory, Seen, measure, remember
-from mesh_pipelines.steps.status import status_of
 
 ASSETS = Path(__file__).parents[2] / "assets"
 START = datetime(2026, 3, 4, 12, tzinfo=UTC)

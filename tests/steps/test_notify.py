@@ -18,12 +18,12 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 
 from mesh_pipelines.contract.model import SupportChannel
-from mesh_pipelines.history.store import History
-from mesh_pipelines.history.writer import Finding
 from mesh_pipelines.local.supervisor import free_ports
+from mesh_pipelines.observe.measure import Memory
+from mesh_pipelines.observe.notify import Courier, notify
+from mesh_pipelines.observe.store.history import History
+from mesh_pipelines.observe.store.writer import Finding
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.steps.measure import Memory
-from mesh_pipelines.steps.notify import Courier, notify
 
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 

@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from mesh_pipelines.history.lease import Lease, LeaseLost
-from mesh_pipelines.history.metrics import metrics_text
-from mesh_pipelines.history.model import Current, Health
-from mesh_pipelines.history.store import History
 from mesh_pipelines.lake.catalog import load
+from mesh_pipelines.observe.observe import observe, watch
+from mesh_pipelines.observe.store.history import History
+from mesh_pipelines.observe.store.lease import Lease, LeaseLost
+from mesh_pipelines.observe.store.metrics import metrics_text
+from mesh_pipelines.observe.store.records import Current, Health
+from mesh_pipelines.pipeline.run import run
+from mesh_pipelines.plan import apply
+from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.steps import apply
-from mesh_pipelines.steps.observe import observe, watch
-from mesh_pipelines.steps.platform import Platform
-from mesh_pipelines.steps.run import run
 
 pytestmark = [pytest.mark.services, pytest.mark.xdist_group("services")]
 

@@ -34,19 +34,20 @@ from mesh_pipelines.errors import (
     UsageError,
 )
 from mesh_pipelines.lake.log import Log
-from mesh_pipelines.lake.query import query
 from mesh_pipelines.lake.versions import Versions
+from mesh_pipelines.observe.status import status
+from mesh_pipelines.pipeline.land import land
+from mesh_pipelines.pipeline.publish import publish
+from mesh_pipelines.pipeline.run import run
+from mesh_pipelines.pipeline.snapshot import snapshot
+from mesh_pipelines.plan import apply
+from mesh_pipelines.platform import Platform
+from mesh_pipelines.repair import upkeep
+from mesh_pipelines.repair.quarantine import quarantined, redrive, show
+from mesh_pipelines.repair.resume import resume
+from mesh_pipelines.repair.rollback import rollback
+from mesh_pipelines.serve.query import query
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.steps import apply, maintain
-from mesh_pipelines.steps.land import land
-from mesh_pipelines.steps.platform import Platform
-from mesh_pipelines.steps.publish import publish
-from mesh_pipelines.steps.quarantine import quarantined, redrive, show
-from mesh_pipelines.steps.resume import resume
-from mesh_pipelines.steps.rollback import rollback
-from mesh_pipelines.steps.run import run
-from mesh_pipelines.steps.snapshot import snapshot
-from mesh_pipelines.steps.status import status
 
 pytestmark = [pytest.mark.services, pytest.mark.xdist_group("services")]
 
@@ -133,10 +134,10 @@ def test_published_tables_equal_an_independent_fold(settings: Settings, contract
         assert published(settings, name) == orders.state
     assert Log(platform.catalog, platform.product(name)).rows() == 3_301
     assert read(name, settings=settings, version=1).arrow().num_rows > 0
-    rebuilt = maintain.rebuild(platform, platform.product(name))
+    rebuilt = upkeep.rebuild(platform, platform.product(name))
     assert rebuilt.identical
-    maintain.compact(platform, platform.product(name))
-    maintain.expire(platform, platform.product(name), keep=1)
+    upkeep.compact(platform, platform.product(name))
+    upkeep.expire(platform, platform.product(name), keep=1)
     assert published(settings, name) == orders.state
 
 
@@ -150,9 +151,9 @@ def test_every_version_stays_readable_as_it_was(settings: Settings, contract: An
         orders.send(300)
         run(platform)
         states.append(dict(orders.state))
-    maintain.rebuild(platform, product)
-    maintain.compact(platform, product)
-    maintain.expire(platform, product, keep=1)
+    upkeep.rebuild(platform, product)
+    upkeep.compact(platform, product)
+    upkeep.expire(platform, product, keep=1)
     for number, state in enumerate(states, start=1):
         rows = read(name, settings=settings, version=number).arrow().to_pylist()
         assert {row["order_id"]: row for row in rows} == state
@@ -432,8 +433,8 @@ def test_a_redrive_brings_events_back_where_they_lay(settings: Settings, contrac
     with pytest.raises(UsageError, match="0:1"):
         show(mended, product, 0, 1)
     assert Log(mended.catalog, product).redriven() == 2
-    maintain.rebuild(mended, product)
-    maintain.compact(mended, product)
+    upkeep.rebuild(mended, product)
+    upkeep.compact(mended, product)
     assert {row["id"] for row in read(name, settings=settings).arrow().to_pylist()} == {"a", "b", "c"}
 
 
@@ -508,7 +509,7 @@ def test_derived_products_follow_their_inputs_at_pinned_versions(settings: Setti
     orders.send(100)
     run(platform)
     assert read(derived, settings=settings).version.input_versions == {name: 2}
-    assert maintain.rebuild(platform, platform.product(derived), number=1).identical
+    assert upkeep.rebuild(platform, platform.product(derived), number=1).identical
     answer = query(settings, platform.products, platform.catalog, f"SELECT sum(orders) AS n FROM {derived}").read_all()
     assert answer.to_pylist() == [{"n": len(orders.state)}]
     with duckdb.connect(str(settings.serving_file), read_only=True) as serving:

@@ -16,16 +16,16 @@ from confluent_kafka import Producer
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
 from mesh_pipelines.errors import Undecodable
+from mesh_pipelines.formats.avro.reader import WriterSchema
+from mesh_pipelines.formats.decoded import Decoded, Reader
+from mesh_pipelines.formats.guarded import LARGE_BYTES, Guarded
 from mesh_pipelines.lake.catalog import load
 from mesh_pipelines.lake.log import Log
+from mesh_pipelines.pipeline.land import land
+from mesh_pipelines.plan import apply
+from mesh_pipelines.platform import Platform
+from mesh_pipelines.repair.quarantine import quarantined
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.steps import apply
-from mesh_pipelines.steps.land import land
-from mesh_pipelines.steps.platform import Platform
-from mesh_pipelines.steps.quarantine import quarantined
-from mesh_pipelines.streams.avro import WriterSchema
-from mesh_pipelines.streams.decoded import Decoded, Reader
-from mesh_pipelines.streams.guarded import LARGE_BYTES, Guarded
 
 pytestmark = [pytest.mark.services, pytest.mark.xdist_group("services")]
 

@@ -26,13 +26,14 @@ from mesh_pipelines.lake import base, commit
 from mesh_pipelines.lake.catalog import load
 from mesh_pipelines.lake.log import POSITION, Log
 from mesh_pipelines.lake.versions import Versions
+from mesh_pipelines.observe.status import status
+from mesh_pipelines.pipeline.run import run
+from mesh_pipelines.plan import apply
+from mesh_pipelines.platform import Platform
+from mesh_pipelines.repair import upkeep
+from mesh_pipelines.repair.from_topic import reread
+from mesh_pipelines.repair.rollback import rollback
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.steps import apply, maintain
-from mesh_pipelines.steps.platform import Platform
-from mesh_pipelines.steps.reread import reread
-from mesh_pipelines.steps.rollback import rollback
-from mesh_pipelines.steps.run import run
-from mesh_pipelines.steps.status import status
 
 pytestmark = [pytest.mark.services, pytest.mark.xdist_group("services")]
 
@@ -138,15 +139,15 @@ def test_a_wrong_base_is_found_and_the_right_rows_published(shop: Shop) -> None:
     wrong = {"a": 2, "b": 4, "c": 3}
     assert (shop.published(), shop.total()) == (wrong, 9)
 
-    done = maintain.rebuild(shop.platform, shop.product)
+    done = upkeep.rebuild(shop.platform, shop.product)
     assert (done.version, done.identical, done.missing, done.surplus, done.published_as) == (2, False, 2, 2, 3)
     shop.run()
     assert shop.converged()
     assert shop.published(2) == wrong
     assert shop.published(1) == {"a": 1, "b": 2}
-    again = maintain.rebuild(shop.platform, shop.product)
+    again = upkeep.rebuild(shop.platform, shop.product)
     assert (again.identical, again.published_as) == (True, None)
-    old = maintain.rebuild(shop.platform, shop.product, number=2)
+    old = upkeep.rebuild(shop.platform, shop.product, number=2)
     assert (old.identical, old.published_as) == (False, None)
     assert shop.published(2) == wrong
     shop.run(d=4)
@@ -156,14 +157,14 @@ def test_a_wrong_base_is_found_and_the_right_rows_published(shop: Shop) -> None:
 def test_what_the_schedule_finds_is_an_error(shop: Shop) -> None:
     shop.platform.settings = shop.settings.model_copy(update={"base_tail_rows": 1})
     shop.run(a=1, b=2)
-    assert maintain.reconcile(shop.platform, shop.product).identical
+    assert upkeep.reconcile(shop.platform, shop.product).identical
     shop.tamper("base", doubled)
     shop.run(c=3)
     with pytest.raises(VersionDiffers, match="version 2 lacked 2 rows and had 2 wrong ones; readers see version 3"):
-        maintain.reconcile(shop.platform, shop.product)
+        upkeep.reconcile(shop.platform, shop.product)
     shop.run()
     assert shop.converged()
-    assert maintain.reconcile(shop.platform, shop.product).identical
+    assert upkeep.reconcile(shop.platform, shop.product).identical
 
 
 def test_a_damaged_base_is_made_again(shop: Shop) -> None:
@@ -174,7 +175,7 @@ def test_a_damaged_base_is_made_again(shop: Shop) -> None:
         damage(file)
     with pytest.raises(duckdb.Error):
         shop.published()
-    done = maintain.rebuild(shop.platform, shop.product)
+    done = upkeep.rebuild(shop.platform, shop.product)
     assert (done.identical, done.published_as) == (None, None)
     assert shop.converged()
     shop.run(d=4)
@@ -189,7 +190,7 @@ def test_a_wrong_result_of_a_derived_product_is_found(shop: Shop) -> None:
     snapshot_id = base.write_result(shop.catalog, totals, wrong)
     versions.restore(replace(versions.current(), base_snapshot_id=snapshot_id))
     assert shop.total() == 5
-    done = maintain.rebuild(shop.platform, totals)
+    done = upkeep.rebuild(shop.platform, totals)
     assert (done.identical, done.published_as) == (False, 2)
     assert shop.converged()
 
@@ -223,14 +224,14 @@ def test_damaged_files_of_the_log_are_written_again_from_the_topic(shop: Shop) -
     sound, damaged = shop.files("log")
     damage(damaged).unlink()
     with pytest.raises(TableDamaged):
-        maintain.rebuild(shop.platform, shop.product)
+        upkeep.rebuild(shop.platform, shop.product)
     done = reread(shop.platform, shop.product)
     assert (done.changed, done.damaged) == (0, 1)
     assert sound.file_path in {file.file_path for file in shop.files("log")}
     shop.run(d=4)
     assert shop.converged()
     assert shop.published(1) == {"a": 1, "b": 2}
-    assert maintain.rebuild(shop.platform, shop.product).identical
+    assert upkeep.rebuild(shop.platform, shop.product).identical
 
 
 def test_wrong_events_in_the_log_are_replaced_and_old_versions_stay(shop: Shop) -> None:
@@ -251,9 +252,9 @@ def test_wrong_events_in_the_log_are_replaced_and_old_versions_stay(shop: Shop) 
         assert shop.published(2) == wrong
         assert shop.published() == shop.sent
         shop.run(**{f"k{number}": number for number in range(5)})
-        maintain.compact(shop.platform, shop.product)
-        maintain.expire(shop.platform, shop.product, keep=1)
-    assert maintain.rebuild(shop.platform, shop.product).identical
+        upkeep.compact(shop.platform, shop.product)
+        upkeep.expire(shop.platform, shop.product, keep=1)
+    assert upkeep.rebuild(shop.platform, shop.product).identical
     assert reread(shop.platform, shop.product).changed == 0
 
 
@@ -304,11 +305,11 @@ def test_a_rollback_to_rows_that_expired_is_refused(shop: Shop) -> None:
     totals = shop.platform.product(shop.totals)
     for number in range(3):
         shop.run(a=number)
-    maintain.expire(shop.platform, totals, keep=1)
+    upkeep.expire(shop.platform, totals, keep=1)
     with pytest.raises(UnknownVersion, match="expired"):
         rollback(shop.platform, totals, 1)
     assert shop.converged()
-    maintain.rebuild(shop.platform, totals, number=1)
+    upkeep.rebuild(shop.platform, totals, number=1)
     rollback(shop.platform, totals, 1)
     assert shop.total() == 0
     [of_totals, of_orders] = status(shop.platform)

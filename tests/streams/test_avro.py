@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh_pipelines.contract.model import Field, FieldType, Kind
-from mesh_pipelines.streams.avro import WriterSchema
-from mesh_pipelines.streams.avro_bounds import walk
-from mesh_pipelines.streams.avro_schema import Unreadable, read_schema
+from mesh_pipelines.formats.avro.bounds import walk
+from mesh_pipelines.formats.avro.reader import WriterSchema
+from mesh_pipelines.formats.avro.schema import Unreadable, read_schema
 
 SCHEMA: dict[str, Any] = {
     "type": "record",

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pytest
 
 from mesh_pipelines.contract.model import Field, FieldType, Kind
-from mesh_pipelines.streams.avro import WriterSchema
-from mesh_pipelines.streams.guarded import Guarded
-from mesh_pipelines.streams.json_values import JsonReader
+from mesh_pipelines.formats.avro.reader import WriterSchema
+from mesh_pipelines.formats.guarded import Guarded
+from mesh_pipelines.formats.json.portable import JsonReader
 
 TEXT = (Field("v", FieldType(Kind.STRING)),)
 
@@ -23,7 +23,7 @@ TEXT = (Field("v", FieldType(Kind.STRING)),)
 SOURCE = textwrap.dedent("""
     import ctypes
     import pyarrow as pa
-    from mesh_pipelines.streams.decoded import Decoded
+    from mesh_pipelines.formats.decoded import Decoded
 
     class Reader:
         def decode(self, values):

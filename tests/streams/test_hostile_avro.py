@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 
 from mesh_pipelines.contract.model import Field, FieldType, Kind
-from mesh_pipelines.streams.avro import WriterSchema
-from mesh_pipelines.streams.avro_bounds import walk
-from mesh_pipelines.streams.avro_schema import read_schema
+from mesh_pipelines.formats.avro.bounds import walk
+from mesh_pipelines.formats.avro.reader import WriterSchema
+from mesh_pipelines.formats.avro.schema import read_schema
 
 DAY_AND_AN_HOUR_MS = b"\x80\xaa\xea\x55"
 ID = (Field("id", FieldType(Kind.STRING)),)

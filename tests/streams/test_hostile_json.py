@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from mesh_pipelines.contract.model import Field, FieldType, Kind
-from mesh_pipelines.streams.json_values import JsonReader
+from mesh_pipelines.formats.json.portable import JsonReader
 
 READER = JsonReader(
     (

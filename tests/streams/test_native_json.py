@@ -12,9 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mesh_pipelines.contract.model import Field, FieldType, Kind
+from mesh_pipelines.formats.json.compiled import NativeJsonReader, is_plain
+from mesh_pipelines.formats.json.portable import JsonReader
 from mesh_pipelines.native import extension
-from mesh_pipelines.streams.json_native import NativeJsonReader, is_plain
-from mesh_pipelines.streams.json_values import JsonReader
 
 if extension() is None:
     pytest.skip("there was no C compiler when this was installed", allow_module_level=True)

@@ -14,12 +14,12 @@ from confluent_kafka.admin import NewTopic
 
 from mesh_pipelines import native as extension
 from mesh_pipelines.errors import EnvironmentFault, OffsetsTrimmed, SettingInvalid
+from mesh_pipelines.kafka.admin import StreamAdmin
+from mesh_pipelines.kafka.client import Reasons, admin, producer
+from mesh_pipelines.kafka.drain import drain
+from mesh_pipelines.kafka.source import Assigned, open_source
 from mesh_pipelines.positions import PartitionOffset, Position
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.streams.admin import StreamAdmin
-from mesh_pipelines.streams.client import Reasons, admin, producer
-from mesh_pipelines.streams.drain import drain
-from mesh_pipelines.streams.source import Assigned, open_source
 
 SIZES = (0, 1, 2, 5, 100, 5_000, 300_000)
 services = pytest.mark.services

@@ -24,12 +24,12 @@ from mesh_pipelines.errors import (
 from mesh_pipelines.lake.log import Log
 from mesh_pipelines.lake.versions import Versions
 from mesh_pipelines.local.services import Services
+from mesh_pipelines.plan import apply
+from mesh_pipelines.repair.resume import resume
 from mesh_pipelines.selftest.bench import RUN_S, Bench, Outcome, progress
 from mesh_pipelines.selftest.ledger import Entry, LedgerProducer
 from mesh_pipelines.selftest.subject import Subject
 from mesh_pipelines.selftest.verify import Findings, compare, state
-from mesh_pipelines.steps import apply
-from mesh_pipelines.steps.resume import resume
 
 
 def recreated(bench: Bench, rounds: int) -> Outcome:

@@ -1,0 +1,1 @@
+"""A candidate held against its contract's rules, and the results kept."""

@@ -1,0 +1,59 @@
+"""What is wrong between contracts and in none of them alone: unknown inputs, cycles, one topic for two products."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Set
+from pathlib import Path
+
+from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.read.faults import did_you_mean
+from mesh_pipelines.errors import Fault
+
+
+def faults_between(products: Mapping[str, DataProduct], broken: Set[str], contract: str) -> Iterator[tuple[str, Fault]]:
+    """The faults among sound products, each with the name of the product it is a fault of.
+
+    ``broken`` are products whose contract exists and is faulty: naming one as an input is no fault of its own.
+    ``contract`` is the name of the file that faults are reported in.
+    """
+    for product in products.values():
+        file = product.folder / contract
+        for name in product.inputs:
+            if name not in products and name not in broken:
+                fix = did_you_mean(name, [*products, *broken], "mend the name, or add that product's contract")
+                yield product.fqn, _fault(file, f"its input {name} is declared by no contract", fix)
+        if cycle := _cycle(products, product.fqn):
+            path = " -> ".join(cycle)
+            yield product.fqn, _fault(file, f"it is computed from itself: {path}", "break the cycle")
+    yield from _shared_topics(products, contract)
+
+
+def _shared_topics(products: Mapping[str, DataProduct], contract: str) -> Iterator[tuple[str, Fault]]:
+    topics: dict[str, list[DataProduct]] = {}
+    for product in products.values():
+        if product.stream:
+            topics.setdefault(product.stream.name, []).append(product)
+    for topic, sharing in topics.items():
+        for product in sharing if len(sharing) > 1 else ():
+            others = ", ".join(one.fqn for one in sharing if one is not product)
+            problem = f"its topic {topic} is also the topic of {others}"
+            yield product.fqn, _fault(product.folder / contract, problem, "give each a topic of its own by mesh.topic")
+
+
+def _cycle(products: Mapping[str, DataProduct], start: str) -> list[str]:
+    """A shortest way from a product through inputs back to it; empty when there is none."""
+    paths: list[list[str]] = [[start]]
+    seen: set[str] = set()
+    for path in paths:
+        product = products.get(path[-1])
+        for name in product.inputs if product else ():
+            if name == start:
+                return [*path, start]
+            if name not in seen:
+                seen.add(name)
+                paths.append([*path, name])
+    return []
+
+
+def _fault(file: Path, problem: str, fix: str) -> Fault:
+    return Fault(file, 0, "customProperties", problem, fix)

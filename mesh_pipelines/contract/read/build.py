@@ -1,0 +1,212 @@
+"""A document that keeps to the standard to a ``DataProduct``: the model and the mesh's policies.
+
+Every part is read even where another is faulty, so that all faults come to light together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mesh_pipelines.contract.avro import avro_schema
+from mesh_pipelines.contract.model import AVRO, TRANSFORM, Alignment, DataProduct, EventType, Field, Rule, WireFormat
+from mesh_pipelines.contract.read.about import read_about
+from mesh_pipelines.contract.read.agreement import disagreements
+from mesh_pipelines.contract.read.document import Document, FaultyDocument, read_text
+from mesh_pipelines.contract.read.faults import Faults
+from mesh_pipelines.contract.read.field_reader import NAME, NAME_RULE, RESERVED_DOMAINS, FieldReader
+from mesh_pipelines.contract.read.rule_reader import RuleReader
+from mesh_pipelines.contract.read.service_levels import read_service_levels
+from mesh_pipelines.contract.read.settings_reader import SettingsReader
+from mesh_pipelines.contract.read.standard import Checked
+from mesh_pipelines.errors import Fault
+
+STATUSES = ("proposed", "draft", "active", "deprecated", "retired")
+_OBJECT = ("schema", 0)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The files beside a contract, each empty where there is none, and what is wrong with them."""
+
+    transform: str
+    avro: str
+    faults: tuple[Fault, ...]
+
+
+def read_texts(folder: Path) -> Texts:
+    """Read a product's ``transform.sql`` and ``schema.avsc``, under the same limits as its contract."""
+    faults: list[Fault] = []
+
+    def read(name: str) -> str:
+        file = folder / name
+        if not file.exists():
+            return ""
+        try:
+            text = read_text(file).strip()
+        except FaultyDocument as error:
+            faults.extend(error.faults)
+            return ""
+        if not text:
+            faults.append(Fault(file, 0, "", "is empty", "fill it or remove it"))
+        return text
+
+    return Texts(read(TRANSFORM), read(AVRO), tuple(faults))
+
+
+def build_product(folder: Path, original: Document, checked: Checked) -> DataProduct:
+    """The product of a folder whose contract has been held against the standard.
+
+    Raises:
+        FaultyDocument: with all faults, those against the standard included.
+    """
+    texts = read_texts(folder)
+    builder = _Builder(folder, checked.document, texts)
+    product = builder.build(contract_hash(original, texts))
+    faults = [*checked.faults, *texts.faults, *builder.faults.besides(checked.removed), *builder.beside]
+    if faults or product is None:
+        raise FaultyDocument(faults)
+    return product
+
+
+def contract_hash(document: Document, texts: Texts) -> str:
+    """SHA-256 over everything that is promised: the contract without its layout, the transform, the Avro schema."""
+    canonical = json.dumps([document.values, texts.transform, texts.avro], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+class _Builder:
+    """Builds one product; ``faults`` are those of the contract, ``beside`` those of the files next to it."""
+
+    def __init__(self, folder: Path, document: Document, texts: Texts) -> None:
+        self.faults = Faults(document)
+        self.beside: list[Fault] = []
+        self._folder = folder
+        self._document = document
+        self._values: Mapping[str, Any] = document.values
+        self._texts = texts
+
+    def build(self, contract_hash: str) -> DataProduct | None:
+        domain, name = self._names()
+        settings = SettingsReader(self._document, self.faults)
+        alignment, event_type = settings.alignment(), settings.event_type()
+        inputs = settings.inputs(alignment)
+        fields, rules = self._schema(event_type)
+        owner, team = self._team()
+        levels = self._service_levels(fields)
+        status = self._status()
+        stream, avro = None, ""
+        if alignment is Alignment.SOURCE:
+            stream = settings.topic(f"{domain}.{name}", event_type)
+            avro = self._avro(domain, name, fields) if stream.wire_format is WireFormat.AVRO else self._no_avro()
+        elif alignment:
+            settings.refuse_stream()
+            self._no_avro()
+        self._check_transform(alignment)
+        if alignment is None or event_type is None:
+            return None
+        return DataProduct(
+            domain=domain,
+            name=name,
+            contract_version=str(self._values.get("version")),
+            contract_hash=contract_hash,
+            status=status,
+            alignment=alignment,
+            event_type=event_type,
+            about=read_about(self._values),
+            owner=owner,
+            team=team,
+            tags=tuple(self._values.get("tags", ())),
+            fields=fields,
+            rules=rules,
+            service_levels=levels,
+            folder=self._folder,
+            stream=stream,
+            avro_schema=avro,
+            inputs=inputs,
+            transform=self._texts.transform,
+            objective_target=settings.objective_target(),
+        )
+
+    def _names(self) -> tuple[str, str]:
+        domain, name = self._folder.parent.name, self._folder.name
+        for key, expected in (("domain", domain), ("name", name)):
+            value = self._values.get(key)
+            if value is None:
+                self.faults.add((key,), "is missing", f"add {key}: {expected}")
+            elif not NAME.fullmatch(value):
+                self.faults.add((key,), f"{value!r} is no name", NAME_RULE)
+            elif value != expected:
+                self.faults.add((key,), f"is {value!r}, but the folder is {expected!r}", "make the two the same")
+        if domain in RESERVED_DOMAINS:
+            self.faults.add(("domain",), f"{domain!r} is a name of the engine's own", "choose another domain")
+        return domain, name
+
+    def _status(self) -> str:
+        status = self._values.get("status", "draft")
+        if status not in STATUSES:
+            self.faults.add(("status",), f"is {status!r}", f"use one of {', '.join(STATUSES)}")
+        return status
+
+    def _schema(self, event_type: EventType | None) -> tuple[tuple[Field, ...], tuple[Rule, ...]]:
+        schema = self._values.get("schema") or []
+        if len(schema) != 1:
+            fix = "describe exactly one; a product is one stream or table"
+            self.faults.add(("schema",), f"has {len(schema)} objects", fix)
+        if not schema:
+            return (), ()
+        if schema[0].get("relationships"):
+            fix = "state it as a rule of type sql, or remove it"
+            self.faults.add((*_OBJECT, "relationships"), "would not be checked", fix)
+        fields = FieldReader(self._document, self.faults).read(
+            schema[0].get("properties") or [], (*_OBJECT, "properties")
+        )
+        rules = RuleReader(self._document, fields, self.faults).read(schema[0], _OBJECT)
+        keyed = any(raw.get("primaryKey") for raw in schema[0].get("properties") or [])
+        if event_type is EventType.STATE and fields and not keyed:
+            self.faults.add(_OBJECT, "a state product has no key", "set primaryKey: true on the fields of its key")
+        return fields, rules
+
+    def _team(self) -> tuple[str, tuple[str, ...]]:
+        team = self._values.get("team") or []
+        members = team if isinstance(team, list) else team.get("members") or []
+        present = [member for member in members if member["username"].strip() and not member.get("dateOut")]
+        owners = [member["username"] for member in present if str(member.get("role", "")).strip().lower() == "owner"]
+        if not present:
+            self.faults.add(("team",), "names nobody", "add members, each with a username, one with the role owner")
+        elif not owners:
+            self.faults.add(("team",), "has no owner", "give one member the role owner")
+        return (owners[0] if owners else ""), tuple(member["username"] for member in present)
+
+    def _service_levels(self, fields: tuple[Field, ...]) -> Any:
+        schema = self._values.get("schema") or [{}]
+        names = frozenset(field.name for field in fields)
+        return read_service_levels(
+            self._values.get("slaProperties", []), names, str(schema[0].get("name", "")), self.faults
+        )
+
+    def _avro(self, domain: str, name: str, fields: tuple[Field, ...]) -> str:
+        if not self._texts.avro:
+            purpose = str((self._values.get("description") or {}).get("purpose", "")).strip()
+            return avro_schema(name, domain, fields, purpose)
+        self.beside += disagreements(self._folder / AVRO, self._texts.avro, fields)
+        return self._texts.avro
+
+    def _no_avro(self) -> str:
+        if self._texts.avro:
+            fault = Fault(self._folder / AVRO, 0, "", "belongs to a product without Avro events", "remove it")
+            self.beside.append(fault)
+        return ""
+
+    def _check_transform(self, alignment: Alignment | None) -> None:
+        file = self._folder / TRANSFORM
+        if alignment is Alignment.SOURCE and self._texts.transform:
+            fix = "remove it, or declare the product aggregate-aligned or consumer-aligned"
+            self.beside.append(Fault(file, 0, "", "belongs to a source-aligned product", fix))
+        elif alignment not in (None, Alignment.SOURCE) and not file.exists():
+            fix = "write the SELECT that computes the product"
+            self.beside.append(Fault(file, 0, "", f"is missing, the product is {alignment}", fix))

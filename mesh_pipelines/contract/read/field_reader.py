@@ -1,0 +1,304 @@
+"""A contract's properties as typed fields: the standard's logical types, sharpened by ``physicalType``.
+
+Whatever a property says that would have no effect here (a promise inside a list, another physical name, a measure) is a
+fault and not passed over.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from mesh_pipelines.contract.avro import MAX_DEPTH
+from mesh_pipelines.contract.model import Field, FieldType, Kind
+from mesh_pipelines.contract.read.document import Document, Where
+from mesh_pipelines.contract.read.faults import Faults, did_you_mean
+from mesh_pipelines.contract.values import parse
+
+NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+NAME_RULE = "use lower-case letters, digits and underscores, a letter first, at most 63"
+# Schemas and databases of the engine's own, where a domain's products would hide them or be ambiguous beside them.
+RESERVED_DOMAINS = frozenset({"information_schema", "main", "memory", "pg_catalog", "serving", "system", "temp"})
+_DECIMAL = re.compile(r"(?:decimal|numeric)\s*\(\s*(\d{1,3})\s*(?:,\s*(\d{1,3})\s*)?\)", re.IGNORECASE)
+_SETTINGS = ("mesh.aliases", "mesh.default", "mesh.onFailure")
+
+_PHYSICAL: Mapping[str, Mapping[str, Kind]] = {
+    "integer": {
+        **dict.fromkeys(("int", "integer", "int32"), Kind.INT),
+        **dict.fromkeys(("long", "bigint", "int64"), Kind.LONG),
+    },
+    "number": {
+        **dict.fromkeys(("float", "float32"), Kind.FLOAT),
+        **dict.fromkeys(("double", "float64"), Kind.DOUBLE),
+    },
+    "string": {**dict.fromkeys(("bytes", "binary"), Kind.BYTES), "uuid": Kind.UUID},
+    "timestamp": {"local-timestamp-micros": Kind.TIMESTAMP_LOCAL},
+}
+_LOGICAL: Mapping[str, Kind] = {
+    "string": Kind.STRING,
+    "integer": Kind.LONG,
+    "number": Kind.DOUBLE,
+    "boolean": Kind.BOOLEAN,
+    "date": Kind.DATE,
+    "time": Kind.TIME,
+    "timestamp": Kind.TIMESTAMP,
+}
+_FORMATS: Mapping[tuple[str, str], Kind] = {
+    **{("integer", form): Kind.INT for form in ("i8", "i16", "i32", "u8", "u16")},
+    **{("integer", form): Kind.LONG for form in ("i64", "u32")},
+    ("number", "f32"): Kind.FLOAT,
+    ("number", "f64"): Kind.DOUBLE,
+    ("string", "uuid"): Kind.UUID,
+}
+_NO_KEYS = {Kind.FLOAT, Kind.DOUBLE, Kind.BYTES, Kind.LIST, Kind.MAP, Kind.STRUCT}
+_TOP_LEVEL_ONLY = ("primaryKey", "unique", "enum", "quality")
+_TEMPORAL = ("date", "time", "timestamp")
+_ZONES = ("timezone", "defaultTimezone")
+# The letters of java.time patterns that spell ISO 8601, the only form that values of these types have as text.
+_ISO_FORM = re.compile(r"(yyyy-MM-dd)?([T ]|'T')?(HH:mm(:ss)?(\.S{1,9})?)?('?Z'?|XXX|X)?")
+_UTC = ("UTC", "Etc/UTC", "Z", "GMT")
+
+
+class FieldReader:
+    """Reads the properties of one document; faults go to ``faults``."""
+
+    def __init__(self, document: Document, faults: Faults) -> None:
+        self._document = document
+        self._faults = faults
+
+    def read(self, properties: list[Mapping[str, Any]], where: Where) -> tuple[Field, ...]:
+        """The fields of the contract's schema object, in order, with the positions of the key's."""
+        fields = self._fields(properties, where, 0)
+        first = {str(raw.get("name")): index for index, raw in reversed(list(enumerate(properties)))}
+        places: dict[str, Where] = {name: (*where, index) for name, index in first.items()}
+        self._check_aliases(fields, places)
+        return self._with_key(fields, {name: properties[index] for name, index in first.items()}, places)
+
+    def _fields(self, properties: list[Mapping[str, Any]], where: Where, depth: int) -> tuple[Field, ...]:
+        if not properties:
+            self._faults.add(where, "lists no properties", "add at least one property")
+        fields: dict[str, Field] = {}
+        for index, raw in enumerate(properties):
+            field = self._field(raw, (*where, index), depth)
+            if field is None:
+                continue
+            if field.name in fields:
+                self._faults.add((*where, index, "name"), f"{field.name} is there twice", "rename one of them")
+            fields.setdefault(field.name, field)
+        return tuple(fields.values())
+
+    def _field(self, raw: Mapping[str, Any], where: Where, depth: int) -> Field | None:
+        name = str(raw.get("name"))
+        field_type = self._type(raw, where, depth)
+        settings = self._settings(raw, where, depth)
+        self._check_name(raw, where)
+        if not NAME.fullmatch(name) or field_type is None:
+            return None
+        field = Field(
+            name=name,
+            type=field_type,
+            required=bool(raw.get("required") or raw.get("primaryKey")),
+            unique=bool(raw.get("unique")),
+            description=str(raw.get("description", "")).strip(),
+            aliases=tuple(settings.get("mesh.aliases", ())),
+            default=settings.get("mesh.default"),
+            has_default="mesh.default" in settings,
+            classification=str(raw.get("classification", "public")),
+            tags=tuple(raw.get("tags", ())),
+        )
+        return field if self._default_fits(field, where) else replace(field, default=None, has_default=False)
+
+    def _check_name(self, raw: Mapping[str, Any], where: Where) -> None:
+        name = raw.get("name")
+        if not NAME.fullmatch(str(name)):
+            self._faults.add((*where, "name"), f"{name!r} is no name of a field", NAME_RULE)
+        if raw.get("physicalName", name) != name:
+            fix = "name the property as its column, and list former names in mesh.aliases"
+            self._faults.add((*where, "physicalName"), "differs from the property's name", fix)
+        if raw.get("relationships"):
+            fix = "state it as a rule of type sql, or remove it"
+            self._faults.add((*where, "relationships"), "would not be checked", fix)
+        if raw.get("semanticType") == "measure":
+            fix = "compute it in a derived product"
+            self._faults.add((*where, "semanticType"), "a measure is no column of the rows", fix)
+
+    def _settings(self, raw: Mapping[str, Any], where: Where, depth: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for index, entry in enumerate(raw.get("customProperties", [])):
+            name, value, at = entry["property"], entry["value"], (*where, "customProperties", index)
+            if not name.startswith("mesh."):
+                continue
+            if name not in _SETTINGS:
+                fix = did_you_mean(name, _SETTINGS, f"use {', '.join(_SETTINGS)}")
+                self._faults.add(at, f"{name} is no setting of a property", fix)
+            elif depth:
+                self._faults.add(at, f"{name} is inside another property", "it works at the top level only")
+            elif name == "mesh.onFailure":
+                continue  # of the rules that the property implies; RuleReader reads it
+            elif name == "mesh.aliases" and not _are_names(value):
+                self._faults.add((*at, "value"), "is no list of former names", f"write a list; {NAME_RULE}")
+            elif name in found:
+                self._faults.add(at, f"{name} is there twice", "keep one of them")
+            else:
+                found[name] = value
+        return found
+
+    def _default_fits(self, field: Field, where: Where) -> bool:
+        if field.default is None or (field.type.kind is Kind.LIST and field.default == []):
+            return True
+        at = self._setting(where, "mesh.default")
+        if field.type.kind is Kind.LIST:
+            self._faults.add(at, "a list with items cannot be a default", "use [] or null")
+            return False
+        try:
+            parse(field.default, field.type)
+        except ValueError as error:
+            problem = f"the default of {field.name} does not fit its type, {field.type.kind}"
+            self._faults.add(at, problem, f"write {error}")
+            return False
+        return True
+
+    def _setting(self, where: Where, name: str) -> Where:
+        """The path of a setting's value under a property."""
+        entries: Any = self._document.values
+        for part in (*where, "customProperties"):
+            entries = entries[part]
+        index = next(index for index, entry in enumerate(entries) if entry["property"] == name)
+        return (*where, "customProperties", index, "value")
+
+    def _check_aliases(self, fields: tuple[Field, ...], places: Mapping[str, Where]) -> None:
+        taken = {field.name: field.name for field in fields}
+        for field in fields:
+            for alias in field.aliases:
+                owner = taken.setdefault(alias, field.name)
+                if owner != field.name or alias == field.name:
+                    problem = f"{alias} is also a name of the field {owner}"
+                    self._faults.add(self._setting(places[field.name], "mesh.aliases"), problem, "remove that alias")
+
+    def _with_key(
+        self, fields: tuple[Field, ...], raws: Mapping[str, Mapping[str, Any]], places: Mapping[str, Where]
+    ) -> tuple[Field, ...]:
+        """The fields with their key positions: those that are given, or else the order of the key's fields."""
+        key = [field.name for field in fields if raws[field.name].get("primaryKey")]
+        given = [raws[name].get("primaryKeyPosition", -1) for name in key]
+        for field in fields:
+            where = (*places[field.name], "primaryKeyPosition")
+            if field.name not in key and raws[field.name].get("primaryKeyPosition", -1) > 0:
+                self._faults.add(where, "is on a property that is no key", "set primaryKey: true, or remove it")
+            if field.name in key and field.type.kind in _NO_KEYS:
+                fix = "use a key of text, whole numbers, decimals, dates or instants"
+                self._faults.add(places[field.name], f"a {field.type.kind} cannot be a key", fix)
+        positions = dict(zip(key, range(1, len(key) + 1), strict=True))
+        if any(position > 0 for position in given):
+            whole = len(key) == sum(bool(raw.get("primaryKey")) for raw in raws.values())
+            if whole and sorted(given) != list(range(1, len(key) + 1)):
+                fix = f"number the {len(key)} key fields from 1, each once, or none of them"
+                positions_text = ", ".join(str(position) if position > 0 else "none" for position in given)
+                self._faults.add(places[key[0]], f"the key has the positions {positions_text}", fix)
+            positions = dict(zip(key, given, strict=True))
+        return tuple(replace(field, key_position=positions.get(field.name, 0)) for field in fields)
+
+    def _type(self, raw: Mapping[str, Any], where: Where, depth: int) -> FieldType | None:
+        if depth > MAX_DEPTH:
+            self._faults.add(where, f"nests deeper than {MAX_DEPTH} levels", "flatten it")
+            return None
+        if depth:
+            self._check_inner(raw, where)
+        self._check_object_options(raw, where)
+        match raw.get("logicalType"):
+            case "object":
+                fields = self._fields(raw.get("properties") or [], (*where, "properties"), depth + 1)
+                return FieldType(Kind.STRUCT, fields=fields) if fields else None
+            case "array":
+                return self._collection(Kind.LIST, raw.get("items"), (*where, "items"), depth)
+            case "map":
+                return self._map(raw["map"], (*where, "map"), depth)
+            case str(logical) if logical in _LOGICAL:
+                return self._scalar(logical, raw, where)
+            case unknown:
+                problem = f"{unknown} has no column type" if unknown else "is missing"
+                fix = f"use one of {', '.join(_LOGICAL)}, array, object, map"
+                self._faults.add((*where, "logicalType"), problem, fix)
+                return None
+
+    def _check_inner(self, raw: Mapping[str, Any], where: Where) -> None:
+        fix = "state it as a rule of type sql, or move it to the top level"
+        for name in _TOP_LEVEL_ONLY:
+            if raw.get(name):
+                self._faults.add((*where, name), "is not checked inside another property", fix)
+        for name, value in (raw.get("logicalTypeOptions") or {}).items():
+            logical = str(raw.get("logicalType"))
+            chooses_type = name == "format" and ((logical, value) in _FORMATS or logical in _TEMPORAL)
+            if name not in _ZONES and not chooses_type:
+                at = (*where, "logicalTypeOptions", name)
+                self._faults.add(at, "is not checked inside another property", fix)
+
+    def _check_object_options(self, raw: Mapping[str, Any], where: Where) -> None:
+        if raw.get("logicalType") == "object":
+            for name in raw.get("logicalTypeOptions") or {}:
+                at = (*where, "logicalTypeOptions", name)
+                self._faults.add(at, "is not checked", "state it as a rule of type sql, or remove it")
+
+    def _collection(self, kind: Kind, items: Any, where: Where, depth: int) -> FieldType | None:
+        if not isinstance(items, dict):
+            self._faults.add(where, "is missing", "say what the collection holds")
+            return None
+        inner = self._type(items, where, depth + 1)
+        return FieldType(kind, items=inner) if inner else None
+
+    def _map(self, entry: Mapping[str, Any], where: Where, depth: int) -> FieldType | None:
+        if entry["key"].get("logicalType") != "string":
+            self._faults.add((*where, "key"), "is not of type string", "use string keys; Avro has no others")
+            return None
+        return self._collection(Kind.MAP, entry["value"], (*where, "value"), depth)
+
+    def _scalar(self, logical: str, raw: Mapping[str, Any], where: Where) -> FieldType | None:
+        physical = str(raw.get("physicalType", "")).strip().lower()
+        options: Mapping[str, Any] = raw.get("logicalTypeOptions") or {}
+        if match := _DECIMAL.fullmatch(physical):
+            return self._decimal(logical, int(match[1]), int(match[2] or 0), (*where, "physicalType"))
+        self._check_physical(logical, physical, (*where, "physicalType"))
+        if logical in _TEMPORAL:
+            self._check_temporal(logical, options, (*where, "logicalTypeOptions"))
+        if kind := _PHYSICAL.get(logical, {}).get(physical):
+            return FieldType(kind)
+        if logical == "timestamp" and options.get("timezone") is False:
+            return FieldType(Kind.TIMESTAMP_LOCAL)
+        form = options.get("format")
+        if logical == "integer" and form and (logical, form) not in _FORMATS:
+            at = (*where, "logicalTypeOptions", "format")
+            self._faults.add(at, f"{form} has no column type", "use number with physicalType: decimal(38, 0)")
+            return None
+        return FieldType(_FORMATS.get((logical, str(form)), _LOGICAL[logical]))
+
+    def _decimal(self, logical: str, precision: int, scale: int, where: Where) -> FieldType | None:
+        if logical != "number":
+            self._faults.add(where, f"is a decimal, the logicalType is {logical}", "set logicalType: number")
+        elif not 1 <= precision <= 38 or scale > precision:
+            self._faults.add(where, "is no decimal of up to 38 digits", "use decimal(precision, scale)")
+        else:
+            return FieldType(Kind.DECIMAL, precision=precision, scale=scale)
+        return None
+
+    def _check_physical(self, logical: str, physical: str, where: Where) -> None:
+        other = next((name for name, words in _PHYSICAL.items() if physical in words and name != logical), None)
+        if other and physical not in _PHYSICAL.get(logical, {}):
+            fix = f"set logicalType: {other}, or another physicalType"
+            self._faults.add(where, f"{physical} is of logicalType {other}, not {logical}", fix)
+
+    def _check_temporal(self, logical: str, options: Mapping[str, Any], where: Where) -> None:
+        if not _ISO_FORM.fullmatch(str(options.get("format", ""))):
+            fix = "remove it; where values are text they are ISO 8601"
+            self._faults.add((*where, "format"), "is a form that values do not have", fix)
+        if logical == "time" and options.get("timezone"):
+            fix = "use a timestamp, or timezone: false"
+            self._faults.add((*where, "timezone"), "a time of day has no zone here", fix)
+        if options.get("defaultTimezone", "UTC") not in _UTC and options.get("timezone") is not False:
+            fix = "produce instants, or set timezone: false for local times"
+            self._faults.add((*where, "defaultTimezone"), "is not UTC; values are not converted", fix)
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) and NAME.fullmatch(name) for name in value)

@@ -1,0 +1,106 @@
+"""A product's folder to a ``DataProduct``: the standard's schema first, then the model, then our policies.
+
+Each stage collects all it finds, and one broken contract never hides another: ``load_products`` gives the sound
+products and, beside them, the faults of the others. Nothing outside a product's own folder is read on its behalf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mesh_pipelines.collector import without_collector
+from mesh_pipelines.contract.model import AVRO, TRANSFORM, DataProduct
+from mesh_pipelines.contract.read.between import faults_between
+from mesh_pipelines.contract.read.document import FaultyDocument, read_document
+from mesh_pipelines.contract.read.kept import Kept
+from mesh_pipelines.errors import ContractInvalid, Fault
+
+CONTRACT = "contract.yaml"
+_FILES = (CONTRACT, TRANSFORM, AVRO)
+_MISNAMED = ("contract.yml", "contract.json")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The products of an assets folder: sound ones, and the faults of broken ones, both by ``domain.name``."""
+
+    products: Mapping[str, DataProduct] = field(default_factory=dict[str, DataProduct])
+    broken: Mapping[str, ContractInvalid] = field(default_factory=dict[str, ContractInvalid])
+
+
+def load_products(assets: Path, kept: Path | None = None) -> Loaded:
+    """Every product under ``<assets>/<domain>/<product>/``; a folder with none of a product's files is none.
+
+    ``kept`` is a file that spares reading contracts again that have not changed.
+    """
+    with without_collector():
+        return _load(assets, Kept(kept))
+
+
+def _load(assets: Path, keeper: Kept) -> Loaded:
+    products: dict[str, DataProduct] = {}
+    broken: dict[str, ContractInvalid] = {}
+    for folder in _product_folders(assets):
+        name = _fqn(folder)
+        try:
+            _check_links(folder)
+            products[name] = keeper.product(folder, _FILES, load_product)
+        except ContractInvalid as error:
+            broken[name] = error
+    keeper.save()
+    between: dict[str, list[Fault]] = {}
+    for name, fault in faults_between(products, broken.keys(), CONTRACT):
+        between.setdefault(name, []).append(fault)
+    for name, faults in between.items():
+        broken[name] = ContractInvalid(name, tuple(faults))
+        del products[name]
+    return Loaded(products, dict(sorted(broken.items())))
+
+
+def load_product(folder: Path) -> DataProduct:
+    """The product of one folder.
+
+    Raises:
+        ContractInvalid: with every fault of its files.
+    """
+    if not folder.parent.name:
+        folder = folder.absolute()
+    _check_links(folder)
+    # The standard's schema and the parsers of rules are not needed for what is kept.
+    from mesh_pipelines.contract.read.build import build_product
+    from mesh_pipelines.contract.read.standard import check
+
+    try:
+        document = read_document(folder / CONTRACT)
+        return build_product(folder, document, check(document))
+    except FaultyDocument as error:
+        raise ContractInvalid(_fqn(folder), tuple(sorted(set(error.faults)))) from error
+
+
+def _product_folders(assets: Path) -> Iterator[Path]:
+    for domain in _folders(assets):
+        for folder in _folders(domain):
+            names = {entry.name for entry in folder.iterdir()}
+            if names & {*_FILES, *_MISNAMED}:
+                yield folder
+
+
+def _folders(parent: Path) -> list[Path]:
+    if not parent.is_dir():
+        return []
+    return sorted(entry for entry in parent.iterdir() if entry.is_dir() and not entry.name.startswith((".", "_")))
+
+
+def _check_links(folder: Path) -> None:
+    """Refuse links: what a product is made of is in its folder, where review and version control see it."""
+    links = [path for path in (folder.parent, folder, *(folder / name for name in _FILES)) if path.is_symlink()]
+    if links:
+        fix = "put the file or folder itself there, not a link"
+        faults = [Fault(path, 0, "", "leads out of the product's folder", fix) for path in links]
+        raise ContractInvalid(_fqn(folder), tuple(sorted(faults)))
+
+
+def _fqn(folder: Path) -> str:
+    return f"{folder.parent.name}.{folder.name}"

@@ -1,0 +1,190 @@
+"""The ``mesh.*`` settings at the top of a contract: what a product is, and how its topic is kept."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from mesh_pipelines.contract.model import (
+    Alignment,
+    Compatibility,
+    DataProduct,
+    EventType,
+    Number,
+    TopicSettings,
+    WireFormat,
+)
+from mesh_pipelines.contract.read.document import Document, Where
+from mesh_pipelines.contract.read.faults import Faults, did_you_mean
+from mesh_pipelines.contract.read.field_reader import NAME
+
+Choice = TypeVar("Choice", Alignment, EventType, WireFormat, Compatibility)
+
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_DURATION = re.compile(r"([0-9]{1,12})\s*(ms|s|m|h|d)")
+_MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_MAX_MILLISECONDS = 2**63 - 1
+_CLEANUP = ("delete", "compact", "compact,delete")
+_STREAM_SETTINGS = (
+    *("mesh.topic", "mesh.partitions", "mesh.cleanupPolicy", "mesh.retention", "mesh.wireFormat"),
+    *("mesh.compatibility", "mesh.topicConfig", "mesh.maxUndecodableShare"),
+)
+_SETTINGS = ("mesh.alignment", "mesh.eventType", "mesh.inputs", "mesh.objectiveTarget", *_STREAM_SETTINGS)
+
+
+class SettingsReader:
+    """Reads the settings of one document; faults go to ``faults``."""
+
+    def __init__(self, document: Document, faults: Faults) -> None:
+        self._faults = faults
+        self._values: dict[str, Any] = {}
+        self._places: dict[str, Where] = {}
+        for index, entry in enumerate(document.values.get("customProperties", [])):
+            self._note(entry, ("customProperties", index))
+
+    def _note(self, entry: Mapping[str, Any], where: Where) -> None:
+        name: str = entry["property"]
+        if not name.startswith("mesh."):
+            return
+        if name not in _SETTINGS:
+            fix = did_you_mean(name, _SETTINGS, f"use one of {', '.join(_SETTINGS)}")
+            self._faults.add(where, f"{name} is no setting of a product", fix)
+        elif name in self._values:
+            self._faults.add(where, f"{name} is there twice", "keep one of them")
+        else:
+            self._values[name] = entry["value"]
+            self._places[name] = (*where, "value")
+
+    def alignment(self) -> Alignment | None:
+        """What the product is aligned with; None with a fault where it is not said."""
+        return self._choice("mesh.alignment", Alignment)
+
+    def event_type(self) -> EventType | None:
+        """What the product's events say; None with a fault where it is not said."""
+        return self._choice("mesh.eventType", EventType)
+
+    def inputs(self, alignment: Alignment | None) -> tuple[str, ...]:
+        """The products this one is computed from, as ``domain.name``."""
+        name = "mesh.inputs"
+        inputs = self._values.get(name) or []
+        if not isinstance(inputs, list) or not all(_is_product_name(one) for one in inputs):
+            self._fault(name, "is no list of products", "write each as domain.product")
+            return ()
+        if alignment is Alignment.SOURCE and inputs:
+            fix = "remove them, or declare it aggregate-aligned or consumer-aligned"
+            self._fault(name, "a source-aligned product has inputs", fix)
+        if alignment in (Alignment.AGGREGATE, Alignment.CONSUMER) and not inputs:
+            self._fault(
+                name, f"a product that is {alignment} has no inputs", "list them in mesh.inputs as domain.product"
+            )
+        return tuple(dict.fromkeys(inputs))
+
+    def objective_target(self) -> Number:
+        """The percentage of observations in which the product's service levels have to be met."""
+        name = "mesh.objectiveTarget"
+        percent = self._values.get(name, DataProduct.objective_target)
+        if isinstance(percent, bool) or not isinstance(percent, int | float) or not 0 < percent < 100:
+            self._fault(name, f"{percent!r} is no percentage with an error budget", "use a number between 0 and 100")
+            return DataProduct.objective_target
+        return percent
+
+    def refuse_stream(self) -> None:
+        """A derived product has no stream, so that no setting of one may be there."""
+        for name in _STREAM_SETTINGS:
+            if name in self._values:
+                self._fault(name, f"{name} is for source-aligned products, this one has no stream", "remove it")
+
+    def topic(self, fqn: str, event_type: EventType | None) -> TopicSettings:
+        """The stream of a source-aligned product."""
+        wire = self._choice("mesh.wireFormat", WireFormat, WireFormat.AVRO)
+        if wire is WireFormat.JSON and "mesh.compatibility" in self._values:
+            self._fault("mesh.compatibility", "is about Avro schemas, this product has none", "remove it")
+        compatibility = self._choice("mesh.compatibility", Compatibility, Compatibility.BACKWARD)
+        return TopicSettings(
+            self._name(fqn),
+            self._partitions(),
+            self._cleanup(event_type),
+            self._retention(),
+            wire or WireFormat.AVRO,
+            compatibility or Compatibility.BACKWARD,
+            self._config(),
+            self._undecodable(),
+        )
+
+    def _name(self, fqn: str) -> str:
+        topic = self._values.get("mesh.topic", fqn)
+        if not isinstance(topic, str) or not _TOPIC.fullmatch(topic) or topic in (".", ".."):
+            self._fault("mesh.topic", f"{topic!r} is no topic name", "use letters, digits, '.', '_' and '-'")
+        return str(topic)
+
+    def _partitions(self) -> int:
+        partitions = self._values.get("mesh.partitions", 1)
+        if isinstance(partitions, bool) or not isinstance(partitions, int) or not 1 <= partitions <= 10_000:
+            self._fault("mesh.partitions", f"{partitions!r} is no number of partitions", "use 1 to 10000")
+            return 1
+        return partitions
+
+    def _cleanup(self, event_type: EventType | None) -> str:
+        policy = self._values.get("mesh.cleanupPolicy", "delete")
+        if policy not in _CLEANUP:
+            self._fault("mesh.cleanupPolicy", f"is {policy!r}", f"use {', '.join(_CLEANUP[:2])} or {_CLEANUP[2]}")
+        elif policy != "delete" and event_type and not event_type.folds_by_key:
+            fix = "use delete, or declare the product's events state events"
+            self._fault("mesh.cleanupPolicy", f"{policy} would drop {event_type} events", fix)
+        return str(policy)
+
+    def _retention(self) -> int:
+        """Milliseconds; -1 is forever."""
+        value = self._values.get("mesh.retention", "forever")
+        if value == "forever":
+            return -1
+        match = _DURATION.fullmatch(str(value).strip())
+        milliseconds = int(match[1]) * _MILLISECONDS[match[2]] if match else 0
+        if not 0 < milliseconds <= _MAX_MILLISECONDS:
+            self._fault("mesh.retention", f"{value!r} is no duration", "write 7d, 12h, 30m, 90s or forever")
+        return milliseconds
+
+    def _undecodable(self) -> float:
+        name = "mesh.maxUndecodableShare"
+        share = self._values.get(name, TopicSettings.max_undecodable_share)
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            self._fault(name, f"{share!r} is no share", "use 0 (none) to 1 (all of them), such as 0.05")
+            return TopicSettings.max_undecodable_share
+        return float(share)
+
+    def _config(self) -> dict[str, str]:
+        name = "mesh.topicConfig"
+        config = self._values.get(name) or {}
+        if not isinstance(config, dict) or any(isinstance(value, dict | list) for value in config.values()):
+            self._fault(name, "is no mapping of topic settings", "write name: value")
+            return {}
+        for own, setting in (("cleanup.policy", "mesh.cleanupPolicy"), ("retention.ms", "mesh.retention")):
+            if own in config:
+                self._fault(name, f"sets {own}", f"use {setting}")
+        return {str(key): _kafka_text(value) for key, value in config.items()}
+
+    def _choice(self, name: str, choices: type[Choice], default: Choice | None = None) -> Choice | None:
+        if name not in self._values and default is not None:
+            return default
+        value = self._values.get(name)
+        if value in list(choices):
+            return choices(value)
+        listed = f"use one of {', '.join(choices)}"
+        if name in self._values:
+            self._fault(name, f"{name} is {value!r}", did_you_mean(str(value), list(choices), listed))
+        else:
+            self._fault(name, f"{name} is not declared", f"add it; {listed}")
+        return None
+
+    def _fault(self, name: str, problem: str, fix: str) -> None:
+        self._faults.add(self._places.get(name, ("customProperties",)), problem, fix)
+
+
+def _kafka_text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _is_product_name(name: Any) -> bool:
+    parts = name.split(".") if isinstance(name, str) else []
+    return len(parts) == 2 and all(NAME.fullmatch(part) for part in parts)

@@ -1,0 +1,1 @@
+"""Event values to columns and back: one folder a wire format."""

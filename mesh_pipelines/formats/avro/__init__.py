@@ -1,0 +1,1 @@
+"""Avro: schemas, and values by the native or the portable reader."""

@@ -1,0 +1,289 @@
+"""Raw messages to rows of the log: every message becomes exactly one row, whatever is in it.
+
+A batch is split by what its bytes claim to be and each part decoded as a whole; a message that cannot be decoded
+becomes a row with its fate, the reason and its raw bytes, in its own place. Only the registry's silence stops a batch:
+that says nothing about the events and passes. Values that are large, or that a reader failed on, are decoded in a
+process that may be lost (``guarded``).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mesh_pipelines.contract import envelope
+from mesh_pipelines.contract.envelope import Fate, Op
+from mesh_pipelines.contract.model import DataProduct, WireFormat
+from mesh_pipelines.contract.types import arrow_schema, log_schema
+from mesh_pipelines.formats.avro.reader import WriterSchema
+from mesh_pipelines.formats.decoded import Decoded, Reader, without_header
+from mesh_pipelines.formats.guarded import LARGE_BYTES, Guarded
+from mesh_pipelines.formats.json.compiled import NativeJsonReader, is_plain
+from mesh_pipelines.formats.json.portable import JsonReader
+from mesh_pipelines.formats.wire import buffers
+from mesh_pipelines.kafka.drain import RawBatch
+from mesh_pipelines.kafka.registry import Registry, UnknownSchema
+from mesh_pipelines.kafka.source import uses_native
+from mesh_pipelines.settings import Settings
+
+VALUE = "__value"
+_HEADER_BYTES = 5
+_MAGIC = 0
+_UNFRAMED = "no schema id: the value does not begin with a zero byte and four more"
+
+Indices = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Messages of a batch decoded together: their indices, what became of them, and which of all are of this part."""
+
+    indices: Indices
+    decoded: Decoded
+    wanted: Mask
+
+    @property
+    def good(self) -> Indices:
+        """The indices of those that have a row."""
+        return self.indices[self.decoded.good]
+
+
+class Decoder:
+    """Decodes one product's messages, in one landing; schemas are kept by id between batches.
+
+    An id that the registry does not know stays unknown: whatever is landed was there when the landing began, and its
+    schema before it. ``max_event_bytes`` is the largest value that is decoded at all; ``native`` says whether the
+    native extension decodes.
+    """
+
+    def __init__(self, product: DataProduct, registry: Registry, *, max_event_bytes: int, native: bool = False) -> None:
+        if product.stream is None:
+            raise ValueError(f"{product.fqn} has no stream")
+        self._product = product
+        self._registry = registry
+        self._max_event_bytes = max_event_bytes
+        self._native = native
+        self._guarded = Guarded()
+        self._wire = product.stream.wire_format
+        self._writers: dict[int, WriterSchema | str] = {}
+
+    @classmethod
+    def of(cls, product: DataProduct, registry: Registry, settings: Settings) -> Decoder:
+        """The decoder that these settings ask for.
+
+        Raises:
+            EnvironmentFault: they insist on the native extension, and it is not there.
+        """
+        return cls(product, registry, max_event_bytes=settings.max_event_bytes, native=uses_native(settings))
+
+    @cached_property
+    def _json(self) -> Reader:
+        if self._native and is_plain(self._product.fields):
+            return NativeJsonReader(self._product.fields)
+        return JsonReader(self._product.fields)
+
+    def decode(self, batch: RawBatch) -> pa.Table:
+        """The batch as rows of ``log_schema``, in order, with the raw values as a last column ``__value``.
+
+        Raises:
+            RegistryUnreachable: a schema is needed that the registry could not be asked for; transient.
+        """
+        messages = batch.table.combine_chunks()
+        rows = messages.num_rows
+        values = _column(messages, "value")
+        reasons, tombstones = self._out_of_place(messages)
+        pending = ~tombstones
+        pending[list(reasons)] = False
+        schema_ids = np.full(rows, -1, np.int64)
+        parts = self._parts(values, pending, schema_ids, reasons)
+        for part in parts:
+            reasons.update((int(part.indices[index]), reason) for index, reason in part.decoded.faults.items())
+        envelope = self._envelope(messages, batch.position.generation, tombstones, reasons, schema_ids)
+        table = pa.Table.from_arrays([*envelope, *self._in_order(parts, rows)], schema=log_schema(self._product))
+        return table.append_column(pa.field(VALUE, pa.large_binary()), values)
+
+    def _out_of_place(self, messages: pa.Table) -> tuple[dict[int, str], Mask]:
+        """Reasons against messages by their shape alone, and which are tombstones."""
+        values = _column(messages, "value")
+        null_value = values.is_null().to_numpy(zero_copy_only=False)
+        sizes = pc.fill_null(pc.binary_length(values), 0).to_numpy()
+        reasons = {
+            int(index): f"has {sizes[index]:,} bytes; MESH_MAX_EVENT_BYTES is {self._max_event_bytes:,}"
+            for index in np.flatnonzero(sizes > self._max_event_bytes)
+        }
+        if not self._product.event_type.folds_by_key:
+            without_value = np.flatnonzero(null_value).tolist()
+            reasons.update(dict.fromkeys(without_value, f"a {self._product.event_type} event without a value"))
+            return reasons, np.zeros(messages.num_rows, np.bool_)
+        null_key = _column(messages, "key").is_null().to_numpy(zero_copy_only=False)
+        reasons.update(dict.fromkeys(np.flatnonzero(null_key).tolist(), "a state event without a key"))
+        return reasons, null_value & ~null_key
+
+    def _parts(
+        self, values: pa.LargeBinaryArray, pending: Mask, schema_ids: Indices, reasons: dict[int, str]
+    ) -> list[_Part]:
+        """What the pending values decode to, by writer; ``schema_ids`` and ``reasons`` are filled in."""
+        if not pending.any():
+            return []
+        if self._wire is WireFormat.JSON:
+            return [self._part(self._json, _unframed_json(values), pending, 0)]
+        framed = self._frame(values, pending, schema_ids)
+        reasons.update(dict.fromkeys(np.flatnonzero(pending & ~framed).tolist(), _UNFRAMED))
+        writers = {int(number): self._writer(int(number)) for number in _distinct(schema_ids[framed])}
+        refused = {number: writer for number, writer in writers.items() if isinstance(writer, str)}
+        if refused:
+            held = np.flatnonzero(framed & np.isin(schema_ids, list(refused)))
+            reasons.update((int(index), refused[int(schema_ids[index])]) for index in held)
+        return [
+            self._part(writer, values, framed & (schema_ids == number) if len(writers) > 1 else framed, _HEADER_BYTES)
+            for number, writer in writers.items()
+            if isinstance(writer, WriterSchema)
+        ]
+
+    def _frame(self, values: pa.LargeBinaryArray, pending: Mask, schema_ids: Indices) -> Mask:
+        """Which of the pending values begin as a registry's framing does; ``schema_ids`` gets the ids of these."""
+        data, bounds = buffers(values)
+        starts, ends = bounds[:-1], bounds[1:]
+        framed = pending & (ends - starts >= _HEADER_BYTES)
+        at = starts[framed]
+        framed[framed] = data[at] == _MAGIC
+        at = starts[framed]
+        schema_ids[framed] = sum(data[at + place].astype(np.int64) << 8 * (4 - place) for place in range(1, 5))
+        return framed
+
+    def _part(self, reader: Reader, values: pa.LargeBinaryArray, wanted: Mask, header_bytes: int) -> _Part:
+        """The wanted values decoded; the others have rows of nulls where that is cheaper than leaving them out."""
+        if 2 * np.count_nonzero(wanted) > len(values):
+            indices, chosen = np.arange(len(values)), _only(values, wanted)
+        else:
+            indices = np.flatnonzero(wanted)
+            chosen = values.take(pa.array(indices))
+        decoded = self._read(reader, chosen, header_bytes)
+        return _Part(indices, decoded, wanted)
+
+    def _read(self, reader: Reader, values: pa.LargeBinaryArray, header_bytes: int) -> Decoded:
+        large = pc.fill_null(pc.greater(pc.binary_length(values), LARGE_BYTES), False).to_numpy(zero_copy_only=False)
+        if not large.any():
+            return self._read_here(reader, values, header_bytes)
+        edges = [0, *(np.flatnonzero(np.diff(large)) + 1).tolist(), len(values)]
+        pieces = [(bool(large[at]), values.take(pa.array(np.arange(at, to)))) for at, to in itertools.pairwise(edges)]
+        return Decoded.join(
+            [
+                self._guarded.decode(reader, without_header(piece, header_bytes))
+                if is_large
+                else self._read_here(reader, piece, header_bytes)
+                for is_large, piece in pieces
+            ]
+        )
+
+    def _read_here(self, reader: Reader, values: pa.LargeBinaryArray, header_bytes: int) -> Decoded:
+        try:
+            return reader.decode(values, header_bytes)
+        except Exception:  # nothing is known that raises one; which event it was is found where it can do no harm
+            return self._guarded.decode(reader, without_header(values, header_bytes))
+
+    def _writer(self, schema_id: int) -> WriterSchema | str:
+        """The writer's schema of an id, or why its events cannot be taken over."""
+        if schema_id not in self._writers:
+            try:
+                writer = WriterSchema(self._registry.schema(schema_id), self._product.fields, self._native)
+            except UnknownSchema:
+                self._writers[schema_id] = f"schema id {schema_id} is unknown to the registry"
+            else:
+                refusal = writer.refusal
+                self._writers[schema_id] = f"schema {schema_id}: {refusal}" if refusal else writer
+        return self._writers[schema_id]
+
+    def _in_order(self, parts: list[_Part], rows: int) -> list[pa.Array]:
+        """The parts' columns put back in the batch's order, with nulls where nothing was decoded."""
+        if len(parts) == 1 and len(parts[0].good) == rows:
+            return parts[0].decoded.columns
+        place = np.full(rows, -1, np.int64)
+        start = 0
+        for part in parts:
+            good = part.good
+            own = part.wanted[good]
+            place[good[own]] = start + np.flatnonzero(own)
+            start += len(good)
+        order = pa.array(place, mask=place < 0)
+        gathered = [
+            pa.concat_arrays([part.decoded.columns[number] for part in parts]) if parts else pa.nulls(0, column.type)
+            for number, column in enumerate(arrow_schema(self._product))
+        ]
+        return [column.take(order) for column in gathered]
+
+    def _envelope(
+        self,
+        messages: pa.Table,
+        generation: int,
+        tombstones: Mask,
+        reasons: dict[int, str],
+        schema_ids: Indices,
+    ) -> list[pa.Array]:
+        rows = messages.num_rows
+        live = Op.UPSERT if self._product.event_type.folds_by_key else Op.APPEND
+        raw = _column(messages, "value")
+        failed = np.zeros(rows, np.bool_)
+        failed[list(reasons)] = True
+        columns = {
+            envelope.GENERATION: pa.repeat(pa.scalar(generation, pa.int32()), rows),
+            envelope.PARTITION: _column(messages, "partition"),
+            envelope.OFFSET: _column(messages, "offset"),
+            envelope.TIMESTAMP: _column(messages, "timestamp"),
+            envelope.KEY: _column(messages, "key"),
+            envelope.OP: _choose(tombstones, str(Op.DELETE), str(live)),
+            envelope.SCHEMA_ID: pa.array(schema_ids.astype(np.int32), mask=schema_ids < 0),
+            envelope.FATE: _choose(failed, str(Fate.UNDECODABLE), str(Fate.OK)),
+            envelope.RULE: pa.nulls(rows, pa.string()),
+            envelope.REASON: _sparse(reasons, rows),
+            # Taken by place: choosing between two columns keeps the bytes of both.
+            envelope.RAW: raw.take(pa.array(np.arange(rows), mask=~failed)) if reasons else pa.nulls(rows, raw.type),
+            envelope.REDRIVE: pa.nulls(rows, pa.int32()),
+        }
+        return [columns[name] for name in envelope.ENVELOPE.names]
+
+
+def _only(values: pa.LargeBinaryArray, wanted: Mask) -> pa.LargeBinaryArray:
+    """The same values, null where they are not wanted; their bytes are shared."""
+    _, offsets, data = values.buffers()
+    validity = pa.py_buffer(np.packbits(wanted, bitorder="little").tobytes())
+    return pa.Array.from_buffers(values.type, len(values), [validity, offsets.slice(values.offset * 8), data])
+
+
+def _distinct(numbers: Indices) -> Indices:
+    """The distinct numbers; only those that differ from the first are sorted, and they nearly always are few."""
+    return np.concatenate([numbers[:1], np.unique(numbers[numbers != numbers[0]])]) if len(numbers) else numbers
+
+
+def _sparse(texts: Mapping[int, str], rows: int) -> pa.Array:
+    """A text column that is null but at a few places."""
+    place = np.full(rows, -1, np.int64)
+    place[list(texts)] = np.arange(len(texts))
+    return pa.array(list(texts.values()), pa.string()).take(pa.array(place, mask=place < 0))
+
+
+def _unframed_json(values: pa.LargeBinaryArray) -> pa.LargeBinaryArray:
+    """JSON without the registry's five-byte header that may stand in front (no JSON text begins with a zero byte)."""
+    first = pc.fill_null(pc.binary_slice(values, 0, 1), b"")
+    framed = pc.equal(first, pa.scalar(b"\0", first.type))
+    if not pc.any(framed).as_py():
+        return values
+    return pc.if_else(framed, pc.binary_replace_slice(values, 0, _HEADER_BYTES, b""), values)
+
+
+def _choose(mask: Mask, chosen: str, otherwise: str) -> pa.Array:
+    """A text column of two values, by way of a dictionary: building it from two scalars is many times slower."""
+    return pa.DictionaryArray.from_arrays(pa.array(mask.astype(np.int8)), [otherwise, chosen]).cast(pa.string())
+
+
+def _column(table: pa.Table, name: str) -> pa.Array:
+    column = table[name]
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

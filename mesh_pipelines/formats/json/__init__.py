@@ -1,0 +1,1 @@
+"""JSON objects, by the native or the portable reader."""

@@ -1,0 +1,190 @@
+"""JSON values to Arrow columns, checked against the contract's types while they are parsed.
+
+A field's JSON form: numbers for numbers (decimals also as text), ISO 8601 text for dates, times and instants (instants
+with a zone), base64 text for bytes. A field is also read from its former names, where the event does not have it under
+the present one. Unknown fields are passed over, of a field that is there twice the last counts, missing ones take their
+default or null: whether null is allowed is for the contract's rules to say. msgspec parses and checks in one pass and
+says which field is wrong; its recursion is bounded by the interpreter's.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from types import SimpleNamespace
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from mesh_pipelines.contract.model import Field, FieldType, Kind
+from mesh_pipelines.contract.types import arrow_type
+from mesh_pipelines.formats.decoded import Decoded, without_header
+from mesh_pipelines.formats.resolve import out_of_range
+
+# What Arrow and Python raise where a value does not fit a type.
+_MISFITS = (pa.ArrowException, ValueError, ArithmeticError)
+_INT = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+_LONG = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+_TYPES: dict[Kind, Any] = {
+    Kind.BOOLEAN: bool,
+    Kind.INT: _INT,
+    Kind.LONG: _LONG,
+    Kind.FLOAT: float,
+    Kind.DOUBLE: float,
+    Kind.DECIMAL: decimal.Decimal,
+    Kind.STRING: str,
+    Kind.UUID: str,
+    Kind.BYTES: bytes,
+    Kind.DATE: dt.date,
+    Kind.TIME: Annotated[dt.time, msgspec.Meta(tz=False)],
+    Kind.TIMESTAMP: Annotated[dt.datetime, msgspec.Meta(tz=True)],
+    Kind.TIMESTAMP_LOCAL: Annotated[dt.datetime, msgspec.Meta(tz=False)],
+}
+
+
+@dataclass
+class JsonReader:
+    """Reads JSON objects as the fields of one contract."""
+
+    fields: Sequence[Field]
+
+    def __reduce__(self) -> tuple[type[JsonReader], tuple[Sequence[Field]]]:
+        return JsonReader, (self.fields,)
+
+    @cached_property
+    def _decoder(self) -> msgspec.json.Decoder[Any]:
+        return msgspec.json.Decoder(_struct("value", self.fields))
+
+    def decode(self, values: pa.LargeBinaryArray, header_bytes: int = 0) -> Decoded:
+        """The contract's columns of the values that can be decoded."""
+        faults: dict[int, str] = {}
+        rows: list[Any] = []
+        decode, nothing = self._decoder.decode, SimpleNamespace(**{field.name: None for field in self.fields})
+        for index, value in enumerate(without_header(values, header_bytes).to_pylist()):
+            try:
+                rows.append(nothing if value is None else decode(value))
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
+                faults[index] = f"is not the contract's JSON: {str(error).splitlines()[0][:200]}"
+        parsed = np.setdiff1d(np.arange(len(values)), list(faults))
+        return self._columns(rows).within(len(values), parsed, faults)
+
+    def _columns(self, rows: list[Any]) -> Decoded:
+        columns: list[pa.Array] = []
+        faults: dict[int, str] = {}
+        for field in self.fields:
+            column, wrong = _column([_value(row, field) for row in rows], field.type)
+            columns.append(column)
+            faults.update((row, f"field {field.name} does not fit its type: {why}") for row, why in wrong.items())
+        if faults:
+            fitting = pa.array(np.setdiff1d(np.arange(len(rows)), list(faults)))
+            columns = [column.take(fitting) for column in columns]
+        return Decoded(len(rows), columns, faults)
+
+
+def _column(values: list[Any], field_type: FieldType) -> tuple[pa.Array, dict[int, str]]:
+    """The values as a column, and why some of them do not fit; these are null in it."""
+    wrong: dict[int, str] = {}
+    if field_type.kind is Kind.DECIMAL:
+        values, wrong = _exact_decimals(values, field_type)
+    try:
+        return _array(values, field_type), wrong
+    except _MISFITS:
+        wrong |= _misfits(range(len(values)), lambda some: _array([values[row] for row in some], field_type))
+        return _array([None if row in wrong else value for row, value in enumerate(values)], field_type), wrong
+
+
+def _misfits(rows: Sequence[int], convert: Callable[[Sequence[int]], object]) -> dict[int, str]:
+    """Which rows ``convert`` fails on, and how: all of them are halved until those that fail are alone."""
+    try:
+        convert(rows)
+    except _MISFITS as error:
+        if len(rows) == 1:
+            return {rows[0]: (str(error) or type(error).__name__).splitlines()[0][:160]}
+        half = len(rows) // 2
+        return {**_misfits(rows[:half], convert), **_misfits(rows[half:], convert)}
+    return {}
+
+
+def _struct(name: str, fields: Sequence[Field]) -> type[msgspec.Struct]:
+    members: list[tuple[str, Any, Any]] = []
+    for field in fields:
+        read = _type(f"{name}_{field.name}", field.type) | None
+        *others, last = (field.name, *field.aliases)
+        members += [(known, read | msgspec.UnsetType, msgspec.UNSET) for known in others]
+        members.append((last, read, _default(field)))
+    return msgspec.defstruct(name, members, rename=None)
+
+
+def _value(row: Any, field: Field) -> Any:
+    """The field's value under the first of its names that the event has; the last one holds its default."""
+    if not field.aliases:
+        return getattr(row, field.name)
+    names = (field.name, *field.aliases)
+    return next(value for name in names if (value := getattr(row, name)) is not msgspec.UNSET)
+
+
+def _type(name: str, field_type: FieldType) -> Any:
+    match field_type.kind:
+        case Kind.LIST:
+            assert field_type.items is not None
+            return list[_type(f"{name}_item", field_type.items) | None]
+        case Kind.MAP:
+            assert field_type.items is not None
+            return dict[str, _type(f"{name}_value", field_type.items) | None]
+        case Kind.STRUCT:
+            return _struct(name, field_type.fields)
+        case kind:
+            return _TYPES[kind]
+
+
+def _default(field: Field) -> Any:
+    if not field.has_default or field.default is None:
+        return None
+    value = msgspec.convert(field.default, _type(field.name, field.type), strict=False)
+    return msgspec.field(default_factory=lambda: value) if isinstance(value, list | dict) else value
+
+
+def _array(values: list[Any], field_type: FieldType) -> pa.Array:
+    if field_type.kind is Kind.STRUCT or field_type.kind is Kind.LIST:
+        values = msgspec.to_builtins(values, builtin_types=(dt.datetime, dt.date, dt.time, decimal.Decimal, bytes))
+    array = pa.array(values, arrow_type(field_type))
+    # An offset can carry an instant over the edge of the years.
+    if any(out_of_range(instants) is not None for instants in _instants(array)):
+        raise ValueError("an instant outside the years 1 to 9999")
+    return array
+
+
+def _instants(array: pa.Array) -> Iterator[pa.Array]:
+    """The instants of a column, at whatever depth they lie."""
+    match array:
+        case pa.TimestampArray():
+            yield array
+        case pa.StructArray():
+            for child in array.flatten():
+                yield from _instants(child)
+        case pa.MapArray():
+            yield from _instants(array.items)
+        case pa.ListArray() | pa.LargeListArray():
+            yield from _instants(array.values)
+        case _:
+            pass
+
+
+def _exact_decimals(values: list[Any], field_type: FieldType) -> tuple[list[Any], dict[int, str]]:
+    """Decimals with the digits of their column, and those that have others: null, and why."""
+    digits = decimal.Context(prec=field_type.precision, traps=[decimal.InvalidOperation, decimal.Inexact])
+    unit = decimal.Decimal(1).scaleb(-field_type.scale)
+    exact: list[Any] = []
+    wrong: dict[int, str] = {}
+    for index, value in enumerate(values):
+        try:
+            exact.append(value if value is None else value.quantize(unit, context=digits))
+        except decimal.DecimalException:
+            exact.append(None)
+            wrong[index] = f"{str(value)[:60]} is no decimal({field_type.precision}, {field_type.scale})"
+    return exact, wrong

@@ -1,0 +1,1 @@
+"""Great Expectations: suites, its engine for custom rules, Data Docs."""

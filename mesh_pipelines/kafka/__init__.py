@@ -1,0 +1,1 @@
+"""Topics and the schema registry: identity, offsets, draining, schemas by id."""

@@ -1,0 +1,230 @@
+"""What the broker knows of topics: identity, offsets, settings; and changing them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection
+from confluent_kafka import TopicPartition as KafkaPartition
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic, OffsetSpec
+
+from mesh_pipelines.contract.model import TopicSettings
+from mesh_pipelines.errors import EnvironmentFault
+from mesh_pipelines.kafka.client import Reasons, admin, is_unreachable, unreachable
+from mesh_pipelines.positions import PartitionOffset, Position
+from mesh_pipelines.settings import Settings
+
+T = TypeVar("T")
+
+# As asked for with a timestamp: the first offset kept, and the next one to be written.
+_EARLIEST: Any = OffsetSpec.earliest()
+_LATEST: Any = OffsetSpec.latest()
+
+
+@dataclass(frozen=True)
+class TopicDescription:
+    """A topic as it is on the broker; ``config`` has every setting, defaults included."""
+
+    name: str
+    topic_id: str
+    partitions: int
+    config: Mapping[str, str]
+
+
+class StreamAdmin:
+    """Asks and changes topics. Every method raises BrokerUnreachable when the broker does not answer in time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._reasons = Reasons()
+
+    @cached_property
+    def _client(self) -> Any:
+        return admin(self._settings, self._reasons)
+
+    def cluster_id(self) -> str:
+        """The cluster's id."""
+        return self._ask(lambda: self._client.describe_cluster(request_timeout=self._settings.timeout_s)).cluster_id
+
+    def topic_ids(self, topics: Sequence[str]) -> dict[str, tuple[str, int]]:
+        """Id and number of partitions of the topics that exist."""
+        if not topics:
+            return {}
+        futures = self._call(
+            lambda: self._client.describe_topics(
+                TopicCollection(list(topics)), request_timeout=self._settings.timeout_s
+            )
+        )
+        found: dict[str, tuple[str, int]] = {}
+        for name, future in futures.items():
+            try:
+                described = future.result()
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    continue
+                raise self._fault(error) from error
+            found[name] = (str(described.topic_id), len(described.partitions))
+        return found
+
+    def identity(self, topic: str) -> tuple[str, str | None]:
+        """The cluster's id and the topic's, None for a topic that does not exist."""
+        known = self.topic_ids([topic])
+        return self.cluster_id(), known[topic][0] if topic in known else None
+
+    def describe(self, topics: Sequence[str]) -> dict[str, TopicDescription]:
+        """The topics that exist, with their settings."""
+        known = self.topic_ids(topics)
+        resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in known]
+        if not resources:
+            return {}
+        futures = self._call(lambda: self._client.describe_configs(resources, request_timeout=self._settings.timeout_s))
+        configs = {resource.name: self._result(future) for resource, future in futures.items()}
+        return {
+            name: TopicDescription(
+                name, topic_id, partitions, {key: str(entry.value) for key, entry in configs[name].items()}
+            )
+            for name, (topic_id, partitions) in known.items()
+        }
+
+    def start_offsets(self, topics: Sequence[str]) -> dict[str, Position]:
+        """The first offset of every partition of the topics that exist."""
+        return self._offsets(topics, _EARLIEST, IsolationLevel.READ_COMMITTED)
+
+    def end_offsets(
+        self, topics: Sequence[str], isolation: IsolationLevel = IsolationLevel.READ_COMMITTED
+    ) -> dict[str, Position]:
+        """The next offset of every partition, as a reader of committed events sees it (the last stable offset);
+        with the other isolation, as the broker has written it (the high watermark).
+        """
+        return self._offsets(topics, _LATEST, isolation)
+
+    def create(self, topic: TopicSettings) -> None:
+        """Create a topic with the settings of its contract; one that somebody else made meanwhile is left as it is."""
+        new = NewTopic(
+            topic.name,
+            num_partitions=topic.partitions,
+            replication_factor=self._settings.replication_factor,
+            config={
+                "cleanup.policy": topic.cleanup_policy,
+                "retention.ms": str(topic.retention_ms),
+                **topic.config,
+            },
+        )
+        self._each(
+            lambda: self._client.create_topics([new], request_timeout=self._settings.timeout_s),
+            but=KafkaError.TOPIC_ALREADY_EXISTS,
+        )
+
+    def add_partitions(self, topic: str, total: int) -> None:
+        """Bring a topic to this number of partitions."""
+        self._each(
+            lambda: self._client.create_partitions(
+                [NewPartitions(topic, total)], request_timeout=self._settings.timeout_s
+            )
+        )
+
+    def alter(self, topic: str, config: Mapping[str, str]) -> None:
+        """Set these topic settings and leave the others as they are."""
+        entries = [
+            ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in config.items()
+        ]
+        resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=entries)
+        self._each(lambda: self._client.incremental_alter_configs([resource], request_timeout=self._settings.timeout_s))
+
+    def _offsets(self, topics: Sequence[str], spec: OffsetSpec, isolation: IsolationLevel) -> dict[str, Position]:
+        known = self.topic_ids(topics)
+        if not known:
+            return {}
+        cluster = self.cluster_id()
+        wanted = [KafkaPartition(name, number) for name, (_, count) in known.items() for number in range(count)]
+        offsets = self._list_offsets(wanted, spec, isolation)
+        return {
+            name: Position(
+                cluster,
+                name,
+                topic_id,
+                {number: PartitionOffset(*offsets[name, number]) for number in range(count)},
+            )
+            for name, (topic_id, count) in known.items()
+        }
+
+    def _list_offsets(
+        self, wanted: Iterable[KafkaPartition], spec: OffsetSpec, isolation: IsolationLevel
+    ) -> dict[tuple[str, int], tuple[int, int]]:
+        """Offset and leader epoch by partition. Straight after a topic's creation single partitions have no leader
+        yet; those are asked again, on their own, until the timeout.
+        """
+        pending = list(wanted)
+        found: dict[tuple[str, int], tuple[int, int]] = {}
+        tries = max(1, int(self._settings.timeout_s / 0.5))
+        failed: KafkaException | None = None
+        for _ in range(tries):
+            request = dict.fromkeys(pending, spec)
+            futures = self._call(
+                lambda request=request: self._client.list_offsets(
+                    request,
+                    isolation_level=isolation,
+                    request_timeout=self._settings.timeout_s,
+                )
+            )
+            pending = []
+            for partition, future in futures.items():
+                try:
+                    info = future.result()
+                except KafkaException as error:
+                    if not error.args[0].retriable():
+                        raise self._fault(error) from error
+                    failed = error
+                    pending.append(KafkaPartition(partition.topic, partition.partition))
+                else:
+                    found[partition.topic, partition.partition] = (info.offset, -1)
+            if not pending:
+                return found
+            self._client.poll(0.5)
+        assert failed is not None
+        raise self._fault(failed)
+
+    def _each(self, call: Callable[[], Mapping[Any, Future[Any]]], but: int | None = None) -> None:
+        """Wait for each of an answer's parts; ``but`` is the error that is none."""
+        for future in self._call(call).values():
+            if but is None or _error_of(future, self._settings.timeout_s * 2) != but:
+                self._result(future)
+
+    def _ask(self, call: Callable[[], Future[T]]) -> T:
+        return self._result(self._call(call))
+
+    def _call(self, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except KafkaException as error:
+            raise self._fault(error) from error
+
+    def _result(self, future: Future[T]) -> T:
+        try:
+            return future.result(timeout=self._settings.timeout_s * 2)
+        except KafkaException as error:
+            raise self._fault(error) from error
+        except TimeoutError as error:
+            raise unreachable(self._settings, self._reasons.last()) from error
+
+    def _fault(self, error: KafkaException) -> Exception:
+        fault: KafkaError = error.args[0]
+        self._client.poll(0)
+        if is_unreachable(fault):
+            return unreachable(self._settings, self._reasons.last())
+        return EnvironmentFault(f"Kafka at {self._settings.brokers} refused: {fault.str()}", next_step="mesh apply")
+
+
+def _error_of(future: Future[Any], timeout_s: float) -> int | None:
+    """The code of the error that a broker answered with, once it has."""
+    try:
+        future.result(timeout=timeout_s)
+    except KafkaException as error:
+        return error.args[0].code()
+    except TimeoutError:
+        pass
+    return None

@@ -1,0 +1,159 @@
+"""Whether a stream still is the one a log was read from; and where to go on when it is not and the loss is accepted.
+
+Names and offsets alone prove nothing: a topic deleted and created again has both, and librdkafka reads on in it at the
+old offset without a word. So the ids of topic and cluster are compared, the offsets that are left, and the leader
+epochs that events were written under (KIP-320): a history that was cut off and written anew has later epochs at offsets
+that were landed under earlier ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from mesh_pipelines.errors import (
+    ClusterChanged,
+    OffsetsTrimmed,
+    StreamDiscontinuity,
+    StreamTruncated,
+    TopicRecreated,
+)
+from mesh_pipelines.positions import UNKNOWN_EPOCH, PartitionOffset, Position
+from mesh_pipelines.settings import Settings
+
+if TYPE_CHECKING:
+    from confluent_kafka import Consumer
+
+
+def check(product: str, stored: Position, begin: Position, end: Position) -> None:
+    """Check a stored position against the stream as it is now; ``begin`` and ``end`` are its first and next offsets.
+
+    Raises:
+        StreamDiscontinuity: the stream broke off; the kind of error says how, its message what is lost.
+    """
+    if stored.cluster_id != end.cluster_id:
+        raise ClusterChanged(
+            product,
+            f"the broker is cluster {end.cluster_id}, the log was read from {stored.cluster_id}; offsets of the two "
+            f"mean different events. What {stored.topic} held there past {_offsets(stored)} is not landed",
+        )
+    if stored.topic_id != end.topic_id:
+        raise TopicRecreated(
+            product,
+            f"the topic {stored.topic} was deleted and created again (id {stored.topic_id} is now {end.topic_id}); "
+            f"what the old one held past {_offsets(stored)} is lost",
+        )
+    # A partition that was added since the last landing has been read up to its offset 0.
+    trimmed = {
+        number: (stored.next_offset(number), offset.next_offset - 1)
+        for number, offset in begin.partitions.items()
+        if offset.next_offset > stored.next_offset(number)
+    }
+    if trimmed:
+        lost = ", ".join(f"partition {number}: {first} to {last}" for number, (first, last) in trimmed.items())
+        raise OffsetsTrimmed(product, f"the broker dropped offsets of {stored.topic} before they were landed ({lost})")
+    cut = {
+        number: end.next_offset(number)
+        for number, offset in stored.partitions.items()
+        if offset.next_offset > end.next_offset(number)
+    }
+    if cut:
+        raise truncation(product, stored, cut)
+
+
+def truncation(product: str, stored: Position, cut: Mapping[int, int]) -> StreamTruncated:
+    """The error for a history that was cut off at these offsets, after more of it had been landed."""
+    gone = ", ".join(
+        f"partition {number}: {first} to {stored.next_offset(number) - 1}" for number, first in sorted(cut.items())
+    )
+    return StreamTruncated(
+        product,
+        f"the broker lost events of {stored.topic} that were landed, or was restored from an older copy ({gone}); "
+        "the log still has them, and the stream goes on without them",
+    )
+
+
+def go_on(
+    broken: StreamDiscontinuity, stored: Position, begin: Position, end: Position, cut: Mapping[int, int]
+) -> Position:
+    """The position to land on from, once the loss is accepted. ``cut``: where a truncated history was cut off.
+
+    What comes after a break that makes offsets mean other events is a new generation, so no two events of the log
+    ever have the same coordinates.
+    """
+    match broken:
+        case OffsetsTrimmed():
+            left = {
+                number: PartitionOffset(offset.next_offset)
+                for number, offset in begin.partitions.items()
+                if offset.next_offset > stored.next_offset(number)
+            }
+            return stored.advance(left)
+        case StreamTruncated():
+            kept = {**stored.partitions, **{number: PartitionOffset(first) for number, first in cut.items()}}
+            return replace(stored, partitions=kept, generation=stored.generation + 1)
+        case _:
+            return replace(
+                stored,
+                cluster_id=end.cluster_id,
+                topic_id=end.topic_id,
+                partitions=begin.partitions,
+                generation=stored.generation + 1,
+            )
+
+
+def find_cut(settings: Settings, stored: Position, begin: Position, end: Position) -> dict[int, int]:
+    """Where landed history was cut off: by partition, the first offset that does not hold what was landed.
+
+    Epochs never fall along a partition, so the first event of a later epoch than the last landed one is found by
+    bisection, some twenty single reads a partition.
+
+    Raises:
+        BrokerUnreachable: it stopped answering; transient.
+    """
+    from mesh_pipelines.kafka.client import Reasons, consumer
+
+    cut: dict[int, int] = {}
+    with closing(consumer(settings, Reasons(), **{"auto.offset.reset": "earliest"})) as client:
+        for number, offset in stored.partitions.items():
+            first, last = begin.next_offset(number), min(offset.next_offset, end.next_offset(number))
+            if offset.leader_epoch != UNKNOWN_EPOCH and first < last:
+                last = _bisect(settings, client, end.topic, number, offset.leader_epoch, first, last)
+            if last < offset.next_offset:
+                cut[number] = last
+    return cut
+
+
+def _bisect(settings: Settings, client: Consumer, topic: str, number: int, epoch: int, first: int, last: int) -> int:
+    while first < last:
+        middle = (first + last) // 2
+        if _epoch_at(settings, client, topic, number, middle) > epoch:
+            last = middle
+        else:
+            first = middle + 1
+    return first
+
+
+def _epoch_at(settings: Settings, client: Consumer, topic: str, number: int, offset: int) -> int:
+    """The leader epoch of the first event at or past an offset; a partition that ends there tells of none."""
+    from confluent_kafka import KafkaError, TopicPartition
+
+    from mesh_pipelines.kafka.client import unreachable
+
+    client.assign([TopicPartition(topic, number, offset)])
+    message = client.poll(settings.timeout_s)
+    if message is None:
+        raise unreachable(settings, "no answer in time")
+    error = message.error()
+    if error is None:
+        epoch = message.leader_epoch()
+        return UNKNOWN_EPOCH if epoch is None else epoch
+    if error.code() == KafkaError._PARTITION_EOF:
+        return UNKNOWN_EPOCH
+    raise unreachable(settings, error.str())
+
+
+def _offsets(position: Position) -> str:
+    return ", ".join(f"[{number}] {offset.next_offset}" for number, offset in sorted(position.partitions.items()))

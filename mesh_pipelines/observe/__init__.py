@@ -1,0 +1,1 @@
+"""What is promised beside what is measured: looks, health, incidents, notifications."""

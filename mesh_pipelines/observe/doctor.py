@@ -1,0 +1,75 @@
+"""What a command would meet: the interpreter, how landing is done, and whether broker, registry and catalog answer."""
+
+from __future__ import annotations
+
+import platform as machine
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from mesh_pipelines import native
+from mesh_pipelines.errors import MeshError
+from mesh_pipelines.lake.storage import over_storage
+from mesh_pipelines.platform import Platform
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at, what was found, and what to do where it is not as needed (empty where it is)."""
+
+    what: str
+    found: str
+    next_step: str = ""
+
+
+def doctor(platform: Platform) -> Iterator[Finding]:
+    """Look at everything that landing and publishing need, one thing after another; no product is touched."""
+    import confluent_kafka
+    import duckdb
+    import pyarrow as pa
+
+    yield Finding("Python", f"{machine.python_version()} on {machine.platform()}")
+    yield Finding(
+        "libraries",
+        f"librdkafka {confluent_kafka.libversion()[0]}, Arrow {pa.__version__}, DuckDB {duckdb.__version__}",
+    )
+    usable, why = native.in_use(platform.settings.native)
+    without = "" if usable else "; landing works without it, at less than half the speed"
+    yield Finding(
+        "native extension",
+        why + without,
+        "unset MESH_NATIVE" if platform.settings.native == "on" and not usable else "",
+    )
+    yield _asked("contracts", lambda: _contracts(platform))
+    yield _asked("catalog", lambda: f"{len(_namespaces(platform))} domains in {_shown(platform.settings.catalog)}")
+    yield _asked("broker", lambda: f"cluster {platform.streams.cluster_id()} at {platform.settings.brokers}")
+    yield _asked("schema registry", lambda: _registry(platform))
+
+
+def _asked(what: str, ask: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what, ask())
+    except MeshError as error:
+        return Finding(what, f"{error.code} {error.message}", error.next_step or "")
+
+
+def _contracts(platform: Platform) -> str:
+    broken = len(platform.broken)
+    sound = f"{len(platform.products)} sound in {platform.settings.assets}"
+    return f"{sound}, {broken} with faults (mesh lint)" if broken else sound
+
+
+@over_storage
+def _namespaces(platform: Platform) -> list[tuple[str, ...]]:
+    return platform.catalog.list_namespaces()
+
+
+def _registry(platform: Platform) -> str:
+    # Any question will do; that there is no such subject is an answer.
+    platform.registry.latest("mesh-doctor")
+    return f"answers at {_shown(platform.settings.registry_url)}"
+
+
+def _shown(address: str) -> str:
+    from mesh_pipelines.lake.catalog import without_password
+
+    return without_password(address)

@@ -1,0 +1,290 @@
+"""What the measures of a product mean: which objectives are met, what is wrong, and its health. Pure.
+
+Burn is how many times faster than allowed the error budget is used: 1 uses exactly all of it in the window. A missed
+objective is an incident where it burns fast, after the multi-window alerts of Beyer et al., The Site Reliability
+Workbook, chapter 5: a short miss costs budget and wakes nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from mesh_pipelines.contract.objectives import Objective, freshness_window, roughly
+from mesh_pipelines.observe.measure import Measured, Memory, Seen, topic_of
+from mesh_pipelines.observe.store.records import Current, Health, ObjectiveState, RuleState
+from mesh_pipelines.observe.store.writer import Finding
+
+# A fiftieth of a window's budget in an hour, and a tenth of it in a day.
+FAST_BURN = 14.4
+SLOW_BURN = 3.0
+# Landing and publishing follow events within seconds: ten minutes without either is a stall, unless more was promised.
+STALLED_S = 600.0
+# Of objectives about incidents, those that were opened and closed.
+_ABOUT_INCIDENTS = ("timeToDetect", "timeToNotify", "timeToRepair")
+
+
+@dataclass(frozen=True)
+class Shares:
+    """(good, total) of the observations of one objective: in its window, in the last hour and in the last day."""
+
+    window: tuple[int, int] = (0, 0)
+    hour: tuple[int, int] = (0, 0)
+    day: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An objective's state, and whether this observation met it; None where there was nothing to observe."""
+
+    state: ObjectiveState
+    good: bool | None
+
+
+def judge(
+    product: str,
+    objective: Objective,
+    measured: Measured,
+    shares: Shares,
+    before: ObjectiveState | None,
+    now: datetime,
+    *,
+    lost: bool = False,
+) -> Judged:
+    """One objective after a look; ``shares`` are those before it. ``lost`` says that a loss of events was accepted."""
+    value = _value(objective, measured)
+    good = _good(objective, measured, value, lost)
+    shares = (
+        shares if good is None else Shares(*(_add(share, good) for share in (shares.window, shares.hour, shares.day)))
+    )
+    if objective.property == "availability":
+        share = _share(shares.window)
+        value = None if share is None else 100 * share
+    met = good if objective.property != "availability" else None if value is None else objective.met_by(value)
+    return Judged(state(product, objective, value, met, shares, before, now), good)
+
+
+def state(
+    product: str,
+    objective: Objective,
+    measured: float | None,
+    met: bool | None,
+    shares: Shares,
+    before: ObjectiveState | None,
+    now: datetime,
+) -> ObjectiveState:
+    """An objective's state with attainment, budget and burn of these shares."""
+    budget = round(1 - objective.target, 9)
+    attainment = _share(shares.window)
+    since = before.since if before and before.met == met else now
+    return ObjectiveState(
+        product=product,
+        objective=objective.id,
+        property=objective.property,
+        promise=objective.promise,
+        promised=objective.promised,
+        unit=objective.unit,
+        measured=measured,
+        met=met,
+        attainment=attainment,
+        target=objective.target,
+        budget_left=None if attainment is None or budget <= 0 else 1 - (1 - attainment) / budget,
+        burn_1h=_burn(shares.hour, budget),
+        burn_24h=_burn(shares.day, budget),
+        since=since if met is not None else None,
+    )
+
+
+def is_about_incidents(objective: Objective) -> bool:
+    """Whether an objective is measured on incidents, and not on looks."""
+    return objective.property in _ABOUT_INCIDENTS
+
+
+def findings(
+    seen: Seen, before: Memory, measured: Measured, judged: Sequence[Judged], rules: Iterable[RuleState], now: datetime
+) -> list[Finding]:
+    """Everything that is wrong with a product now, the worst first; ``before`` is what was known before the look."""
+    blocking = set(seen.newest.verdict.blocking if seen.newest and seen.newest.verdict else ())
+    found = [
+        *_unreadable(seen, before, now),
+        *_blocked(rules, blocking),
+        *_stalled(seen, before, measured, now, blocked=bool(blocking)),
+        *_missed(judged, now),
+        *_unjudged(rules, blocking),
+    ]
+    return sorted(found, key=lambda one: one.severity != "bad")
+
+
+def broken(problem: str, now: datetime) -> Finding:
+    """A contract with faults."""
+    return Finding("broken", "contract", "its contract has faults", problem, "bad", now)
+
+
+def current(
+    seen: Seen,
+    measured: Measured,
+    judged: Sequence[Judged],
+    found: Sequence[Finding],
+    bad_inputs: Collection[str],
+    now: datetime,
+) -> Current:
+    """A product's state in one record. ``bad_inputs`` are the inputs that are not well themselves."""
+    reasons = [one.title for one in found if one.severity == "bad"]
+    missed = [one.state for one in judged if one.good is False]
+    reasons += [text for one in missed if (text := _late(one)) not in reasons]
+    warnings = [one.title for one in found if one.severity == "warning"]
+    warnings += [f"its input {name} is not well" for name in bad_inputs]
+    status = seen.status
+    if reasons:
+        health = Health.BAD
+    elif seen.published is None:
+        health = Health.UNKNOWN
+    elif warnings:
+        health = Health.WARNING
+    else:
+        health = Health.GOOD
+    nothing = ["nothing is published yet"] if seen.published is None else []
+    return Current(
+        product=seen.product.fqn,
+        health=health,
+        reasons=(*reasons, *warnings, *nothing),
+        version=status.version,
+        rows=status.rows,
+        published_at=datetime.fromisoformat(status.published_at) if status.published_at else None,
+        lag=status.lag,
+        freshness_s=measured.freshness,
+        rules_passed=status.rules_passed,
+        rules_warned=status.rules_warned,
+        rules_failed=status.rules_failed,
+        quarantined=status.quarantined,
+        redriven=status.redriven,
+        problem=seen.error or status.problem,
+        observed_at=now,
+    )
+
+
+def _value(objective: Objective, measured: Measured) -> float | None:
+    if objective.element:
+        return measured.ages.get(objective.element)
+    match objective.property:
+        case "freshness":
+            return measured.freshness
+        case "latency":
+            return measured.latency
+        case "frequency":
+            return measured.frequency
+        case "retention":
+            return measured.retention
+        case "errorRate":
+            return measured.error_rate
+        case "throughput":
+            return measured.throughput
+        case _:
+            return None
+
+
+def _good(objective: Objective, measured: Measured, value: float | None, lost: bool) -> bool | None:
+    if objective.property == "availability":
+        return measured.available
+    if value is None:
+        return None
+    if objective.property == "throughput" and not measured.lag:
+        return True
+    if objective.property == "retention" and not lost:
+        return True
+    return objective.met_by(value)
+
+
+def _unreadable(seen: Seen, before: Memory, now: datetime) -> Iterator[Finding]:
+    missing = seen.standing.missing if seen.standing else None
+    if problem := seen.error or (missing if before.marks else None):
+        yield Finding("broken", "tables", "its tables cannot be read", problem, "bad", now)
+
+
+def _blocked(rules: Iterable[RuleState], blocking: Collection[str]) -> Iterator[Finding]:
+    for rule in rules:
+        if rule.rule in blocking:
+            title = f"version {rule.version} is blocked by {rule.rule}"
+            yield Finding(
+                *("blocked", rule.rule, title, _told(rule), "bad", rule.since or rule.at, rule.version, rule.run)
+            )
+
+
+def _unjudged(rules: Iterable[RuleState], blocking: Collection[str]) -> Iterator[Finding]:
+    """Rules that could not be computed. One that warns is as its contract says: pages show it, and nobody is called."""
+    for rule in rules:
+        if rule.rule not in blocking and rule.state in ("error", "not-executed"):
+            yield Finding(
+                *("rule", rule.rule, f"the rule {rule.rule} could not be computed", _told(rule), "warning"),
+                *(rule.since or rule.at, rule.version, rule.run),
+            )
+
+
+def _told(rule: RuleState) -> str:
+    measured = "" if rule.measured is None else f"measured {rule.measured:g}, promised: {rule.threshold}"
+    bad = f"{rule.bad:,} of {rule.rows:,} rows" if rule.bad else ""
+    return "; ".join(text for text in (rule.message, measured, bad) if text)
+
+
+def _stalled(seen: Seen, before: Memory, measured: Measured, now: datetime, *, blocked: bool) -> Iterator[Finding]:
+    if problem := _discontinuity(seen, before):
+        yield Finding("stalled", "stream", "its stream does not go on where its log stands", problem, "bad", now)
+        return
+    patience = max(STALLED_S, freshness_window(seen.product) or 0)
+    if blocked or measured.latency is None or measured.latency < patience:
+        return
+    what = "its inputs have versions" if seen.product.is_derived else "events wait in its stream"
+    title = f"{what} that were not published for {roughly(patience)}"
+    detail = seen.status.problem or f"the oldest has waited for {roughly(measured.latency)}"
+    yield Finding("stalled", "stream", title, detail, "bad", now - timedelta(seconds=measured.latency))
+
+
+def _discontinuity(seen: Seen, before: Memory) -> str | None:
+    """What keeps landing from going on by itself; None where the topic goes on from what was read at the last look."""
+    position = seen.standing.position if seen.standing else None
+    end = seen.end
+    if position is None or end is None:
+        return None
+    if (position.cluster_id, position.topic_id) != (end.cluster_id, end.topic_id):
+        return f"the topic {end.topic} is another one than the log was read from (mesh resume {seen.product.fqn})"
+    same = before.topic == topic_of(end)
+    if same and any(end.next_offset(number) < offset for number, offset in before.position.items()):
+        return f"the topic {end.topic} ends before what was read from it (mesh resume {seen.product.fqn})"
+    return None
+
+
+def _missed(judged: Iterable[Judged], now: datetime) -> Iterator[Finding]:
+    for one in judged:
+        found = one.state
+        burns = max((found.burn_1h or 0) / FAST_BURN, (found.burn_24h or 0) / SLOW_BURN) >= 1
+        if one.good is False and burns:
+            began = found.since if found.met is False and found.since else None
+            detail = f"met in {_shown(found.attainment)} of the last 30 days, promised {_shown(found.target)}"
+            yield Finding("objective", found.objective, _late(found), detail, "bad", began or now)
+
+
+def _late(found: ObjectiveState) -> str:
+    if found.property == "availability":
+        return "its published version cannot be read"
+    measured = found.measured or 0.0
+    text = roughly(measured) if found.unit == "s" else f"{measured:.3g} {found.unit}"
+    return f"{found.objective}: {text}, promised: {found.promise}"
+
+
+def _add(share: tuple[int, int], good: bool) -> tuple[int, int]:
+    return share[0] + good, share[1] + 1
+
+
+def _share(share: tuple[int, int]) -> float | None:
+    good, total = share
+    return good / total if total else None
+
+
+def _burn(share: tuple[int, int], budget: float) -> float | None:
+    good, total = share
+    return (total - good) / total / budget if total and budget > 0 else None
+
+
+def _shown(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.4g} %"

@@ -1,0 +1,1 @@
+"""What was observed, kept in one SQLite file."""

@@ -1,0 +1,1 @@
+"""OpenLineage events about what steps read and wrote."""

@@ -1,0 +1,1 @@
+"""A product through one run: land, candidate, audit, publish."""

@@ -1,0 +1,1 @@
+"""What contracts ask for beside what is there: lint, plan, apply."""

@@ -1,0 +1,1 @@
+"""Pictures for the pages: charts and the lineage graph."""

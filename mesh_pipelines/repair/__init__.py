@@ -1,0 +1,1 @@
+"""Ways back: quarantine, resume, rollback, rebuild, upkeep."""

@@ -1,0 +1,155 @@
+"""Rebuild a log from its topic: for a log whose files were lost or damaged, or whose events were read wrongly.
+
+The topic is read again from its first offset to where the log stands, under the contract and the schemas as they are
+now, into files beside the log's; then both are compared, and the log rewritten in one commit. It is refused where the
+topic no longer has what the log has: the log outlives its topic, and is then the only place that history is in.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.engine import connect
+from mesh_pipelines.errors import NothingPublished, RebuildRefused
+from mesh_pipelines.lake.rewrite import Differences, Rewrite
+from mesh_pipelines.lake.storage import over_storage
+from mesh_pipelines.pipeline.land import check_same_topic, decoded, stream_bounds
+from mesh_pipelines.platform import Platform
+from mesh_pipelines.positions import Position
+from mesh_pipelines.repair.upkeep import publish_anew
+
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Reread:
+    """What reading a log's topic anew found and did.
+
+    ``events`` were read; the log lacked ``lacking`` of them, had ``changed`` of them otherwise, and ``damaged`` of its
+    files could not be read. ``published_as`` is the version published from the rewritten log.
+    """
+
+    product: str
+    events: int
+    lacking: int
+    changed: int
+    damaged: int
+    published_as: int | None
+    seconds: float
+
+
+@over_storage
+def reread(
+    platform: Platform, product: DataProduct, *, on_progress: Callable[[int, int], None] | None = None
+) -> Reread:
+    """Read the product's topic anew up to where its log stands; where the two differ, mend the log.
+
+    Where only unreadable files were filled in, every version reads again as it did. Otherwise the log was replaced,
+    the versions of before keep reading the former one, and the next version is published.
+
+    ``on_progress`` is called with (offsets read, offsets to read).
+
+    Raises:
+        RebuildRefused: the topic no longer has all that the log has; nothing was changed.
+        StreamDiscontinuity: it is not the topic that the log was read from.
+        AuditBlocked: the log was mended, but what it says now breaks a blocking rule; the published version stays.
+        ConcurrentWriter: another writer committed to the log meanwhile; nothing was changed. Transient.
+        BrokerUnreachable, RegistryUnreachable: transient; nothing was changed.
+    """
+    from mesh_pipelines.kafka import continuity
+    from mesh_pipelines.lake.log import Log
+
+    started = time.monotonic()
+    begin, end = stream_bounds(platform, product)
+    stored = Log(platform.catalog, product).position()
+    if stored is None:
+        raise NothingPublished(f"{product.fqn}: nothing has been landed yet", next_step=f"mesh land {product.fqn}")
+    continuity.check(product.fqn, stored, begin, end)
+    with closing(connect(platform.settings)) as engine:
+        rewrite = Rewrite(platform.catalog, product, engine)
+        events = _read(platform, product, rewrite, begin, on_progress)
+        differences = rewrite.compare()
+        _refuse_lost(product, rewrite, differences, events)
+        if differences.none:
+            return _reread(product, events, differences, None, started)
+        rewrite.swap(differences)
+    published_as = None if differences.only_damaged else publish_anew(platform, product)
+    return _reread(product, events, differences, published_as, started)
+
+
+def _reread(
+    product: DataProduct, events: int, differences: Differences, published_as: int | None, started: float
+) -> Reread:
+    return Reread(
+        product.fqn,
+        events,
+        differences.lacking,
+        differences.changed,
+        differences.damaged,
+        published_as,
+        time.monotonic() - started,
+    )
+
+
+def _read(
+    platform: Platform,
+    product: DataProduct,
+    rewrite: Rewrite,
+    begin: Position,
+    on_progress: Callable[[int, int], None] | None,
+) -> int:
+    """Write the topic's events up to where the log stands; gives how many.
+
+    Landing goes on meanwhile, so what it adds is read, too, until both stand at the same offsets.
+    """
+    at, events = begin, 0
+    while (until := rewrite.reload()) and (until.generation, until.partitions) != (at.generation, at.partitions):
+        _refuse_shorter(product, rewrite, until, begin)
+        total = begin.lag_to(until)
+        with closing(decoded(platform, product, at, until)) as chunks:
+            for rows, after in chunks:
+                rewrite.add(rows)
+                events += rows.num_rows
+                if on_progress:
+                    on_progress(begin.lag_to(after), total)
+        check_same_topic(platform, product, until)
+        at = replace(at, partitions=until.partitions)
+    return events
+
+
+def _refuse_shorter(product: DataProduct, rewrite: Rewrite, stored: Position, begin: Position) -> None:
+    """Refuse at once what can be known without reading the topic."""
+    if stored.generation:
+        raise _refused(product, "the log goes back to a stream that broke off, and is the only place that has it")
+    dropped = {
+        number: (first, begin.next_offset(number) - 1)
+        for number, first in sorted(rewrite.first_offsets().items())
+        if first < begin.next_offset(number)
+    }
+    if dropped:
+        named = ", ".join(f"partition {number}: {first} to {last}" for number, (first, last) in dropped.items())
+        raise _refused(product, f"the topic no longer has offsets that the log has ({named})")
+
+
+def _refuse_lost(product: DataProduct, rewrite: Rewrite, differences: Differences, events: int) -> None:
+    if differences.lost:
+        named = ", ".join(f"{partition}:{offset}" for partition, offset in rewrite.lost(_NAMED))
+        more = ", ..." if differences.lost > _NAMED else ""
+        raise _refused(product, f"the topic no longer has {differences.lost:,} events of the log ({named}{more})")
+    if differences.damaged and events < rewrite.events():
+        raise _refused(
+            product,
+            f"{rewrite.events():,} events were landed and the topic has {events:,} of them; which ones the log's "
+            f"{differences.damaged} damaged files hold cannot be known",
+        )
+
+
+def _refused(product: DataProduct, reason: str) -> RebuildRefused:
+    return RebuildRefused(
+        f"{product.fqn}: not rebuilt from the topic: {reason}; nothing was changed",
+        next_step=f"mesh rebuild {product.fqn}, from the log; or restore the log's files from a copy",
+    )

@@ -1,0 +1,126 @@
+"""The events a product did not take over: where they are on the stream, why, their bytes; and bringing them back.
+
+A redrive decodes the kept bytes again, under the contract and the schemas as they are now, and asks the diverting rules
+again. What passes is taken over at the offset it always had, so a key's later events still win over it; what does not
+stays as it is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mesh_pipelines.contract import envelope
+from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.errors import UsageError
+from mesh_pipelines.lake.storage import over_storage
+from mesh_pipelines.platform import Platform
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Redriven:
+    """What one redrive did: events that came back, and those still held, by fate."""
+
+    product: str
+    came_back: int
+    undecodable: int
+    diverted: int
+    seconds: float
+
+
+def quarantined(platform: Platform, product: DataProduct, limit: int | None = 100) -> pa.Table:
+    """The newest quarantined events, one row each: coordinates, key, fate, rule, reason and raw bytes."""
+    return _log(platform, product).quarantine(limit)
+
+
+def show(
+    platform: Platform, product: DataProduct, partition: int, offset: int, generation: int | None = None
+) -> dict[str, Any]:
+    """All that is known of one quarantined event: the log's columns, and ``decoded`` where its bytes decode now.
+
+    ``generation`` defaults to the one the stream is in.
+
+    Raises:
+        UsageError: no quarantined event lies there.
+    """
+    held = _log(platform, product)
+    position = held.position()
+    if generation is None:
+        generation = position.generation if position else 0
+    found = held.quarantined_at(generation, partition, offset)
+    if not found.num_rows:
+        raise UsageError(
+            f"{product.fqn}: no quarantined event lies at {partition}:{offset}",
+            next_step=f"mesh quarantine list {product.fqn}",
+        )
+    [anew] = _again(platform, product)(found).to_pylist()
+    [event] = found.select(envelope.ENVELOPE.names).to_pylist()
+    readable = anew[envelope.FATE] != envelope.Fate.UNDECODABLE
+    now = {"fate": anew[envelope.FATE], "rule": anew[envelope.RULE], "reason": anew[envelope.REASON]}
+    decoded = {field.name: anew[field.name] for field in product.fields} if readable else None
+    return {**event, "now": now, "decoded": decoded}
+
+
+@over_storage
+def redrive(
+    platform: Platform, product: DataProduct, on_progress: Callable[[int, int], None] | None = None
+) -> Redriven:
+    """Bring back the quarantined events that decode and pass the diverting rules now, at their original offsets.
+
+    The next run publishes them. ``on_progress`` gets (files looked at, files).
+
+    Raises:
+        UsageError: the product is derived.
+        ConcurrentWriter: a landing committed meanwhile; nothing was changed. Transient.
+        RegistryUnreachable: transient; nothing was changed.
+    """
+    started = time.monotonic()
+    held = _log(platform, product)
+    came_back = held.redrive(_again(platform, product), on_progress)
+    fates = held.fates()
+    return Redriven(
+        product.fqn,
+        came_back,
+        fates.get(envelope.Fate.UNDECODABLE, 0),
+        fates.get(envelope.Fate.DIVERTED, 0),
+        time.monotonic() - started,
+    )
+
+
+def _again(platform: Platform, product: DataProduct) -> Callable[[pa.Table], pa.Table]:
+    """Decode quarantined rows of the log as if they had just been read."""
+    import pyarrow as pa
+
+    from mesh_pipelines.audit.divert import divert
+    from mesh_pipelines.formats.decode import Decoder
+    from mesh_pipelines.kafka.drain import RawBatch
+    from mesh_pipelines.kafka.source import SCHEMA
+    from mesh_pipelines.positions import Position
+
+    decoder = Decoder.of(product, platform.registry, platform.settings)
+
+    def again(rows: pa.Table) -> pa.Table:
+        columns = [
+            rows[name] for name in (envelope.PARTITION, envelope.OFFSET, envelope.TIMESTAMP, envelope.KEY, envelope.RAW)
+        ]
+        raw = pa.Table.from_arrays(columns, names=SCHEMA.names).cast(SCHEMA)
+        decoded = divert(decoder.decode(RawBatch(raw, Position("", "", ""))), product)
+        number = decoded.schema.get_field_index(envelope.GENERATION)
+        return decoded.set_column(number, decoded.schema.field(number), rows[envelope.GENERATION])
+
+    return again
+
+
+def _log(platform: Platform, product: DataProduct) -> Any:
+    from mesh_pipelines.lake.log import Log
+
+    if product.is_derived:
+        raise UsageError(
+            f"{product.fqn} is derived: it has no events", next_step=f"mesh quarantine list {product.inputs[0]}"
+        )
+    return Log(platform.catalog, product)

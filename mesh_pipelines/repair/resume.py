@@ -1,0 +1,91 @@
+"""Go on with a stream that broke off, once an operator has accepted what is lost.
+
+Landing never does this by itself: a topic made anew, offsets that retention dropped, another cluster behind the same
+address and a history that was cut off all look like a stream that goes on. Accepting moves the log's position in one
+commit that also holds who accepted what, so the gap in the data and its reason stay together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.types import log_schema
+from mesh_pipelines.errors import StreamDiscontinuity, StreamTruncated, UsageError
+from mesh_pipelines.lake.storage import over_storage
+from mesh_pipelines.pipeline.land import stream_bounds
+from mesh_pipelines.platform import Platform, operator
+from mesh_pipelines.positions import Position
+
+ACCEPTABLE = tuple(sorted(kind.accept for kind in StreamDiscontinuity.__subclasses__()))
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """The loss accepted by this call (None: the stream is whole), and all that were accepted before."""
+
+    product: str
+    accepted: Mapping[str, Any] | None
+    earlier: Sequence[Mapping[str, Any]]
+
+
+@over_storage
+def resume(platform: Platform, product: DataProduct, accept: str | None = None) -> Resumed:
+    """Check that the product's stream goes on where its log stands; if not, go on past what ``accept`` names.
+
+    ``accept`` is one of ``ACCEPTABLE`` and has to be what happened; without it nothing is changed.
+
+    Raises:
+        StreamDiscontinuity: the stream broke off and ``accept`` does not say how.
+        UsageError: ``accept`` names another break than the one that is there.
+        ConcurrentWriter: a landing committed meanwhile; nothing was changed.
+    """
+    from mesh_pipelines.kafka import continuity
+    from mesh_pipelines.lake.log import Log
+
+    begin, end = stream_bounds(platform, product)
+    log = Log(platform.catalog, product)
+    stored, earlier = log.position(), log.losses()
+    found = _broken(platform, product, stored, begin, end)
+    if found is None or stored is None:
+        return Resumed(product.fqn, None, earlier)
+    broken, cut = found
+    if accept is None:
+        raise broken
+    if accept != broken.accept:
+        raise UsageError(
+            f"{product.fqn}: --accept-loss {accept} is not what happened: {broken.message}",
+            next_step=f"mesh resume {product.fqn} --accept-loss {broken.accept}",
+        )
+    after = continuity.go_on(broken, stored, begin, end, cut)
+    loss = {
+        "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "by": operator(),
+        "accepted": accept,
+        "lost": broken.message,
+        "before": stored.to_json(),
+        "after": after.to_json(),
+    }
+    log.append(log_schema(product).empty_table(), stored, after, loss=loss)
+    return Resumed(product.fqn, loss, earlier)
+
+
+def _broken(
+    platform: Platform, product: DataProduct, stored: Position | None, begin: Position, end: Position
+) -> tuple[StreamDiscontinuity, Mapping[int, int]] | None:
+    """How the stream broke off, if it did; second, where a truncated history was cut off."""
+    from mesh_pipelines.kafka import continuity
+
+    if stored is None:
+        return None
+    try:
+        continuity.check(product.fqn, stored, begin, end)
+    except StreamTruncated:
+        pass
+    except StreamDiscontinuity as error:
+        return error, {}
+    cut = continuity.find_cut(platform.settings, stored, begin, end)
+    return (continuity.truncation(product.fqn, stored, cut), cut) if cut else None

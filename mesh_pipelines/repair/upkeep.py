@@ -1,0 +1,258 @@
+"""Upkeep: fewer and bigger files, fewer old snapshots, and rebuilding what is only a cache.
+
+None of these changes what any readable version of a product reads. ``rebuild`` recomputes a product from its log (or,
+derived, from the very input versions it was made of) and compares: a cache that differs from what it caches is an error
+to be named, not to be papered over. What is right is then published as a version of its own, so that products derived
+from the wrong one follow; writing over the wrong one was ruled out, because they would not.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from mesh_pipelines.contract.model import DataProduct, RuleKind
+from mesh_pipelines.engine import connect
+from mesh_pipelines.errors import AuditDiffers, NothingPublished, TableDamaged, UnknownVersion, VersionDiffers
+from mesh_pipelines.lake.catalog import Kind
+from mesh_pipelines.lake.storage import over_storage
+from mesh_pipelines.pipeline import transform
+from mesh_pipelines.pipeline.publish import publish
+from mesh_pipelines.pipeline.snapshot import register_inputs, snapshot
+from mesh_pipelines.platform import Platform
+from mesh_pipelines.positions import Version
+
+if TYPE_CHECKING:
+    import duckdb
+
+# Versions whose snapshots expiry keeps for reading as they were; older ones of streams fold from the log again.
+KEPT_VERSIONS = 20
+
+
+@dataclass(frozen=True)
+class Upkeep:
+    """Data files before and after, snapshots dropped and files removed, over all tables of one product."""
+
+    product: str
+    files_before: int
+    files_after: int
+    snapshots_expired: int
+    files_removed: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """A recomputed version: its rows, and whether they equalled, row by row, what was there (None: it was unreadable).
+
+    ``missing`` and ``surplus`` count the rows that were not there and those that should not have been.
+    ``published_as`` is the version that readers see instead, where the rows differed.
+    """
+
+    product: str
+    version: int
+    rows: int
+    identical: bool | None
+    missing: int | None
+    surplus: int | None
+    published_as: int | None
+    seconds: float
+
+
+@over_storage
+def compact(platform: Platform, product: DataProduct) -> Upkeep:
+    """Merge the small files of the product's tables into bigger ones; rows and position stay as they are."""
+    from mesh_pipelines.lake import compaction
+
+    started = time.monotonic()
+    done = [compaction.compact(platform.catalog, product, table) for table in _tables(product)]
+    _refresh_serving(platform)
+    return Upkeep(
+        product.fqn,
+        sum(one.files_before for one in done),
+        sum(one.files_after for one in done),
+        0,
+        0,
+        time.monotonic() - started,
+    )
+
+
+@over_storage
+def expire(platform: Platform, product: DataProduct, keep: int = KEPT_VERSIONS) -> Upkeep:
+    """Drop table snapshots and files that no kept version needs."""
+    from mesh_pipelines.lake import compaction
+
+    started = time.monotonic()
+    expired = compaction.expire(platform.catalog, product, keep)
+    return Upkeep(product.fqn, 0, 0, expired.snapshots, expired.files, time.monotonic() - started)
+
+
+@over_storage
+def rebuild(platform: Platform, product: DataProduct, *, number: int | None = None) -> Rebuilt:
+    """Recompute a published version (default: the one readers see) from the log or its pinned inputs, and compare.
+
+    Rows that had expired or cannot be read are there again afterwards. Where the newest version's rows differ, what is
+    right is audited and published as the next version; any other version that differs stays as it is. Its counts of bad
+    rows, which publishing adds up, are compared with those of an audit of all its rows.
+
+    Raises:
+        AuditDiffers: the counts are not the same; where it is the newest version, the next one was audited whole and
+            published.
+        NothingPublished: there is nothing to rebuild.
+        TableDamaged: files of the log are missing or unreadable.
+        AuditBlocked: what is right breaks a blocking rule; the published version stays.
+        ConcurrentWriter: another writer committed meanwhile; transient.
+    """
+    from mesh_pipelines.lake import base
+    from mesh_pipelines.lake.versions import Versions
+
+    started = time.monotonic()
+    versions = Versions(platform.catalog, product)
+    version = versions.at(number) if number is not None else versions.published()
+    if version is None:
+        raise NothingPublished(f"{product.fqn}: nothing is published yet", next_step=f"mesh run {product.fqn}")
+    with closing(connect(platform.settings)) as engine:
+        _recompute(platform, product, engine, version)
+        rows = engine.table("recomputed").shape[0]
+        differing = _differing(platform, product, engine, version)
+        miscounted = _miscounted(product, engine, version)
+        snapshot_id = version.base_snapshot_id
+        if product.is_derived and differing is None:
+            snapshot_id = base.write_result(platform.catalog, product, engine.table("recomputed").to_arrow_reader())
+        elif version.position and product.event_type.folds_by_key and (differing is None or differing == (0, 0)):
+            snapshot_id = base.rewrite_base(
+                engine, platform.catalog, product, version.position, from_log=True
+            ).snapshot_id
+    if differing is None:
+        versions.restore(replace(version, base_snapshot_id=snapshot_id, overlay=None))
+    missing, surplus = differing or (None, None)
+    identical = None if differing is None else differing == (0, 0)
+    published_as = None
+    if (identical is False or miscounted) and version.number == versions.current().number:
+        published_as = publish_anew(platform, product)
+    _refresh_serving(platform)
+    if miscounted and identical is not False:
+        raise AuditDiffers(
+            f"{product.fqn}: version {version.number} was published with other counts than its rows give: {miscounted}",
+            next_step=f"mesh versions {product.fqn}",
+        )
+    return Rebuilt(
+        product.fqn, version.number, rows, identical, missing, surplus, published_as, time.monotonic() - started
+    )
+
+
+def reconcile(platform: Platform, product: DataProduct) -> Rebuilt:
+    """Rebuild the version that readers see, on a schedule: a difference is an error, also where it is mended.
+
+    Raises:
+        VersionDiffers: the rows were not those that the log or the inputs give.
+        MeshError: as ``rebuild`` does.
+    """
+    done = rebuild(platform, product)
+    if done.identical is False:
+        raise VersionDiffers(
+            f"{product.fqn}: version {done.version} lacked {done.missing} rows and had {done.surplus} wrong ones; "
+            + (f"readers see version {done.published_as}" if done.published_as else "it was left as it is"),
+            next_step="mesh run, for what is derived from it",
+        )
+    return done
+
+
+def publish_anew(platform: Platform, product: DataProduct) -> int | None:
+    """Rewrite the product's base from its log, and audit and publish the next version though no event is new.
+
+    Gives the version's number; None where readers were taken back to an earlier version, or have none yet.
+
+    Raises:
+        AuditBlocked: it breaks a blocking rule; the published version stays.
+    """
+    from mesh_pipelines.lake import base
+    from mesh_pipelines.lake.log import Log
+    from mesh_pipelines.lake.versions import Versions
+
+    versions = Versions(platform.catalog, product)
+    published = versions.published()
+    if published is None or published.number != versions.next_number() - 1:
+        return None
+    position = None if product.is_derived else Log(platform.catalog, product).position()
+    if position and product.event_type.folds_by_key:
+        with closing(connect(platform.settings)) as engine:
+            base.rewrite_base(engine, platform.catalog, product, position, from_log=True)
+    snapshot(platform, product, anew=True)
+    return publish(platform, product).version.number
+
+
+def _recompute(platform: Platform, product: DataProduct, engine: duckdb.DuckDBPyConnection, version: Version) -> None:
+    """The version's rows from the log, or from its pinned inputs, as ``recomputed``."""
+    from mesh_pipelines.lake import state
+    from mesh_pipelines.lake.files import damage
+
+    if product.is_derived:
+        register_inputs(platform, engine, version.input_versions)
+        rows = transform.run(engine, product, timeout_s=platform.settings.sql_timeout_s)
+        engine.register("recomputed", rows.read_all())
+        return
+    try:
+        state.register(engine, platform.catalog, product, version, "from log", from_log=True)
+        engine.execute('CREATE TABLE recomputed AS FROM "from log"')
+    except damage() as error:
+        raise TableDamaged(
+            f"{product.fqn}: its log cannot be read: {str(error).splitlines()[0]}",
+            next_step=f"mesh rebuild {product.fqn} --from topic",
+        ) from error
+
+
+def _differing(
+    platform: Platform, product: DataProduct, engine: duckdb.DuckDBPyConnection, version: Version
+) -> tuple[int, int] | None:
+    """How many recomputed rows are not there, and how many rows there were not recomputed, duplicates counted.
+
+    None where what is there expired or cannot be read.
+    """
+    from mesh_pipelines.lake import state
+    from mesh_pipelines.lake.files import damage
+
+    try:
+        state.register(engine, platform.catalog, product, version, "before")
+        [(missing, surplus)] = engine.execute(
+            "SELECT (SELECT count(*) FROM (FROM recomputed EXCEPT ALL FROM before)),"
+            " (SELECT count(*) FROM (FROM before EXCEPT ALL FROM recomputed))"
+        ).fetchall()
+    except (UnknownVersion, *damage()):
+        return None
+    return missing, surplus
+
+
+def _miscounted(product: DataProduct, engine: duckdb.DuckDBPyConnection, version: Version) -> str:
+    """How the version's counts of bad rows differ from those of its recomputed rows, rule by rule; "" if they do not.
+
+    Counts of before the contract changed say nothing about the rules of now.
+    """
+    from mesh_pipelines.audit.audit import audit
+    from mesh_pipelines.rules.compile import compile_product
+
+    if version.bad is None or version.contract_hash != product.contract_hash:
+        return ""
+    rules = compile_product(product)
+    counted = [one.rule for one in rules.rules if one in (*rules.row_rules, *rules.of(RuleKind.UNIQUE))]
+    found = audit(engine, "recomputed", replace(product, rules=tuple(counted)), candidate_id=version.candidate_id)
+    bad = {one.rule: one.bad for one in found.results if one.bad is not None} | {"rows": found.rows}
+    stored = {**version.bad, "rows": version.rows}
+    return ", ".join(
+        f"{rule}: {stored[rule]:,}, not {bad.get(rule)}" for rule in stored if bad.get(rule) != stored[rule]
+    )
+
+
+def _tables(product: DataProduct) -> tuple[Kind, ...]:
+    """The tables that grow by small commits; a derived product's rows are written anew each time."""
+    from mesh_pipelines.lake.tables import kinds
+
+    return tuple(kind for kind in kinds(product) if kind != "base" or not product.is_derived)
+
+
+def _refresh_serving(platform: Platform) -> None:
+    from mesh_pipelines.serve.bi_file import write_serving_file
+
+    write_serving_file(platform.settings, platform.products.values(), platform.tables)

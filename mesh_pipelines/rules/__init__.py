@@ -1,0 +1,1 @@
+"""A contract's rules compiled to SQL: predicates, masks, queries."""

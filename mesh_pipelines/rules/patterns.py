@@ -1,0 +1,77 @@
+"""Patterns and named formats of text, in the one dialect the engine runs: RE2.
+
+A pattern is compiled by RE2 itself when the contract is read. The standard names ECMA-262, of which RE2 lacks
+look-around and back-references: such a pattern is refused rather than run by a second engine, because linear time
+whatever the text is worth more in a pass over millions of rows. A pattern is searched for, not matched in full.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import re2
+
+from mesh_pipelines.rules.refusal import Uncompilable
+
+_LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4 = rf"{_OCTET}(?:\.{_OCTET}){{3}}"
+_H16 = "[0-9A-Fa-f]{1,4}"
+_LS32 = f"(?:{_H16}:{_H16}|{_IPV4})"
+# RFC 3986, section 3.2.2, in its order: how many groups stand before the "::" and how many after.
+_IPV6 = "|".join(
+    [
+        f"(?:{_H16}:){{6}}{_LS32}",
+        f"::(?:{_H16}:){{5}}{_LS32}",
+        f"(?:{_H16})?::(?:{_H16}:){{4}}{_LS32}",
+        *(f"(?:(?:{_H16}:){{0,{n}}}{_H16})?::(?:{_H16}:){{{4 - n}}}{_LS32}" for n in (1, 2, 3)),
+        f"(?:(?:{_H16}:){{0,4}}{_H16})?::{_LS32}",
+        f"(?:(?:{_H16}:){{0,5}}{_H16})?::{_H16}",
+        f"(?:(?:{_H16}:){{0,6}}{_H16})?::",
+    ]
+)
+
+# email: HTML's definition of a valid address (WHATWG, section 4.10.5.1.5), which is what forms accept.
+FORMATS = {
+    "email": rf"^[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]+@{_LABEL}(?:\.{_LABEL})*$",
+    "uuid": r"^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$",
+    "uri": r"""^[A-Za-z][A-Za-z0-9+.-]*:[!#-;=?-\[\]_a-z~]+$""",
+    "hostname": rf"^{_LABEL}(?:\.{_LABEL})*$",
+    "ipv4": f"^{_IPV4}$",
+    "ipv6": f"^(?:{_IPV6})$",
+}
+
+
+def checked(pattern: Any) -> str:
+    """The pattern, which the engine can run.
+
+    Raises:
+        Uncompilable: it is no text, or no RE2.
+    """
+    if not isinstance(pattern, str):
+        raise Uncompilable(f"the pattern {pattern!r} is no text", "quote it")
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        re2.compile(pattern, options=options)
+    except re2.error as error:
+        raise Uncompilable(
+            f"the pattern {pattern!r} is not RE2: {_message(error)}", "write it without look-around and back-references"
+        ) from error
+    return pattern
+
+
+def of_format(name: Any) -> str:
+    """The pattern of a named format.
+
+    Raises:
+        Uncompilable: there is no such format.
+    """
+    if name not in FORMATS:
+        raise Uncompilable(f"{name!r} is no format", f"use one of {', '.join(FORMATS)}")
+    return FORMATS[name]
+
+
+def _message(error: Exception) -> str:
+    detail = error.args[0] if error.args else ""
+    return detail.decode() if isinstance(detail, bytes) else str(detail)

@@ -1,0 +1,1 @@
+"""How rows of a version leave: Python, SQL, the file for BI tools, samples."""

@@ -1,0 +1,1 @@
+"""SQL as text: quoting, and what one SELECT reads."""

@@ -1,0 +1,199 @@
+"""What a SELECT that a person wrote reads: found in its syntax tree, before anything runs.
+
+Queries, rules and transforms are all one SELECT over products named ``domain.product``, and this is the one place that
+says so. Whatever else could stand after FROM (a file's name, a function that reads, a system table) is refused, whether
+or not the engine could reach it. Names of common table expressions are resolved by their scope, so that none lends its
+name to a table elsewhere. The text is kept as it was written: generating SQL anew from the tree was ruled out, since a
+generator rewrites functions into its idea of the dialect and so can change what a query means.
+
+Two parsers may read one text differently. So the engine asks its own parser the same questions before it runs a text
+(``engine.py``); what is here needs no engine, and so tells an author offline.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+from sqlglot.tokens import Token, TokenType
+
+from mesh_pipelines.sql.quote import UNCARRIED
+
+# Far above any transform that a person can review; parsing takes a second at this length.
+MAX_CHARACTERS = 100_000
+# Series and lists in the query itself: the only functions whose rows come from nowhere else.
+SERIES = frozenset({"range", "generate_series", "unnest"})
+# Functions that tell of the engine and not of rows, wait, or leave something behind. ``pg_get_*`` give views' SQL.
+REACHING = frozenset(
+    {
+        *("current_connection_id", "current_database", "current_query", "current_query_id", "current_schemas"),
+        *("current_setting", "current_transaction_id", "currval", "getenv", "getvariable", "in_search_path", "nextval"),
+        *("pg_get_constraintdef", "pg_get_expr", "pg_get_viewdef", "pg_sleep", "setseed", "setval", "sleep_ms"),
+        *("stats", "txid_current", "vector_type", "write_log"),
+    }
+)
+_BEGINS = (TokenType.SELECT, TokenType.WITH, TokenType.FROM, TokenType.L_PAREN)
+_STATEMENTS = (exp.DML, exp.DDL, exp.Command, exp.Describe, exp.Summarize, exp.Show)
+_FROM_QUERY = (exp.Subquery, exp.Values, exp.Unnest, exp.Select, exp.SetOperation)
+_SERIES_NODES = (exp.GenerateSeries, exp.Unnest)
+
+
+class NotReadable(ValueError):
+    """The text is not one SELECT over products; the message is what it does, after "the query" or "it"."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the text names a table, by the half-open range of characters: in FROM, or before a column's name.
+
+    ``parts`` are its identifiers without quotes; ``aliased`` says that the author gave it another name.
+    """
+
+    parts: tuple[str, ...]
+    start: int
+    end: int
+    aliased: bool = False
+
+    @property
+    def name(self) -> str:
+        """As a person writes it: ``domain.product``."""
+        return ".".join(self.parts)
+
+
+@dataclass(frozen=True)
+class Select:
+    """One SELECT: its text without closing semicolons, the tables it reads, and where columns name their table.
+
+    ``expressions`` are the names of its common table expressions, in lower case.
+    """
+
+    text: str
+    tables: tuple[Place, ...]
+    qualifiers: tuple[Place, ...]
+    expressions: frozenset[str]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The tables it reads, each once."""
+        return frozenset(table.name for table in self.tables)
+
+
+def read_select(text: str) -> Select:
+    """Read a text that must be one SELECT of DuckDB's SQL.
+
+    Tables are given by one identifier or by two; what they may be is for the caller to say.
+
+    Raises:
+        NotReadable: it does not parse, is not one SELECT, calls what reaches outside its rows, or reads a file, a
+            function's rows or another database.
+    """
+    if len(text) > MAX_CHARACTERS:
+        raise NotReadable(f"is {len(text):,} characters long; {MAX_CHARACTERS:,} are read")
+    if UNCARRIED.search(text):
+        raise NotReadable("holds a NUL character, or bytes that are no UTF-8")
+    try:
+        text = _one_statement(text)
+        tree = sqlglot.parse_one(text, dialect="duckdb")
+    except SqlglotError as error:
+        raise NotReadable(f"does not parse: {_first_line(error)}") from error
+    except RecursionError as error:
+        raise NotReadable("nests too deeply") from error
+    if not isinstance(tree, exp.Query) or tree.find(*_STATEMENTS):
+        raise NotReadable("is not exactly one SELECT")
+    return Select(
+        text,
+        tuple(_tables(tree)),
+        tuple(_qualifiers(tree)),
+        frozenset(expression.alias.lower() for expression in tree.find_all(exp.CTE)),
+    )
+
+
+def _one_statement(text: str) -> str:
+    tokens = sqlglot.tokenize(text, read="duckdb")
+    ends = [number for number, token in enumerate(tokens) if token.token_type is TokenType.SEMICOLON]
+    after = tokens[ends[0] :] if ends else []
+    if any(token.token_type is not TokenType.SEMICOLON for token in after):
+        raise NotReadable("is not exactly one SELECT")
+    # What a statement begins with decides what it is; the parser would take an unknown one for a command, and log it.
+    if not tokens or tokens[0].token_type not in _BEGINS:
+        raise NotReadable("is not exactly one SELECT")
+    _check_calls(tokens)
+    return text[: tokens[ends[0]].start] if ends else text
+
+
+def _check_calls(tokens: list[Token]) -> None:
+    """Refuse functions by name wherever one is called, also as a method and in quotes."""
+    for token, following in pairwise(tokens):
+        if following.token_type is TokenType.L_PAREN and token.text.lower() in REACHING:
+            raise NotReadable(f"calls {token.text}, which is not about rows")
+
+
+def _tables(tree: exp.Query) -> Iterator[Place]:
+    for source in tree.find_all(exp.From, exp.Join, exp.Lateral):
+        _check_source(source.this)
+    for table in tree.find_all(exp.Table):
+        if isinstance(table.this, _SERIES_NODES):
+            continue
+        parts = _identifiers(table)
+        if len(parts) == 1 and parts[0].lower() in _visible(table):
+            continue
+        first, last = table.args.get("db") or table.this, table.this
+        yield Place(parts, *_extent(first, last), aliased=bool(table.args.get("alias")))
+
+
+def _check_source(source: exp.Expression) -> None:
+    if not isinstance(source, exp.Table | exp.Lateral) and not isinstance(source, _FROM_QUERY):
+        raise NotReadable(f"reads {_shown(source)}; only products can be read, as domain.product")
+
+
+def _identifiers(table: exp.Table) -> tuple[str, ...]:
+    """The one or two plain names of a table; one with a dot or a slash in itself would be a file to the engine."""
+    names = tuple(part.name for part in table.parts if isinstance(part, exp.Identifier))
+    plain = all(name.isidentifier() for name in names)
+    if not plain or len(names) != len(table.parts) or len(names) > 2:
+        raise NotReadable(f"reads {_shown(table)}; only products can be read, as domain.product")
+    return names
+
+
+def _visible(table: exp.Table) -> set[str]:
+    """The names of the common table expressions that stand for a table at this place."""
+    names: set[str] = set()
+    inner: exp.Expr = table
+    while inner.parent is not None:
+        outer: exp.Expr = inner.parent
+        if isinstance(outer, exp.With):
+            before = outer.expressions[: inner.index]
+            names |= {one.alias.lower() for one in before}
+            if outer.recursive:
+                names.add(inner.alias.lower())
+        elif (own := outer.args.get("with_")) and own is not inner:
+            names |= {one.alias.lower() for one in own.expressions}
+        inner = outer
+    return names
+
+
+def _qualifiers(tree: exp.Query) -> Iterator[Place]:
+    for column in tree.find_all(exp.Column):
+        domain, table = column.args.get("db"), column.args.get("table")
+        if table:
+            named = [part for part in (domain, table) if part]
+            yield Place(tuple(part.name for part in named), *_extent(named[0], table))
+
+
+def _extent(first: exp.Expression, last: exp.Expression) -> tuple[int, int]:
+    return first.meta["start"], last.meta["end"] + 1
+
+
+def _shown(node: exp.Expression) -> str:
+    text = node.sql(dialect="duckdb")
+    return text if len(text) <= 80 else f"{text[:80]}..."
+
+
+def _first_line(error: Exception) -> str:
+    # The parser underlines the place by the terminal's escapes.
+    return re.sub(r"\x1b\[\d+m", "", str(error).strip().splitlines()[0])

@@ -1,1 +1,0 @@
-"""The life of an event, one file each: land, snapshot, audit, publish, maintain."""

@@ -1,1 +1,0 @@
-"""Kafka: admin, end offsets, bounded drain, decode, encode."""
