@@ -108,8 +108,8 @@ class Producer:
         import fastavro
         from confluent_kafka import Producer as Client
 
-        assert self.product.stream is not None
-        topic = self.product.stream.name
+        assert self.product.topic is not None
+        topic = self.product.topic.name
         latest = self.platform.registry.latest(f"{topic}-value")
         assert latest is not None
         schema = fastavro.parse_schema(json.loads(latest[1]))

@@ -20,6 +20,8 @@ from mesh_pipelines.local.supervisor import free_ports
 from mesh_pipelines.settings import Settings
 
 _START_S = 240
+# "host:port http://host:port/path" of a broker and a registry that run already, so that none are started.
+_SERVICES = "TEST_SERVICES"
 
 _RUN_SERVICES = """
 import signal, sys, threading
@@ -44,6 +46,10 @@ def ports() -> list[int]:
 @pytest.fixture(scope="session")
 def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """Settings of a running Kafka and registry; the last worker to leave stops them."""
+    if given := os.environ.get(_SERVICES):
+        kafka, registry = given.split()
+        yield Settings(bootstrap_servers=kafka, schema_registry_url=registry)
+        return
     shared = tmp_path_factory.getbasetemp()
     if os.environ.get("PYTEST_XDIST_WORKER"):
         shared = shared.parent

@@ -162,7 +162,7 @@ def land(
     from mesh_pipelines.pipeline.land import land as step
 
     output, platform = Output(output_format), _platform()
-    streams = [product for product in _chosen(platform, names) if names or not product.is_derived]
+    streams = [product for product in _chosen(platform, names) if names or product.topic]
     records: list[dict[str, Any]] = []
     with output.progress() as bars:
         for product in streams:

@@ -255,13 +255,13 @@ def _is_current(platform: Platform) -> bool:
     from mesh_pipelines.lake.versions import Versions
 
     published = {name: Versions(platform.catalog, one).published() for name, one in platform.products.items()}
-    topics = [product.stream.name for product in platform.in_order if product.stream]
+    topics = [product.topic.name for product in platform.in_order if product.topic]
     ends = platform.streams.end_offsets(topics)
     for name, product in platform.products.items():
         version = published[name]
         if version is None:
             return False
-        if product.stream and (version.position is None or version.position.lag_to(ends[product.stream.name])):
+        if product.topic and (version.position is None or version.position.lag_to(ends[product.topic.name])):
             return False
         newest = {source: one.number for source in product.inputs if (one := published.get(source))}
         if dict(version.input_versions) != newest:

@@ -63,7 +63,7 @@ def lineage(product: DataProduct, inputs: Mapping[str, DataProduct]) -> Lineage:
 
     ``inputs`` are those of its input products whose contracts are sound. Never raises: what cannot be read is unknown.
     """
-    if not product.is_derived:
+    if product.transform is None:
         return Lineage({one.name: (SourceColumn(product.fqn, one.name),) for one in product.fields})
     try:
         query = _Query(_qualified(product, inputs), inputs)
@@ -78,11 +78,12 @@ def lineage(product: DataProduct, inputs: Mapping[str, DataProduct]) -> Lineage:
 
 def _qualified(product: DataProduct, inputs: Mapping[str, DataProduct]) -> Scope:
     """The scope of the transform with stars expanded and every column's table written out."""
+    assert product.transform is not None, f"{product.fqn}: only a derived product has a query"
     schema: dict[str, Any] = {}
     for source in inputs.values():
         columns = {one.name: duckdb_type(one.type) for one in source.fields}
         schema.setdefault(source.domain, {})[source.name] = columns
-    tree = sqlglot.parse_one(read_select(product.transform).text, dialect="duckdb")
+    tree = sqlglot.parse_one(read_select(product.transform.sql).text, dialect="duckdb")
     tree = qualify(tree, dialect="duckdb", schema=schema, validate_qualify_columns=False, identify=False)
     scope = build_scope(tree)
     if scope is None:

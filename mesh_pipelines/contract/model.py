@@ -205,6 +205,21 @@ class TopicSettings:
         return f"{self.name}-value"
 
 
+class Output(StrEnum):
+    """A port that a product is read by: its table, or a topic with its events."""
+
+    TABLE = "table"
+    STREAM = "stream"
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Where a derived product's rows come from: one SELECT, ``sql``, over the published versions of ``inputs``."""
+
+    inputs: tuple[str, ...]
+    sql: str
+
+
 # Units of service levels, in seconds; a month is left out, since "m" is a minute and months differ.
 SECONDS: Mapping[str, int] = {
     **dict.fromkeys(("s", "sec", "second", "seconds"), 1),
@@ -293,7 +308,8 @@ class DataProduct:
     """A data product: data, contract, code and ports, owned by one domain.
 
     ``contract_hash`` is the SHA-256 of the canonical contract with ``transform.sql`` and ``schema.avsc``: any change of
-    what is promised changes it. ``stream`` is None for derived products (``inputs`` and ``transform`` set).
+    what is promised changes it. A product has one source: ``topic``, whose events it lands, or ``transform``.
+    ``outputs`` are the ports it is read by; ``stream`` is the topic of its stream port, None where it has none.
     ``avro_schema`` is the JSON text of the value schema: compiled from the fields, or ``schema.avsc`` as it stands.
     ``objective_target`` is the percentage of observations in which service levels have to be met.
     """
@@ -313,10 +329,10 @@ class DataProduct:
     rules: tuple[Rule, ...]
     service_levels: tuple[ServiceLevel, ...]
     folder: Path
-    stream: TopicSettings | None = None
+    topic: TopicSettings | None = None
+    transform: Transform | None = None
+    outputs: tuple[Output, ...] = (Output.TABLE,)
     avro_schema: str = ""
-    inputs: tuple[str, ...] = ()
-    transform: str = ""
     objective_target: Number = 99
 
     @property
@@ -325,9 +341,19 @@ class DataProduct:
         return f"{self.domain}.{self.name}"
 
     @property
-    def is_derived(self) -> bool:
-        """Whether the product is computed from other products."""
-        return self.stream is None
+    def inputs(self) -> tuple[str, ...]:
+        """The products it is computed from, as ``domain.name``."""
+        return self.transform.inputs if self.transform else ()
+
+    @property
+    def stream(self) -> TopicSettings | None:
+        """The topic of its stream port: of a product that lands a topic, that topic."""
+        return self.topic if Output.STREAM in self.outputs else None
+
+    @property
+    def has_log(self) -> bool:
+        """Whether its events are kept in a log, from which its state is folded."""
+        return self.topic is not None
 
     @property
     def key(self) -> tuple[Field, ...]:

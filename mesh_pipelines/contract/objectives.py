@@ -132,11 +132,11 @@ def _objective(product: DataProduct, level: ServiceLevel) -> Objective | None:
             percent = _percent(value, level.unit)
             words = "readable {} of the time"
             return _in_percent(level, percent, Comparison.AT_LEAST, words, percent / 100) if percent else None
-        case "errorRate" if not product.is_derived:
+        case "errorRate" if product.topic:
             percent = _percent(value, level.unit)
             at_most = "at most {} of the events are held back"
             return None if percent is None else _in_percent(level, percent, Comparison.AT_MOST, at_most, target)
-        case "throughput" if not product.is_derived:
+        case "throughput" if product.topic:
             return _of_throughput(level, value, target)
         case _:
             return None
@@ -147,7 +147,7 @@ def _of_duration(product: DataProduct, level: ServiceLevel, target: float) -> Ob
     element = level.element if level.property == "freshness" else ""
     if seconds is None or (element and not _is_time(product, element)):
         return None
-    if level.property == "retention" and product.is_derived:
+    if level.property == "retention" and not product.has_log:
         return None
     words, comparison = _DURATIONS[level.property]
     promise = words.format(duration(seconds))

@@ -104,7 +104,7 @@ def _sources(platform: Platform, until: date | None) -> list[_Source]:
             f"{platform.settings.assets} has no contract of {', '.join(missing)}, which the replay is for",
             next_step="point MESH_ASSETS at the project's assets folder",
         )
-    topics = {name: stream.name for name in nyc.products() if (stream := platform.products[name].stream)}
+    topics = {name: stream.name for name in nyc.products() if (stream := platform.products[name].topic)}
     sent = _sent(platform.settings, topics)
     limit = int(datetime(until.year, until.month, until.day, tzinfo=UTC).timestamp() * 1e6) if until else None
     sources: list[_Source] = []

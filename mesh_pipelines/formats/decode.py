@@ -65,14 +65,14 @@ class Decoder:
     """
 
     def __init__(self, product: DataProduct, registry: Registry, *, max_event_bytes: int, native: bool = False) -> None:
-        if product.stream is None:
+        if product.topic is None:
             raise ValueError(f"{product.fqn} has no stream")
         self._product = product
         self._registry = registry
         self._max_event_bytes = max_event_bytes
         self._native = native
         self._guarded = Guarded()
-        self._wire = product.stream.wire_format
+        self._wire = product.topic.wire_format
         self._writers: dict[int, WriterSchema | str] = {}
 
     @classmethod

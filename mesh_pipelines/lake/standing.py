@@ -49,7 +49,7 @@ def standings(tables: TableProperties, products: Iterable[DataProduct]) -> dict[
 
 
 def _read(product: DataProduct) -> tuple[Kind, ...]:
-    return ("versions",) if product.is_derived else ("versions", "log")
+    return ("versions", "log") if product.has_log else ("versions",)
 
 
 def _standing(product: DataProduct, applied: bool, found: Mapping[Kind, Properties]) -> Standing:

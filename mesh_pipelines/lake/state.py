@@ -92,7 +92,7 @@ def state_sql(
     ``envelope`` names columns of each row's latest event to give before them; a derived product has none.
     """
     columns = fold.columns([*envelope, *(field.name for field in product.fields)])
-    if product.is_derived:
+    if not product.has_log:
         return f"SELECT {columns} FROM {_result(catalog, product, version)}"
     assert version.position is not None, f"{product.fqn}: a stream's version has a position"
     if not product.event_type.folds_by_key:

@@ -42,7 +42,7 @@ def table_schema(product: DataProduct, kind: Kind) -> pa.Schema:
     match kind:
         case "log":
             return log_schema(product)
-        case "base" if product.is_derived:
+        case "base" if not product.has_log:
             return arrow_schema(product)
         case "base":
             log = log_schema(product)
@@ -73,7 +73,7 @@ def up_to_date(catalog: Catalog | Pinned, product: DataProduct, kind: Kind) -> T
 
 def kinds(product: DataProduct) -> tuple[Kind, ...]:
     """The tables the product has."""
-    if product.is_derived:
+    if not product.has_log:
         return ("base", "versions", "checks")
     if product.event_type.folds_by_key:
         return ("log", "base", "versions", "checks")

@@ -234,7 +234,7 @@ def _stalled(seen: Seen, before: Memory, measured: Measured, now: datetime, *, b
     patience = max(STALLED_S, freshness_window(seen.product) or 0)
     if blocked or measured.latency is None or measured.latency < patience:
         return
-    what = "its inputs have versions" if seen.product.is_derived else "events wait in its stream"
+    what = "its inputs have versions" if seen.product.transform else "events wait in its stream"
     title = f"{what} that were not published for {roughly(patience)}"
     detail = seen.status.problem or f"the oldest has waited for {roughly(measured.latency)}"
     yield Finding("stalled", "stream", title, detail, "bad", now - timedelta(seconds=measured.latency))

@@ -39,7 +39,7 @@ def told(error: Exception) -> str:
 
 
 def _seen(product: DataProduct, found: Standing | str, ends: Mapping[str, Position], problem: str | None) -> Seen:
-    end = ends.get(product.stream.name) if product.stream else None
+    end = ends.get(product.topic.name) if product.topic else None
     if isinstance(found, str):
         return Seen(product, ProductStatus(product.fqn, product.alignment, problem=found), None, end, found)
     return Seen(product, status_of(product, found, ends, problem), found, end)

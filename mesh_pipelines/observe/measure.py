@@ -142,7 +142,7 @@ def remember(seen: Seen, memory: Memory, marks: Marks, now: datetime) -> Memory:
 
 def measure(seen: Seen, before: Memory, memory: Memory, marks: Marks, now: datetime, last: datetime | None) -> Measured:
     """The measures of a look, with what was known before and after it; ``last`` is when the look before it was."""
-    published, derived = seen.published, seen.product.is_derived
+    published, derived = seen.published, seen.product.transform is not None
     log = seen.standing if seen.standing and not seen.standing.missing and not derived else None
     behind = _behind(seen, marks, now) if derived else None
     landed, held = _landed_since(before, memory)
@@ -210,7 +210,7 @@ def _fresh_at(seen: Seen, reached: list[Move], marks: Marks) -> datetime | None:
     if published is None:
         return None
     made = datetime.fromisoformat(published.created_at)
-    if seen.product.is_derived:
+    if seen.product.transform:
         found = [
             mark.fresh_at
             for name, version in published.input_versions.items()
@@ -238,7 +238,7 @@ def _published(seen: Seen, memory: Memory, fresh_at: datetime | None) -> Memory:
         known = datetime.fromisoformat(published.created_at)
     if fresh_at:
         # What a derived product was made of is known; of a stream more may have been known before.
-        known = fresh_at if seen.product.is_derived else max(known, fresh_at)
+        known = fresh_at if seen.product.transform else max(known, fresh_at)
     mark = Mark(published.number, at, known)
     content = published.position.to_json() if published.position else str(sorted(published.input_versions.items()))
     new_at = memory.new_at if content == memory.content else at
@@ -247,7 +247,7 @@ def _published(seen: Seen, memory: Memory, fresh_at: datetime | None) -> Memory:
 
 def _counted(seen: Seen, memory: Memory, now: datetime) -> Memory:
     standing = seen.standing
-    if standing is None or standing.missing or seen.product.is_derived:
+    if standing is None or standing.missing or not seen.product.has_log:
         return memory
     counts = list(memory.counts)
     if counts and (counts[-1].landed, counts[-1].held) == (standing.landed, standing.quarantined):

@@ -289,7 +289,7 @@ def _unknown(seen: Seen) -> tuple[str, ...]:
     """The kinds of incidents of which this look could not say whether they go on."""
     if seen.error or (seen.standing and seen.standing.missing):
         return _OF_TABLES
-    return () if seen.product.is_derived or seen.end else ("stalled",)
+    return () if seen.product.topic is None or seen.end else ("stalled",)
 
 
 def _health(one: _Product) -> Health | None:

@@ -54,7 +54,7 @@ def status(platform: Platform) -> list[ProductStatus]:
 
 def stream_ends(platform: Platform) -> tuple[Mapping[str, Position], str | None]:
     """The ends of all topics that exist, asked for in one call; where the broker does not answer, why."""
-    topics = [product.stream.name for product in platform.in_order if product.stream]
+    topics = [product.topic.name for product in platform.in_order if product.topic]
     if not topics:
         return {}, None
     try:
@@ -70,10 +70,10 @@ def status_of(
     if standing.missing:
         return ProductStatus(product.fqn, product.alignment, problem=standing.missing)
     published, newest = standing.published, standing.newest
-    if product.stream is None:
+    if product.topic is None:
         problem = None
-    elif not problem and product.stream.name not in ends:
-        problem = f"the topic {product.stream.name} does not exist (mesh apply)"
+    elif not problem and product.topic.name not in ends:
+        problem = f"the topic {product.topic.name} does not exist (mesh apply)"
     if not problem and newest and newest.verdict and not newest.verdict.passed:
         problem = f"version {newest.number} blocked by {', '.join(newest.verdict.blocking)}"
     if not problem and newest and newest.withdrawn and published:
@@ -96,9 +96,9 @@ def status_of(
 
 
 def _lag(product: DataProduct, published: Version | None, ends: Mapping[str, Position]) -> int | None:
-    if product.stream is None or product.stream.name not in ends:
+    if product.topic is None or product.topic.name not in ends:
         return None
-    end = ends[product.stream.name]
+    end = ends[product.topic.name]
     if published is None or published.position is None:
         return sum(offset.next_offset for offset in end.partitions.values())
     return published.position.lag_to(end)

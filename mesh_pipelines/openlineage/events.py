@@ -111,8 +111,8 @@ class Events:
             facets.job_type_job.JobTypeJobFacet, processingType="BATCH", integration="MESH", jobType=step.upper()
         )
         found: dict[str, Any] = {"jobType": kind}
-        if step == "transform":
-            found["sql"] = self._facet(facets.sql_job.SQLJobFacet, query=product.transform, dialect="duckdb")
+        if step == "transform" and product.transform:
+            found["sql"] = self._facet(facets.sql_job.SQLJobFacet, query=product.transform.sql, dialect="duckdb")
         return found
 
     def _inputs(self, step: Step, product: DataProduct, done: Done) -> list[InputDataset]:
@@ -159,8 +159,8 @@ class Events:
         return InputDataset(namespace, name, facets=described)
 
     def _topic_name(self, product: DataProduct) -> tuple[str, str]:
-        assert product.stream is not None
-        return f"kafka://{self._settings.brokers.split(',')[0].strip()}", product.stream.name
+        assert product.topic is not None
+        return f"kafka://{self._settings.brokers.split(',')[0].strip()}", product.topic.name
 
     def _input(
         self, product: DataProduct, part: str, version: str | None, checked: BaseFacet | None = None
@@ -207,7 +207,7 @@ class Events:
     def _columns(self, step: Step, product: DataProduct) -> BaseFacet:
         """Column lineage: from the inputs of a transform, else from the same fields of what the step read."""
         column = facets.column_lineage_dataset
-        if step == "transform":
+        if step == "transform" and product.transform:
             traced = lineage(product, {name: self._products[name] for name in product.inputs if name in self._products})
             named = {one: self._named(self._products[one], "") for one in product.inputs if one in self._products}
         else:

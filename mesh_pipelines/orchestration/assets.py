@@ -48,7 +48,7 @@ def product_assets(platform: Platform, product: DataProduct) -> list[dg.AssetsDe
     """All assets of one product, in the order data takes."""
     columns = _column_schema(product)
     taken, published = _snapshot(platform, product, columns), _published(platform, product, columns)
-    if product.is_derived:
+    if product.topic is None:
         return [taken, published]
     return [_stream(product), _log(platform, product), taken, published]
 
@@ -83,8 +83,8 @@ def _common(product: DataProduct, part: str) -> dict[str, Any]:
 
 
 def _stream(product: DataProduct) -> dg.AssetSpec:
-    assert product.stream is not None
-    topic = product.stream
+    assert product.topic is not None
+    topic = product.topic
     return dg.AssetSpec(
         key=part_key(product, "stream"),
         kinds={"kafka", str(topic.wire_format)},
@@ -146,7 +146,7 @@ def _snapshot(platform: Platform, product: DataProduct, columns: dg.TableSchema)
         deps=deps,
         kinds={"duckdb", "iceberg"},
         description=f"The next version of {product.fqn}, audited: {len(checks)} rules of its contract.",
-        automation_condition=_follow_inputs() if product.is_derived else None,
+        automation_condition=_follow_inputs() if product.transform else None,
         metadata={"dagster/column_schema": columns, **_column_lineage(platform, product)},
         **_common(product, "snapshot"),
     )
@@ -154,7 +154,7 @@ def _snapshot(platform: Platform, product: DataProduct, columns: dg.TableSchema)
     @dg.multi_asset(specs=[spec], check_specs=checks, **_op(product, "snapshot"))
     def snapshot_asset(context: dg.AssetExecutionContext, duckdb: DuckDBResource) -> Iterator[Any]:
         with _Faults(context):
-            if product.is_derived:
+            if product.transform:
                 with duckdb.get_connection() as connection:
                     taken = snapshot(platform, product, connection=connection, run=context.run.run_id)
             else:
@@ -173,7 +173,7 @@ def _published(platform: Platform, product: DataProduct, columns: dg.TableSchema
         deps=[part_key(product, "snapshot")],
         kinds={"iceberg", "duckdb"},
         description=_markdown(product),
-        automation_condition=_follow_snapshot() if product.is_derived else None,
+        automation_condition=_follow_snapshot() if product.transform else None,
         freshness_policy=_freshness(product),
         metadata={
             "dagster/column_schema": columns,
@@ -341,7 +341,7 @@ def _column_schema(product: DataProduct) -> dg.TableSchema:
 
 
 def _column_lineage(platform: Platform, product: DataProduct) -> Mapping[str, Any]:
-    if not product.is_derived:
+    if product.transform is None:
         return {"dagster/column_lineage": _identity_lineage(product, part_key(product, "log"))}
     inputs = {name: platform.products[name] for name in product.inputs if name in platform.products}
     try:

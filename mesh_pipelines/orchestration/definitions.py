@@ -28,7 +28,7 @@ def _definitions(platform: Platform, domain: str) -> dg.Definitions:
     products = [product for product in platform.in_order if product.domain == domain]
     broken = {name: error for name, error in platform.broken.items() if name.split(".")[0] == domain}
     assets = [asset for product in products for asset in product_assets(platform, product)]
-    streams = [product for product in products if not product.is_derived]
+    streams = [product for product in products if product.topic]
     sensors: list[dg.SensorDefinition] = []
     if streams:
         sensors.append(stream_sensor(platform, domain, streams))

@@ -257,7 +257,7 @@ def counted(
     """The draft with the counts that the next version's may be added to; none where a rule could not be computed."""
     rules = {rule.id for rule in product.rules if rule.kind in (RuleKind.ROW, RuleKind.UNIQUE)}
     bad = {result.rule: result.bad for result in audit.results if result.rule in rules and result.bad is not None}
-    if product.is_derived or set(bad) != rules:
+    if not product.has_log or set(bad) != rules:
         return done.draft
     miskeyed = done.known.miskeyed if done.known else _miskeyed(catalog, product, engine, done.draft)
     return replace(done.draft, bad=bad, miskeyed=miskeyed, mask=mask_of(product).fingerprint)

@@ -56,13 +56,13 @@ def due(platform: Platform, products: Sequence[DataProduct]) -> list[DataProduct
     """
     from mesh_pipelines.lake.standing import standings
 
-    ends = platform.streams.end_offsets([product.stream.name for product in products if product.stream])
-    there = [product for product in products if product.stream and product.stream.name in ends]
+    ends = platform.streams.end_offsets([product.topic.name for product in products if product.topic])
+    there = [product for product in products if product.topic and product.topic.name in ends]
     standing = standings(platform.tables, there)
     return [
         product
         for product in there
-        if product.stream and _is_due(product, standing[product.fqn], ends[product.stream.name])
+        if product.topic and _is_due(product, standing[product.fqn], ends[product.topic.name])
     ]
 
 

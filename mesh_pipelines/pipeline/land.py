@@ -81,8 +81,8 @@ def land(platform: Platform, product: DataProduct, *, on_progress: Progress | No
     from mesh_pipelines.lake.log import Log
 
     started = time.monotonic()
-    if product.stream and product.stream.wire_format is WireFormat.AVRO:
-        Thread(target=platform.registry.prepare, args=(product.stream.subject,), name="prepare", daemon=True).start()
+    if product.topic and product.topic.wire_format is WireFormat.AVRO:
+        Thread(target=platform.registry.prepare, args=(product.topic.subject,), name="prepare", daemon=True).start()
     log = Log(platform.catalog, product)
     stored = log.position()
     begin, end = stream_bounds(platform, product)
@@ -129,9 +129,9 @@ def stream_bounds(platform: Platform, product: DataProduct) -> tuple[Position, P
         UsageError: the product is derived.
         TopicMissing: it was not applied.
     """
-    if product.stream is None:
+    if product.topic is None:
         raise UsageError(f"{product.fqn} is derived: it has no stream to land", next_step=f"mesh run {product.fqn}")
-    topic = product.stream.name
+    topic = product.topic.name
     begins, ends = platform.streams.start_offsets([topic]), platform.streams.end_offsets([topic])
     if topic not in begins or topic not in ends:
         raise TopicMissing(
@@ -155,9 +155,9 @@ def _check_decodable(product: DataProduct, chunk: pa.Table) -> None:
     """Check that no more of a chunk's events are undecodable than the contract allows; few events prove nothing."""
     import pyarrow.compute as pc
 
-    assert product.stream is not None
+    assert product.topic is not None
     wrong = chunk.filter(pc.equal(chunk[FATE], str(Fate.UNDECODABLE)))
-    allowed = product.stream.max_undecodable_share
+    allowed = product.topic.max_undecodable_share
     if chunk.num_rows < _JUDGED_EVENTS or wrong.num_rows <= allowed * chunk.num_rows:
         return
     first = wrong.select([PARTITION, OFFSET, REASON]).slice(0, 3).to_pylist()

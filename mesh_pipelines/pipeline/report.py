@@ -44,7 +44,7 @@ def reported(
         def reporting(platform: Platform, product: DataProduct, *args: P.args, **kwargs: P.kwargs) -> T:
             if not platform.settings.reports_lineage:
                 return step(platform, product, *args, **kwargs)
-            kind = "transform" if name == "snapshot" and product.is_derived else name
+            kind = "transform" if name == "snapshot" and product.transform else name
             with _reporter(platform).run(kind, product) as end:
                 result = step(platform, product, *args, **kwargs)
                 end.append(result)

@@ -43,7 +43,7 @@ def _run_one(platform: Platform, product: DataProduct, on_step: OnStep) -> Produ
     landed: Landed | None = None
     taken: Snapshot | None = None
     try:
-        if not product.is_derived:
+        if product.topic:
             landed = land(platform, product)
             on_step(landed)
         taken = snapshot(platform, product)

@@ -103,7 +103,7 @@ def _draft(platform: Platform, product: DataProduct, versions: Versions, catalog
         created_at=_now(),
         rows=0,
     )
-    if product.is_derived:
+    if product.transform:
         return replace(draft, input_versions=pin_inputs(platform, product))
     from mesh_pipelines.lake.log import Log
 
@@ -151,7 +151,7 @@ def _materialise(
     """The candidate's data as a view ``candidate``."""
     from mesh_pipelines.lake import base, state
 
-    if not product.is_derived:
+    if product.transform is None:
         return materialise(catalog, product, engine, draft, newest, tail_rows=platform.settings.base_tail_rows)
     register_inputs(platform, engine, draft.input_versions)
     from mesh_pipelines.pipeline import transform
@@ -202,7 +202,7 @@ def _audit(
 def _quarantined(catalog: Pinned, product: DataProduct) -> int:
     from mesh_pipelines.lake.log import Log
 
-    return 0 if product.is_derived else Log(catalog, product).quarantined()
+    return Log(catalog, product).quarantined() if product.has_log else 0
 
 
 def _store(platform: Platform, product: DataProduct, versions: Versions, candidate: Version, audit: Audit) -> None:

@@ -75,7 +75,7 @@ def _cast(reader: pa.RecordBatchReader, schema: pa.Schema) -> pa.RecordBatchRead
 
 def _select(product: DataProduct) -> Select:
     try:
-        select = read_select(product.transform)
+        select = read_select(product.transform.sql if product.transform else "")
     except NotReadable as error:
         raise _invalid(product, f"it {error}") from error
     undeclared = sorted(select.names - set(product.inputs))

@@ -173,13 +173,13 @@ def _check_sql(product: DataProduct) -> None:
     from mesh_pipelines.rules.compile import compile_product
 
     compile_product(product)
-    if product.is_derived:
+    if product.transform:
         transform.reads(product)
 
 
 def _plan_topics(platform: Platform, products: tuple[DataProduct, ...], refuse: Callable[[str], None]) -> list[Action]:
 
-    streamed = [(product, product.stream) for product in products if product.stream]
+    streamed = [(product, product.topic) for product in products if product.topic]
     if not streamed:
         return []
     admin = platform.streams
@@ -256,11 +256,11 @@ def _plan_subjects(
 ) -> list[Action]:
     actions: list[Action] = []
     for product in products:
-        if product.stream is None or product.stream.wire_format is not WireFormat.AVRO:
+        if product.topic is None or product.topic.wire_format is not WireFormat.AVRO:
             continue
-        subject = product.stream.subject
+        subject = product.topic.subject
         actions += _plan_schema(platform, product, subject, refuse)
-        before, after = platform.registry.compatibility(subject), str(product.stream.compatibility)
+        before, after = platform.registry.compatibility(subject), str(product.topic.compatibility)
         if before != after:
             actions.append(SetCompatibility(product.fqn, subject, before, after))
     return actions

@@ -74,7 +74,7 @@ def _expectations(product: DataProduct) -> list[Fault]:
 
 
 def _transform(platform: Platform, product: DataProduct) -> list[Fault]:
-    if not product.is_derived:
+    if product.transform is None:
         return []
     inputs = {name: platform.products[name] for name in product.inputs if name in platform.products}
     try:

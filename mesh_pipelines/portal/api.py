@@ -143,7 +143,7 @@ def product(request: Request, domain: Part, name: Part) -> ProductDetail:
         usage=contract.about.usage,
         limitations=contract.about.limitations,
         team=contract.team,
-        topic=contract.stream.name if contract.stream else None,
+        topic=contract.topic.name if contract.topic else None,
         inputs=contract.inputs,
         consumers=portal.landscape.consumers.get(entry.fqn, ()),
         fields=tuple(
@@ -216,7 +216,7 @@ def lineage(request: Request, domain: Part, name: Part) -> Lineage:
     found = entry.product
     return Lineage(
         entry.fqn,
-        found.stream.name if found and found.stream else None,
+        found.topic.name if found and found.topic else None,
         found.inputs if found else (),
         landscape.consumers.get(entry.fqn, ()),
         tuple(ColumnLineage(one.field, one.sources, one.known) for one in columns_of(landscape, found))

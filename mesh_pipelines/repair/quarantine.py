@@ -119,7 +119,7 @@ def _again(platform: Platform, product: DataProduct) -> Callable[[pa.Table], pa.
 def _log(platform: Platform, product: DataProduct) -> Any:
     from mesh_pipelines.lake.log import Log
 
-    if product.is_derived:
+    if not product.has_log:
         raise UsageError(
             f"{product.fqn} is derived: it has no events", next_step=f"mesh quarantine list {product.inputs[0]}"
         )

@@ -119,7 +119,7 @@ def rebuild(platform: Platform, product: DataProduct, *, number: int | None = No
         differing = _differing(platform, product, engine, version)
         miscounted = _miscounted(product, engine, version)
         snapshot_id = version.base_snapshot_id
-        if product.is_derived and differing is None:
+        if product.transform and differing is None:
             snapshot_id = base.write_result(platform.catalog, product, engine.table("recomputed").to_arrow_reader())
         elif version.position and product.event_type.folds_by_key and (differing is None or differing == (0, 0)):
             snapshot_id = base.rewrite_base(
@@ -176,7 +176,7 @@ def publish_anew(platform: Platform, product: DataProduct) -> int | None:
     published = versions.published()
     if published is None or published.number != versions.next_number() - 1:
         return None
-    position = None if product.is_derived else Log(platform.catalog, product).position()
+    position = Log(platform.catalog, product).position() if product.has_log else None
     if position and product.event_type.folds_by_key:
         with closing(connect(platform.settings)) as engine:
             base.rewrite_base(engine, platform.catalog, product, position, from_log=True)
@@ -189,7 +189,7 @@ def _recompute(platform: Platform, product: DataProduct, engine: duckdb.DuckDBPy
     from mesh_pipelines.lake import state
     from mesh_pipelines.lake.files import damage
 
-    if product.is_derived:
+    if product.transform:
         register_inputs(platform, engine, version.input_versions)
         rows = transform.run(engine, product, timeout_s=platform.settings.sql_timeout_s)
         engine.register("recomputed", rows.read_all())
@@ -249,7 +249,7 @@ def _tables(product: DataProduct) -> tuple[Kind, ...]:
     """The tables that grow by small commits; a derived product's rows are written anew each time."""
     from mesh_pipelines.lake.tables import kinds
 
-    return tuple(kind for kind in kinds(product) if kind != "base" or not product.is_derived)
+    return tuple(kind for kind in kinds(product) if kind != "base" or product.has_log)
 
 
 def _refresh_serving(platform: Platform) -> None:

@@ -200,7 +200,7 @@ def fault(rule: Rule, product: DataProduct, problem: str, fix: str) -> Fault:
 def _check_diverting(rule: Rule, product: DataProduct) -> None:
     if rule.kind is not RuleKind.ROW:
         raise Uncompilable("a rule about several rows cannot divert single events", "use block or warn")
-    if product.is_derived:
+    if not product.has_log:
         raise Uncompilable("a derived product has no events to divert", "use block or warn")
     if (rule.operator, rule.threshold) != (Operator.MUST_BE, 0):
         raise Uncompilable("a diverting rule judges each event by itself", "use mustBe: 0")

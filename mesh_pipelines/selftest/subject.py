@@ -74,17 +74,17 @@ def create(settings: Settings, name: str, rng: random.Random, *, partitions: int
     domain = f"selftest_{uuid.uuid4().hex[:8]}"
     settings = settings.model_copy(update={"chunk_rows": CHUNK_ROWS, "base_tail_rows": BASE_TAIL_ROWS})
     product = _write(settings, domain, name, partitions=partitions, minor=0)
-    assert product.stream is not None
+    assert product.topic is not None
     ledger = Ledger()
-    producer = LedgerProducer(settings.client_config(), product.stream.name, ledger, rng)
+    producer = LedgerProducer(settings.client_config(), product.topic.name, ledger, rng)
     return _applied(Subject(settings, product, producer, ledger))
 
 
 def evolve(subject: Subject, minor: int) -> Subject:
     """The product under the next version of its contract: a wider ``weight``, and one more field for each version."""
     product = subject.product
-    assert product.stream is not None
-    partitions = product.stream.partitions
+    assert product.topic is not None
+    partitions = product.topic.partitions
     product = _write(subject.settings, product.domain, product.name, partitions=partitions, minor=minor)
     return _applied(replace(subject, product=product))
 

@@ -107,7 +107,7 @@ def _select(platform: Platform, product: DataProduct, version: Version, conditio
     from mesh_pipelines.lake.catalog import Pinned
     from mesh_pipelines.lake.state import state_sql
 
-    envelope = () if product.is_derived else _COORDINATES
+    envelope = _COORDINATES if product.has_log else ()
     state = state_sql(Pinned(platform.catalog), product, version, envelope=envelope)
     masked = hidden(product)
     columns = (*envelope, *(field.name for field in product.fields))

@@ -27,7 +27,8 @@ APART = (
     "folder",
     "avro_schema",
     "contract_hash",
-    "stream",
+    "topic",
+    "transform",
     "service_levels",
     "about",
     "objective_target",
@@ -64,7 +65,9 @@ def described(product: DataProduct) -> dict[str, Any]:
     return {
         **plain,
         "about": {name: value for name, value in asdict(product.about).items() if value},
-        "stream": {**vars(product.stream)} if product.stream else None,
+        "topic": {**vars(product.topic)} if product.topic else None,
+        "inputs": product.inputs,
+        "transform": product.transform.sql if product.transform else "",
         "service_levels": [
             f"{level.property} {level.value} {level.unit} {level.element} = {level.seconds()} s"
             for level in product.service_levels

@@ -20,6 +20,7 @@ from mesh_pipelines.contract.model import (
     FieldType,
     Kind,
     TopicSettings,
+    Transform,
 )
 
 INT = FieldType(Kind.INT)
@@ -45,9 +46,8 @@ def product(name: str, fields: Mapping[str, FieldType], transform: str = "") -> 
         rules=(),
         service_levels=(),
         folder=Path("shop") / name,
-        stream=None if transform else TopicSettings(f"shop.{name}"),
-        inputs=("shop.orders", "shop.items") if transform else (),
-        transform=transform,
+        topic=None if transform else TopicSettings(f"shop.{name}"),
+        transform=Transform(("shop.orders", "shop.items"), transform) if transform else None,
     )
 
 

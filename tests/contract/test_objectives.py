@@ -97,7 +97,7 @@ def test_what_cannot_be_measured_is_shown(flights: DataProduct, given: ServiceLe
 
 def test_derived_products_land_nothing(flights: DataProduct) -> None:
     levels = (ServiceLevel("throughput", 5), ServiceLevel("retention", 1, "y"), ServiceLevel("errorRate", 1, "%"))
-    derived = level(flights, *levels, stream=None, alignment=Alignment.AGGREGATE)
+    derived = level(flights, *levels, topic=None, alignment=Alignment.AGGREGATE)
     assert objectives(derived) == ()
 
 

@@ -32,7 +32,7 @@ def test_derived_product_loads_and_its_transform_runs(tmp_path: Path) -> None:
         for name in inputs:
             domain, table = name.split(".")
             connection.execute(f'CREATE SCHEMA "{domain}"; CREATE TABLE "{domain}"."{table}" AS SELECT 1 AS x')
-        found = connection.execute(product.transform)
+        found = connection.execute(product.transform.sql)
         assert [column[0] for column in found.description] == [field.name for field in product.fields]
         assert found.fetchall() == [(1, 1, 1)]
 

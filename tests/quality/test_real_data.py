@@ -18,8 +18,8 @@ from mesh_pipelines.gx.validate import validate_with_gx
 from mesh_pipelines.sql.quote import literal, quote
 
 PRODUCTS = load_products(Path(__file__).parents[2] / "assets").products
-STREAMED = [name for name in PRODUCTS if not PRODUCTS[name].is_derived]
-DERIVED = [name for name in PRODUCTS if PRODUCTS[name].is_derived]
+STREAMED = [name for name in PRODUCTS if PRODUCTS[name].topic]
+DERIVED = [name for name in PRODUCTS if PRODUCTS[name].transform]
 JANUARY = {"operations.flights": "scheduled_departure", "weather.observations": "hour"}
 KEPT = (State.PASS, State.VACUOUS)
 
@@ -32,7 +32,7 @@ def january() -> Iterator[duckdb.DuckDBPyConnection]:
         for name in STREAMED:
             _fold(connection, PRODUCTS[name])
         for name in DERIVED:
-            _create(connection, PRODUCTS[name], PRODUCTS[name].transform.rstrip().rstrip(";"))
+            _create(connection, PRODUCTS[name], PRODUCTS[name].transform.sql.rstrip().rstrip(";"))
         yield connection
 
 

@@ -58,7 +58,7 @@ def test_there_are_enough_of_them_and_the_good_one_runs(mesh: Mesh) -> None:
     settings, products, catalog = mesh.platform.settings, mesh.platform.products, mesh.platform.catalog
     assert query(settings, products, catalog, GOOD).read_all().to_pylist() == [{"shop_orders_rows": 2}]
     with closing(mesh.engine()) as engine:
-        product = replace(mesh.totals, transform=GOOD)
+        product = replace(mesh.totals, transform=replace(mesh.totals.transform, sql=GOOD))
         assert transform.run(engine, product, timeout_s=60).read_all().to_pylist() == [{"shop_orders_rows": 2}]
         engine.execute("CREATE VIEW candidate AS SELECT 2 AS shop_orders_rows")
         assert parse_query(GOOD, mesh.totals).bound("candidate", {}) == (
@@ -76,7 +76,7 @@ def test_no_query_gets_by(mesh: Mesh, attack: str, nothing_written: None) -> Non
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_no_transform_gets_by(mesh: Mesh, attack: str, nothing_written: None) -> None:
-    product = replace(mesh.totals, transform=text_of(attack, mesh))
+    product = replace(mesh.totals, transform=replace(mesh.totals.transform, sql=text_of(attack, mesh)))
     with closing(mesh.engine()) as engine, pytest.raises(TransformInvalid) as refused:
         transform.run(engine, product, timeout_s=60).read_all()
     assert mesh.password not in str(refused.value)

@@ -354,7 +354,7 @@ def test_a_recreated_or_trimmed_topic_stops_landing_until_it_is_accepted(setting
     before = published(settings, name)
     for future in client.delete_topics([name]).values():
         future.result()
-    assert product.stream is not None
+    assert product.topic is not None
     deadline = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=20)
     while True:
         try:

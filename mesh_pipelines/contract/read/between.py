@@ -31,8 +31,8 @@ def faults_between(products: Mapping[str, DataProduct], broken: Set[str], contra
 def _shared_topics(products: Mapping[str, DataProduct], contract: str) -> Iterator[tuple[str, Fault]]:
     topics: dict[str, list[DataProduct]] = {}
     for product in products.values():
-        if product.stream:
-            topics.setdefault(product.stream.name, []).append(product)
+        if product.topic:
+            topics.setdefault(product.topic.name, []).append(product)
     for topic, sharing in topics.items():
         for product in sharing if len(sharing) > 1 else ():
             others = ", ".join(one.fqn for one in sharing if one is not product)

@@ -13,7 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from mesh_pipelines.contract.avro import avro_schema
-from mesh_pipelines.contract.model import AVRO, TRANSFORM, Alignment, DataProduct, EventType, Field, Rule, WireFormat
+from mesh_pipelines.contract.model import (
+    AVRO,
+    TRANSFORM,
+    Alignment,
+    DataProduct,
+    EventType,
+    Field,
+    Rule,
+    Transform,
+    WireFormat,
+)
 from mesh_pipelines.contract.read.about import read_about
 from mesh_pipelines.contract.read.agreement import disagreements
 from mesh_pipelines.contract.read.document import Document, FaultyDocument, read_text
@@ -99,10 +109,10 @@ class _Builder:
         owner, team = self._team()
         levels = self._service_levels(fields)
         status = self._status()
-        stream, avro = None, ""
+        topic, avro = None, ""
         if alignment is Alignment.SOURCE:
-            stream = settings.topic(f"{domain}.{name}", event_type)
-            avro = self._avro(domain, name, fields) if stream.wire_format is WireFormat.AVRO else self._no_avro()
+            topic = settings.topic(f"{domain}.{name}", event_type)
+            avro = self._avro(domain, name, fields) if topic.wire_format is WireFormat.AVRO else self._no_avro()
         elif alignment:
             settings.refuse_stream()
             self._no_avro()
@@ -125,10 +135,10 @@ class _Builder:
             rules=rules,
             service_levels=levels,
             folder=self._folder,
-            stream=stream,
+            topic=topic,
+            transform=Transform(inputs, self._texts.transform) if topic is None else None,
+            outputs=settings.outputs(alignment),
             avro_schema=avro,
-            inputs=inputs,
-            transform=self._texts.transform,
             objective_target=settings.objective_target(),
         )
 

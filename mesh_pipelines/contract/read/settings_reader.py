@@ -12,6 +12,7 @@ from mesh_pipelines.contract.model import (
     DataProduct,
     EventType,
     Number,
+    Output,
     TopicSettings,
     WireFormat,
 )
@@ -30,7 +31,10 @@ _STREAM_SETTINGS = (
     *("mesh.topic", "mesh.partitions", "mesh.cleanupPolicy", "mesh.retention", "mesh.wireFormat"),
     *("mesh.compatibility", "mesh.topicConfig", "mesh.maxUndecodableShare"),
 )
-_SETTINGS = ("mesh.alignment", "mesh.eventType", "mesh.inputs", "mesh.objectiveTarget", *_STREAM_SETTINGS)
+_SETTINGS = (
+    *("mesh.alignment", "mesh.eventType", "mesh.inputs", "mesh.outputs", "mesh.objectiveTarget"),
+    *_STREAM_SETTINGS,
+)
 
 
 class SettingsReader:
@@ -79,6 +83,20 @@ class SettingsReader:
                 name, f"a product that is {alignment} has no inputs", "list them in mesh.inputs as domain.product"
             )
         return tuple(dict.fromkeys(inputs))
+
+    def outputs(self, alignment: Alignment | None) -> tuple[Output, ...]:
+        """The ports the product is read by: its table, and of a product that lands a topic, that topic."""
+        name = "mesh.outputs"
+        possible = (Output.TABLE, Output.STREAM) if alignment is Alignment.SOURCE else (Output.TABLE,)
+        declared = self._values.get(name, list(possible))
+        if not isinstance(declared, list) or not all(one in list(Output) for one in declared):
+            self._fault(name, f"{name} must be a list of {', '.join(Output)}, got {declared!r}", "write [table]")
+            return possible
+        if Output.TABLE not in declared:
+            self._fault(name, "every product has a table", "add table to the list")
+        if Output.STREAM in declared and Output.STREAM not in possible:
+            self._fault(name, "a product computed from others has no stream to be read by", "write [table]")
+        return tuple(one for one in possible if one in declared)
 
     def objective_target(self) -> Number:
         """The percentage of observations in which the product's service levels have to be met."""

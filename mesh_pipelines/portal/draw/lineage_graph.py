@@ -55,9 +55,9 @@ def graph_of(landscape: Landscape, fqn: str, url: Mapping[str, str]) -> Graph:
         note = str(product.alignment) if product else "not readable" if entry else "not in this mesh"
         kind = f"{health}{' self' if name == fqn else ''}"
         nodes[name] = Node(name, name, note, kind, url.get(name, ""))
-        if product and product.stream:
-            topic = f"topic {product.stream.name}"
-            nodes[topic] = Node(topic, product.stream.name, "topic", "topic")
+        if product and product.topic:
+            topic = f"topic {product.topic.name}"
+            nodes[topic] = Node(topic, product.topic.name, "topic", "topic")
             edges.add((topic, name))
         edges |= {(source, name) for source in _inputs(landscape, name) if source in names}
     return Graph(nodes, frozenset(edges))
@@ -152,8 +152,8 @@ class Column:
 
 def columns_of(landscape: Landscape, product: DataProduct) -> tuple[Column, ...]:
     """For each field of a derived product what it is computed from; for a stream's, the topic's field."""
-    if product.stream:
-        return tuple(Column(field.name, ((product.stream.name, field.name),)) for field in product.fields)
+    if product.topic:
+        return tuple(Column(field.name, ((product.topic.name, field.name),)) for field in product.fields)
     inputs = {
         name: entry.product for name in product.inputs if (entry := landscape.entries.get(name)) and entry.product
     }

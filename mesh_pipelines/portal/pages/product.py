@@ -411,7 +411,7 @@ def _held(portal: Portal, product: DataProduct) -> list[dict[str, Any]]:
     """The newest quarantined events; none of a product that has no stream, or that was not applied yet."""
     from mesh_pipelines.repair.quarantine import quarantined
 
-    if product.is_derived:
+    if not product.has_log:
         return []
     try:
         return quarantined(portal.landscape.platform, product, _HELD).to_pylist()
