@@ -75,7 +75,7 @@ def produce(platform: Platform, seen: Seen, count: int, per_second: float) -> No
         seen.acknowledged[message.topic(), message.offset()] = time.time()
 
     began = time.monotonic()
-    topics = [product.topic.name for product in platform.in_order if product.stream]
+    topics = [product.topic.name for product in platform.in_order if product.topic]
     for number in range(count):
         while (wait := began + number / per_second - time.monotonic()) > 0:
             producer.poll(wait)

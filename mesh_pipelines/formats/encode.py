@@ -20,12 +20,12 @@ class Encoder:
     """Encodes rows (field name to Python value) of one product."""
 
     def __init__(self, product: DataProduct, registry: Registry) -> None:
-        if product.stream is None:
-            raise ValueError(f"{product.fqn} has no stream")
+        if product.topic is None:
+            raise ValueError(f"{product.fqn} lands no topic")
         self._product = product
         self._registry = registry
-        self._subject = product.stream.subject
-        self._is_json = product.stream.wire_format is WireFormat.JSON
+        self._subject = product.topic.subject
+        self._is_json = product.topic.wire_format is WireFormat.JSON
         self._key = [field.name for field in product.key]
 
     def key(self, row: Mapping[str, Any]) -> bytes | None:
