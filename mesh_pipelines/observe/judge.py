@@ -23,6 +23,8 @@ SLOW_BURN = 3.0
 STALLED_S = 600.0
 # Of objectives about incidents, those that were opened and closed.
 _ABOUT_INCIDENTS = ("timeToDetect", "timeToNotify", "timeToRepair")
+# What is said of a rule in these states where it does not block.
+_WARNS = {"warn": "is broken", "error": "could not be computed", "not-executed": "was not run"}
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def findings(
         *_blocked(rules, blocking),
         *_stalled(seen, before, measured, now, blocked=bool(blocking)),
         *_missed(judged, now),
-        *_unjudged(rules, blocking),
+        *_warned(rules, blocking),
     ]
     return sorted(found, key=lambda one: one.severity != "bad")
 
@@ -211,14 +213,15 @@ def _blocked(rules: Iterable[RuleState], blocking: Collection[str]) -> Iterator[
             )
 
 
-def _unjudged(rules: Iterable[RuleState], blocking: Collection[str]) -> Iterator[Finding]:
-    """Rules that could not be computed. One that warns is as its contract says: pages show it, and nobody is called."""
+def _warned(rules: Iterable[RuleState], blocking: Collection[str]) -> Iterator[Finding]:
+    """Rules that do not hold and block nothing: pages show them, and nobody is sent a message."""
     for rule in rules:
-        if rule.rule not in blocking and rule.state in ("error", "not-executed"):
-            yield Finding(
-                *("rule", rule.rule, f"the rule {rule.rule} could not be computed", _told(rule), "warning"),
-                *(rule.since or rule.at, rule.version, rule.run),
-            )
+        if rule.rule in blocking or rule.state not in _WARNS:
+            continue
+        title = f"the rule {rule.rule} {_WARNS[rule.state]}"
+        yield Finding(
+            *("rule", rule.rule, title, _told(rule), "warning", rule.since or rule.at, rule.version, rule.run)
+        )
 
 
 def _told(rule: RuleState) -> str:

@@ -14,6 +14,7 @@ import pytest
 from confluent_kafka import Producer
 
 from mesh_pipelines.lake.catalog import load
+from mesh_pipelines.observe.notify import notify
 from mesh_pipelines.observe.observe import observe, watch
 from mesh_pipelines.observe.store.history import History
 from mesh_pipelines.observe.store.lease import Lease, LeaseLost
@@ -140,6 +141,53 @@ def test_a_product_from_its_contract_to_its_first_fault(settings: Settings, hist
     assert f"mesh_version{{{labels}}} 2.0" in text
     assert f'mesh_rules{{{labels},state="pass"}}' in text
     assert f'mesh_incidents_open{{{labels},severity="bad"}} 0.0' in text
+
+
+def test_a_broken_rule_that_warns_is_a_warning_which_pages_show_and_nobody_is_sent(
+    settings: Settings, history: History, contract: Any
+) -> None:
+    quality = """
+      - {name: short, type: sql, query: "SELECT max(ms) FROM {object}", mustBeLessThan: 100, severity: low}
+      - {name: numbers, type: sql, query: "SELECT sum(page::INTEGER) FROM {object}", mustBeLessThan: 9, severity: low}
+"""
+    name = contract("clicks", CLICKS, more=JSON, quality=quality)
+    file = settings.assets.joinpath(*name.split("."), "contract.yaml")
+    file.write_text(
+        f"{file.read_text()}support:\n"
+        '  - {channel: hook, tool: webhook, url: "http://127.0.0.1:1/hook", scope: notifications}\n'
+    )
+    platform, now = applied(settings), datetime.now(UTC)
+    rounds = iter(range(10, 100, 10))
+
+    def observed(*rows: dict[str, Any]) -> tuple[Health, int | None, dict[str, str]]:
+        send(settings, name, *rows)
+        run(platform)
+        at = now + timedelta(seconds=next(rounds))
+        observe(platform, history, at)
+        incidents = history.incidents(name, open_only=True)
+        assert all((one.kind, one.severity) == ("rule", "warning") for one in incidents)
+        assert notify(history, settings, at) == []
+        found = state(history, name)
+        assert set(found.reasons) == {one.title for one in incidents}
+        return found.health, found.version, {one.subject: one.title for one in incidents}
+
+    assert observed(*clicks(3)) == (Health.GOOD, 1, {})
+    broken = {"short": "the rule short is broken"}
+    assert observed(*clicks(1, ms=100)) == (Health.WARNING, 2, broken)
+    [incident] = history.incidents(name)
+    assert (incident.detail, incident.version) == ("measured 100, promised: mustBeLessThan 100", 2)
+    failed = {"numbers": "the rule numbers could not be computed"}
+    assert observed({"page": "home", "ms": 1, "at": "2026-01-01T00:00:00Z"}) == (Health.WARNING, 3, failed)
+    assert f'mesh_incidents_open{{domain="{name.split(".")[0]}",product="clicks",severity="warning"}} 1.0' in (
+        metrics_text(history).decode()
+    )
+    assert observed(*clicks(1)) == (Health.GOOD, 4, {})
+    # The channel is one that a rule which blocks is told to.
+    send(settings, name, *clicks(1, ms=-1))
+    run(platform)
+    observe(platform, history, now + timedelta(seconds=100))
+    [told] = notify(history, settings, now + timedelta(seconds=100))
+    assert told.channel == "http://127.0.0.1:1/hook"
 
 
 def test_what_happened_before_it_was_observed_is_read_from_the_tables_once(
