@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import date
 from typing import TYPE_CHECKING
 
-from mesh_pipelines.cli.main import STATUS_COLUMNS
+from mesh_pipelines.cli.discovering import STATUS_COLUMNS
 from mesh_pipelines.cli.output import Output, record
 from mesh_pipelines.errors import MeshError, ServiceFailed, UsageError
 from mesh_pipelines.settings import Settings

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -14,6 +16,7 @@ import pytest
 import typer.main
 
 from mesh_pipelines.cli.main import app, invoke
+from mesh_pipelines.cli.program import Group
 from mesh_pipelines.local.supervisor import free_ports
 
 MESH = [sys.executable, "-c", "from mesh_pipelines.cli.main import main; main()"]
@@ -70,9 +73,38 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_an_example_and_its_exit_codes(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert invoke([*command, "--help"]) == 0
-    assert len(capsys.readouterr().out) > 100
+    help_text = capsys.readouterr().out
+    [example] = re.findall(r"Example:\n +mesh (.+)", help_text)
+    assert shlex.split(example)[: len(command)] == command
+    _, _, codes = help_text.partition("Exit codes:\n")
+    assert [line.split()[0] for line in codes.splitlines()] == ["0", "1", "2", "3", "130"]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_example_parses(command: list[str]) -> None:
+    found: Any = ROOT
+    for name in command:
+        found = found.commands[name]
+    [example] = re.findall(r"Example:\n +mesh (.+)", found.epilog)
+    with found.make_context(command[-1], shlex.split(example)[len(command) :]):
+        pass
+
+
+def test_help_lists_every_command_under_what_it_is_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["--help"]) == 0
+    groups: dict[str, list[str]] = {}
+    for line in capsys.readouterr().out.splitlines():
+        if line.endswith(":") and not line.startswith(" "):
+            listed = groups.setdefault(line[:-1], [])
+        elif groups and (found := re.match(r"  ([a-z]+) +[A-Z]", line)):
+            listed.append(found[1])
+    del groups["Options"]
+    assert list(groups) == list(Group)
+    assert sorted(name for names in groups.values() for name in names) == sorted(ROOT.commands)
 
 
 def test_a_new_product_lints_and_is_not_overwritten(tmp_path: Path) -> None:
@@ -138,8 +170,12 @@ def test_json_has_the_records_of_the_table(settings: Any, contract: Any) -> None
         "MESH_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
         "MESH_SCHEMA_REGISTRY_URL": settings.schema_registry_url,
     }
+    planned = mesh("plan", **environment)
+    assert (planned.returncode, planned.stdout) == (0, mesh("apply", "--dry-run", **environment).stdout)
+    assert planned.stdout.splitlines()[-1] == "2 changes; next: mesh apply"
     assert mesh("apply", **environment).returncode == 0
     assert "nothing to do" in mesh("apply", **environment).stdout
+    assert "nothing to do" in mesh("plan", **environment).stdout
     producer = Producer({"bootstrap.servers": settings.brokers})
     for number in range(10):
         producer.produce(name, value=json.dumps({"page": f"/{number}", "ms": number}))

@@ -1,0 +1,110 @@
+"""Verbs that make and change data products: a folder, a check, a plan, and what the plan does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mesh_pipelines.cli.output import Format, Output, record
+from mesh_pipelines.cli.program import Group, OutputFormat, Products, chosen, fqn, platform, relative, settings, verb
+
+if TYPE_CHECKING:
+    from mesh_pipelines.plan.apply import Action
+
+_NO_CHANGES = "nothing to do: everything is as the contracts say"
+
+
+@verb(Group.CREATE, example="mesh init insights/busiest_routes --input operations.flights")
+def init(
+    name: Annotated[str, typer.Argument(help="The new product, as domain/product.")],
+    inputs: Annotated[
+        list[str] | None, typer.Option("--input", help="An input product; makes it a derived one. Repeatable.")
+    ] = None,
+    owner: Annotated[str, typer.Option(help="The owner's username or e-mail.")] = "owner@example.com",
+) -> None:
+    """Make a product's folder: a contract that lints, to begin from."""
+    from mesh_pipelines.contract.scaffold import scaffold
+
+    output = Output()
+    files = scaffold(settings().assets, name, inputs=inputs or (), owner=owner)
+    for file in files:
+        output.say(f"wrote {relative(file)}")
+    output.say(f"next: describe the product there, then: mesh lint {fqn(name)}")
+
+
+@verb(Group.CREATE, example="mesh lint operations.flights", fails="a contract, a rule or a transform has faults")
+def lint(
+    names: Products = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Also write the expectation suites beside the contracts.")
+    ] = False,
+    output_format: OutputFormat = Format.TABLE,
+) -> None:
+    """Check contracts, rules and transforms, offline; names every fault with its file and line."""
+    from mesh_pipelines.plan import lint as step
+
+    output, mesh = Output(output_format), platform()
+    results = step.lint(mesh, map(fqn, names or ()))
+    faults = [replace(fault, file=relative(fault.file)) for one in results for fault in one.faults]
+    if output_format is Format.JSON:
+        output.records([{**record(one), "sound": not one.faults} for one in results])
+    if faults:
+        output.say("\n".join(map(str, faults)))
+    if write and not faults:
+        for product in step.write_suites(mesh):
+            output.say(f"wrote the expectations of {product}")
+    rules = sum(one.rules for one in results)
+    if faults:
+        output.say(f"{len(faults)} faults in {sum(bool(one.faults) for one in results)} of {len(results)} contracts")
+        raise typer.Exit(1)
+    output.say(f"{len(results)} contracts with {rules} rules are sound; next: mesh apply")
+
+
+@verb(Group.CREATE, example="mesh plan operations.flights", fails="a change is refused, or a contract has faults")
+def plan(names: Products = None, output_format: OutputFormat = Format.TABLE) -> None:
+    """Print what `mesh apply` would create and change, and do nothing."""
+    _plan(names, Output(output_format))
+
+
+@verb(Group.CREATE, example="mesh apply operations.flights", fails="a change is refused, or a contract has faults")
+def apply(
+    names: Products = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="The same as mesh plan.")] = False,
+    output_format: OutputFormat = Format.TABLE,
+) -> None:
+    """Create what the contracts promise and is missing: topics, schemas, tables; refuse what would lose data."""
+    from mesh_pipelines.plan import apply as step
+
+    output = Output(output_format)
+    if dry_run:
+        _plan(names, output)
+        return
+    mesh = platform(strict=True)
+    actions = step.plan(mesh, chosen(mesh, names))
+    _print_actions(actions, output, done=True)
+    step.execute(mesh, actions, on_done=lambda action: output.say(step.describe(action)))
+    output.say(f"{len(actions)} changes made; next: mesh run" if actions else _NO_CHANGES)
+
+
+def _plan(names: list[str] | None, output: Output) -> None:
+    from mesh_pipelines.plan import apply as step
+
+    mesh = platform(strict=True)
+    actions = step.plan(mesh, chosen(mesh, names))
+    _print_actions(actions, output, done=False)
+    for action in actions:
+        output.say(f"would {step.describe(action)}")
+    output.say(f"{len(actions)} changes; next: mesh apply" if actions else _NO_CHANGES)
+
+
+def _print_actions(actions: Sequence[Action], output: Output, *, done: bool) -> None:
+    """The actions as records, for programs; people get a sentence each."""
+    from mesh_pipelines.plan import apply as step
+
+    if output.form is Format.JSON:
+        output.records(
+            [{"action": type(action).__name__, "does": step.describe(action), "done": done} for action in actions]
+        )

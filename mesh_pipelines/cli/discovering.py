@@ -1,0 +1,118 @@
+"""Verbs that show what there is: products, versions, rows, audits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mesh_pipelines.cli.output import Format, Output, record
+from mesh_pipelines.cli.program import MOST_ROWS, NUMBER, Group, OneProduct, OutputFormat, fqn, platform, verb
+from mesh_pipelines.errors import UsageError
+
+STATUS_COLUMNS = (
+    *("product", "version", "rows", "rules_passed", "rules_failed", "rules_warned"),
+    *("quarantined", "redriven", "lag", "published_at"),
+)
+
+
+@verb(Group.DISCOVER, example="mesh status --output json")
+def status(output_format: OutputFormat = Format.TABLE) -> None:
+    """Show where every product stands: version, rows, rules, quarantine, lag."""
+    from mesh_pipelines.observe.status import status as step
+
+    output = Output(output_format)
+    records = [record(one) for one in step(platform())]
+    output.records(records, STATUS_COLUMNS)
+    problems = [one for one in records if one["problem"]]
+    for one in problems:
+        output.say(f"{one['product']}: {one['problem']}")
+    output.say(f"{len(records)} products, {len(problems)} with a problem")
+
+
+@verb(Group.DISCOVER, example="mesh versions operations.flights")
+def versions(name: OneProduct, output_format: OutputFormat = Format.TABLE) -> None:
+    """List a product's published versions, newest first."""
+    from mesh_pipelines.lake.versions import Versions
+
+    output, mesh = Output(output_format), platform()
+    product = mesh.product(fqn(name))
+    history = Versions(mesh.catalog, product)
+    known, tags = history.all(), history.tags()
+    output.records(
+        [
+            {
+                **version_record(one),
+                "tags": " ".join(sorted(tag for tag, at in tags.items() if at == one.number)) or None,
+            }
+            for one in reversed(known)
+        ]
+    )
+    output.say(f"{len(known)} versions of {product.fqn}; read one with mesh query --version {product.fqn}=N")
+
+
+def version_record(version: Any) -> dict[str, Any]:
+    """A published version as a record for people and programs."""
+    offsets = version.position.partitions if version.position else {}
+    return {
+        "version": version.number,
+        "published_at": version.published_at,
+        "rows": version.rows,
+        "quarantined": version.quarantined,
+        "contract": version.contract_version,
+        "rules": version.verdict.rules if version.verdict else None,
+        "warned": version.verdict.warned if version.verdict else None,
+        "offsets": " ".join(f"{number}:{offset.next_offset}" for number, offset in sorted(offsets.items())) or None,
+        "inputs": " ".join(f"{name}@{number}" for name, number in version.input_versions.items()) or None,
+        "withdrawn": version.withdrawn,
+    }
+
+
+@verb(
+    Group.DISCOVER,
+    example='mesh query "SELECT carrier, count(*) FROM operations.flights GROUP BY 1"',
+)
+def query(
+    sql: Annotated[str, typer.Argument(help="One SELECT, naming products as domain.product.")],
+    output_format: Annotated[str, typer.Option("--output", "-o", help="table, csv, json or arrow.")] = "table",
+    version: Annotated[
+        list[str] | None, typer.Option("--version", help="Read a product at a version: domain.product=N. Repeatable.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, max=MOST_ROWS, help="Rows shown in a table; the other formats give all.")
+    ] = 50,
+) -> None:
+    """Query published versions with DuckDB's SQL."""
+    from mesh_pipelines.cli.query_rows import FORMATS, write_rows
+    from mesh_pipelines.serve.query import query as run_query
+
+    if output_format not in FORMATS:
+        raise UsageError(f"--output is {output_format!r}; use {', '.join(FORMATS)}", next_step="mesh query --help")
+    mesh = platform()
+    reader = run_query(mesh.settings, mesh.products, mesh.catalog, sql, _pins(version))
+    write_rows(reader, output_format, limit, Output())
+
+
+def _pins(given: list[str] | None) -> dict[str, int]:
+    pins: dict[str, int] = {}
+    for text in given or ():
+        name, _, number = text.rpartition("=")
+        if not name or not NUMBER.fullmatch(number):
+            raise UsageError(f"--version {text!r} is not domain.product=N", next_step="mesh query --help")
+        pins[fqn(name)] = int(number)
+    return pins
+
+
+@verb(Group.DISCOVER, example="mesh docs operations.flights --out flights-docs")
+def docs(
+    name: OneProduct,
+    version: Annotated[int | None, typer.Option(min=1, help="Only the audits of this version.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder; default: docs/PRODUCT under the home folder.")] = None,
+) -> None:
+    """Build Great Expectations' Data Docs of a product's audits, to be read without a network."""
+    from mesh_pipelines.observe.audit_docs import docs as step
+
+    output, mesh = Output(), platform()
+    page = step(mesh, mesh.product(fqn(name)), version=version, folder=out)
+    output.say(f"wrote {page}; next: open it in a browser")

@@ -1,0 +1,220 @@
+"""Verbs that mend: quarantined events, interrupted streams, wrong versions, damaged logs."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mesh_pipelines.cli.discovering import version_record
+from mesh_pipelines.cli.output import Format, Output, record
+from mesh_pipelines.cli.program import (
+    MOST_ROWS,
+    NUMBER,
+    Group,
+    GroupedHelp,
+    OneProduct,
+    OutputFormat,
+    app,
+    fqn,
+    platform,
+    verb,
+)
+from mesh_pipelines.errors import UsageError
+
+if TYPE_CHECKING:
+    from mesh_pipelines.contract.model import DataProduct
+    from mesh_pipelines.platform import Platform
+
+quarantine = typer.Typer(
+    help="The events a product did not take over: list them, show one, bring back those that pass now.",
+    no_args_is_help=True,
+    cls=GroupedHelp,
+)
+app.add_typer(quarantine, name="quarantine", rich_help_panel=Group.REPAIR)
+
+
+@verb(Group.REPAIR, on=quarantine, name="list", example="mesh quarantine list weather.observations")
+def list_quarantined(
+    name: OneProduct,
+    limit: Annotated[int, typer.Option(min=1, max=MOST_ROWS, help="At most this many, newest first.")] = 50,
+    output_format: OutputFormat = Format.TABLE,
+) -> None:
+    """List the events a product did not take over: where, why, and their bytes."""
+    from mesh_pipelines.repair.quarantine import quarantined
+
+    output, mesh = Output(output_format), platform()
+    product = mesh.product(fqn(name))
+    rows = quarantined(mesh, product, limit).to_pylist()
+    output.records([{key.removeprefix("_"): value for key, value in row.items()} for row in rows])
+    output.say(
+        f"{len(rows)} events shown; once what was wrong is mended: mesh quarantine redrive {product.fqn}"
+        if rows
+        else "nothing is in quarantine"
+    )
+
+
+@verb(Group.REPAIR, on=quarantine, name="show", example="mesh quarantine show weather.observations 0:1048")
+def show_quarantined(
+    name: OneProduct,
+    at: Annotated[str, typer.Argument(help="Where the event lies, as PARTITION:OFFSET.")],
+    generation: Annotated[
+        int | None, typer.Option(min=0, help="Of a stream that was resumed; default: the present one.")
+    ] = None,
+    output_format: OutputFormat = Format.TABLE,
+) -> None:
+    """Show all of one quarantined event: its bytes, why it is held, and what it decodes to now."""
+    from mesh_pipelines.repair.quarantine import show as step
+
+    output, mesh = Output(output_format), platform()
+    partition, _, offset = at.partition(":")
+    if not NUMBER.fullmatch(partition) or not NUMBER.fullmatch(offset):
+        raise UsageError(f"{at} is no place on a stream", next_step="write it as PARTITION:OFFSET, say 0:1048")
+    event = step(mesh, mesh.product(fqn(name)), int(partition), int(offset), generation)
+    raw = event["_raw"]
+    facts = {key.removeprefix("_"): value for key, value in event.items() if key not in ("now", "decoded")}
+    facts |= {"raw_hex": raw.hex(" ") if raw is not None else None, "now": event["now"]["fate"]}
+    facts |= {"now_reason": event["now"]["reason"], "decoded": event["decoded"]}
+    if output_format is Format.JSON:
+        output.records([facts])
+    else:
+        output.records([{"what": key, "value": value} for key, value in facts.items()])
+
+
+@verb(Group.REPAIR, on=quarantine, name="redrive", example="mesh quarantine redrive weather.observations")
+def redrive_quarantined(name: OneProduct, output_format: OutputFormat = Format.TABLE) -> None:
+    """Bring back, at their original offsets, the events that decode and pass the rules now; the others stay."""
+    from mesh_pipelines.repair.quarantine import redrive as step
+
+    output, mesh = Output(output_format), platform()
+    product = mesh.product(fqn(name))
+    with output.progress() as bars:
+        task = bars.add_task(f"redriving {product.fqn}", total=None)
+        done = step(mesh, product, lambda at, total: bars.update(task, completed=at, total=total))
+    output.records([record(done)])
+    output.say(
+        f"{done.came_back:,} events came back; next: mesh run {product.fqn}"
+        if done.came_back
+        else "nothing came back: what is held still fails"
+    )
+
+
+@verb(
+    Group.REPAIR,
+    example="mesh resume operations.flights --accept-loss trimmed",
+    fails="the stream does not go on where the log ends, and the loss is not accepted",
+)
+def resume(
+    name: OneProduct,
+    accept_loss: Annotated[
+        str | None, typer.Option(help="What happened and is accepted: recreated, trimmed, moved or truncated.")
+    ] = None,
+    output_format: OutputFormat = Format.TABLE,
+) -> None:
+    """Check that a stream goes on where its log stands; go on past a loss that is accepted, and keep a record of it."""
+    from mesh_pipelines.repair.resume import ACCEPTABLE
+    from mesh_pipelines.repair.resume import resume as step
+
+    output, mesh = Output(output_format), platform()
+    if accept_loss is not None and accept_loss not in ACCEPTABLE:
+        raise UsageError(f"--accept-loss takes one of {', '.join(ACCEPTABLE)}", next_step="mesh resume --help")
+    product = mesh.product(fqn(name))
+    done = step(mesh, product, accept_loss)
+    losses = [*done.earlier, *([done.accepted] if done.accepted else [])]
+    if losses or output_format is Format.JSON:
+        output.records([{key: one[key] for key in ("at", "by", "accepted", "lost")} for one in losses])
+    if done.accepted:
+        output.say(f"{product.fqn} goes on past what was lost; next: mesh run {product.fqn}")
+    else:
+        output.say(f"{product.fqn}: its stream goes on where its log stands; {len(losses)} losses were accepted before")
+
+
+@verb(Group.REPAIR, example='mesh rollback operations.flights --to 12 --why "wrong delays since noon"')
+def rollback(
+    name: OneProduct,
+    to: Annotated[int, typer.Option(min=1, help="The version that readers are to see.")],
+    why: Annotated[str, typer.Option(help="Kept with the versions that are withdrawn.")] = "",
+    output_format: OutputFormat = Format.TABLE,
+) -> None:
+    """Take readers back to an earlier version; later ones are marked, and the next one goes on from the stream."""
+    from mesh_pipelines.repair.rollback import rollback as step
+
+    output, mesh = Output(output_format), platform()
+    product = mesh.product(fqn(name))
+    version = step(mesh, product, to, why)
+    output.records([version_record(version)])
+    output.say(f"readers of {product.fqn} see version {version.number}; next: mend the fault, then mesh run")
+
+
+class Source(StrEnum):
+    """What a rebuild reads."""
+
+    LOG = "log"
+    TOPIC = "topic"
+
+
+@verb(
+    Group.REPAIR,
+    example="mesh rebuild operations.flights --from topic",
+    fails="what is stored differs from what it should be, or a rebuild is refused",
+)
+def rebuild(
+    name: OneProduct,
+    version: Annotated[
+        int | None, typer.Option(min=1, help="The version to rebuild; default: the published one.")
+    ] = None,
+    source: Annotated[
+        Source, typer.Option("--from", help="log: recompute a version. topic: read the log itself anew.")
+    ] = Source.LOG,
+    output_format: OutputFormat = Format.TABLE,
+) -> None:
+    """Recompute a version from the log, or the log from its topic; compare, and publish what is right if they differ.
+
+    From the log (a derived product: from its pinned inputs) every row is compared with what was there. From the topic
+    every event is compared with the log's; it is refused where the topic no longer has all of them. What differed
+    stays readable by its version's number.
+    """
+    output, mesh = Output(output_format), platform()
+    product = mesh.product(fqn(name))
+    if source is Source.TOPIC:
+        if version is not None:
+            raise UsageError("a log is read anew as a whole: leave out --version", next_step="mesh rebuild --help")
+        _rebuild_from_topic(output, mesh, product)
+    else:
+        _rebuild_from_log(output, mesh, product, version)
+
+
+def _rebuild_from_log(output: Output, mesh: Platform, product: DataProduct, version: int | None) -> None:
+    from mesh_pipelines.repair.upkeep import rebuild as step
+
+    done = step(mesh, product, number=version)
+    output.records([record(done)])
+    match done.identical:
+        case True:
+            output.say(f"version {done.version} is what it should be")
+        case None:
+            output.say(f"version {done.version} could not be read, and can be again")
+        case _ if done.published_as:
+            output.say(
+                f"version {done.version} lacked {done.missing:,} rows and had {done.surplus:,} wrong ones; readers see "
+                f"version {done.published_as}; next: mesh run, for what is derived from it"
+            )
+        case _:
+            output.say(f"version {done.version} differs from what it should be; it was left as it is")
+            raise typer.Exit(1)
+
+
+def _rebuild_from_topic(output: Output, mesh: Platform, product: DataProduct) -> None:
+    from mesh_pipelines.repair.from_topic import reread as step
+
+    with output.progress() as bars:
+        task = bars.add_task(f"reading {product.fqn} anew", total=None)
+        done = step(mesh, product, on_progress=lambda at, total: bars.update(task, completed=at, total=total))
+    output.records([record(done)])
+    if not (done.lacking or done.changed or done.damaged):
+        output.say(f"{done.events:,} events are the same in log and topic; nothing was changed")
+        return
+    found = f"{done.lacking:,} events lacked, {done.changed:,} differed, {done.damaged} files could not be read"
+    seen = f"readers see version {done.published_as}" if done.published_as else "no version was published for it"
+    output.say(f"{found}; the log is what its topic says now; {seen}; next: mesh run")
