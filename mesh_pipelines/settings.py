@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from mesh_pipelines.errors import SettingInvalid
+from mesh_pipelines import native
+from mesh_pipelines.errors import EnvironmentFault, SettingInvalid
 
 # Table addresses are URIs to some of their readers and patterns to others.
 _UNADDRESSABLE = set("#?*[\\")
@@ -209,6 +210,17 @@ class Settings(BaseSettings):
     def dagster_address(self) -> str:
         """The base address of Dagster's web UI, without a slash at its end."""
         return (self.dagster_url or f"http://{self.host}:{self.dagster_port}").rstrip("/")
+
+    def uses_native(self) -> bool:
+        """Whether the native extension lands and decodes.
+
+        Raises:
+            EnvironmentFault: the settings insist on it, and it is not there.
+        """
+        usable, why = native.in_use(self.native)
+        if self.native == "on" and not usable:
+            raise EnvironmentFault(f"MESH_NATIVE=on, but the native extension is {why}", next_step="mesh doctor")
+        return usable
 
     def client_config(self) -> dict[str, str | int]:
         """The Kafka client properties that every consumer, producer and admin client shares."""

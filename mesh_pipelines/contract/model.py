@@ -12,9 +12,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-# The files beside a contract that belong to it.
+# The file beside a contract with the SELECT of a derived product; those of schemas belong to the wire formats.
 TRANSFORM = "transform.sql"
-AVRO = "schema.avsc"
+# How deep a field's type may nest.
+MAX_TYPE_DEPTH = 8
 
 # A number as the contract writes it: a reader of the model's types keeps 1 apart from 1.0.
 Number = int | float
@@ -40,13 +41,6 @@ class EventType(StrEnum):
     def folds_by_key(self) -> bool:
         """Whether the latest event of a key replaces the earlier ones (else every event is a row)."""
         return self is EventType.STATE
-
-
-class WireFormat(StrEnum):
-    """How values are encoded on the topic: Avro in Confluent framing, or plain JSON objects."""
-
-    AVRO = "avro"
-    JSON = "json"
 
 
 class Compatibility(StrEnum):
@@ -187,6 +181,7 @@ class Rule:
 class TopicSettings:
     """The stream: topic name, partitions, Kafka topic config, wire format and registry compatibility.
 
+    ``wire_format`` is the name of one of ``formats.registered.FORMATS``.
     ``max_undecodable_share`` (0 to 1) is how much of what is landed at once may be undecodable before landing stops.
     """
 
@@ -194,7 +189,7 @@ class TopicSettings:
     partitions: int = 1
     cleanup_policy: str = "delete"
     retention_ms: int = -1
-    wire_format: WireFormat = WireFormat.AVRO
+    wire_format: str = "avro"
     compatibility: Compatibility = Compatibility.BACKWARD
     config: Mapping[str, str] = field(default_factory=dict[str, str])
     max_undecodable_share: Number = 0.5
@@ -307,10 +302,11 @@ class About:
 class DataProduct:
     """A data product: data, contract, code and ports, owned by one domain.
 
-    ``contract_hash`` is the SHA-256 of the canonical contract with ``transform.sql`` and ``schema.avsc``: any change of
-    what is promised changes it. A product has one source: ``topic``, whose events it lands, or ``transform``.
+    ``contract_hash`` is the SHA-256 of the canonical contract with ``transform.sql`` and the schema beside it: any
+    change of what is promised changes it. A product has one source: ``topic``, whose events it lands, or ``transform``.
     ``outputs`` are the ports it is read by; ``stream`` is the topic of its stream port, None where it has none.
-    ``avro_schema`` is the JSON text of the value schema: compiled from the fields, or ``schema.avsc`` as it stands.
+    ``value_schema`` is the text of the events' schema in their wire format: compiled from the fields, or the file
+    beside the contract as it stands; "" where events have none.
     ``objective_target`` is the percentage of observations in which service levels have to be met.
     """
 
@@ -332,7 +328,7 @@ class DataProduct:
     topic: TopicSettings | None = None
     transform: Transform | None = None
     outputs: tuple[Output, ...] = (Output.TABLE,)
-    avro_schema: str = ""
+    value_schema: str = ""
     objective_target: Number = 99
 
     @property

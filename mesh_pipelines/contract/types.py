@@ -10,12 +10,11 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-from mesh_pipelines.contract.avro import avro_schema, from_avro
 from mesh_pipelines.contract.envelope import ENVELOPE
 from mesh_pipelines.contract.model import DataProduct, FieldType, Kind
 from mesh_pipelines.sql.quote import quote
 
-__all__ = ["arrow_schema", "arrow_type", "avro_schema", "duckdb_type", "from_avro", "log_schema"]
+__all__ = ["arrow_schema", "arrow_type", "duckdb_type", "log_schema"]
 
 _ARROW: Mapping[Kind, pa.DataType] = {
     Kind.BOOLEAN: pa.bool_(),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 import uuid
-from decimal import Context, Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from mesh_pipelines.contract.model import Field, FieldType, Kind
@@ -18,7 +18,6 @@ _RANGES = {Kind.INT: 31, Kind.LONG: 63}
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _TIME = re.compile(r"\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?")
 _INSTANT = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}:?\d{2})?")
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 def parse(value: Any, field_type: FieldType) -> Any:
@@ -61,27 +60,6 @@ def default_value(field: Field) -> Any:
     return parse(field.default, field.type)
 
 
-def avro_default(field: Field) -> Any:
-    """The field's default in Avro's JSON encoding: numbers of days and microseconds, decimals as byte text."""
-    value = default_value(field)
-    match value:
-        case dt.datetime():
-            return (value.replace(tzinfo=dt.UTC) - _EPOCH) // dt.timedelta(microseconds=1)
-        case dt.date():
-            return (value - _EPOCH.date()).days
-        case dt.time():
-            return (value.hour * 3600 + value.minute * 60 + value.second) * 1_000_000 + value.microsecond
-        case Decimal():
-            return _decimal_bytes(value, field.type.scale).decode("latin-1")
-        case _:
-            return value
-
-
-def _decimal_bytes(value: Decimal, scale: int) -> bytes:
-    unscaled = int(value.scaleb(scale, Context(prec=60)))
-    return unscaled.to_bytes(unscaled.bit_length() // 8 + 1, "big", signed=True)
-
-
 def _instance(value: Any, kind: type, wanted: str) -> Any:
     if not isinstance(value, kind):
         raise ValueError(wanted)
@@ -108,11 +86,18 @@ def _decimal(value: Any, field_type: FieldType) -> Decimal:
         number = Decimal(str(value))
     except InvalidOperation:
         raise ValueError(wanted) from None
-    if not number.is_finite() or -int(number.normalize().as_tuple().exponent) > field_type.scale:
+    if not number.is_finite() or _places(number) > field_type.scale:
         raise ValueError(wanted)
     if number and number.adjusted() >= field_type.precision - field_type.scale:
         raise ValueError(wanted)
     return number
+
+
+def _places(number: Decimal) -> int:
+    """How many digits stand behind the point, zeros at the end aside; ``normalize`` would round to 28 digits first."""
+    _, digits, exponent = number.as_tuple()
+    written = "".join(map(str, digits))
+    return -int(exponent) - (len(written) - len(written.rstrip("0"))) if number else 0
 
 
 def _uuid(value: Any) -> str:

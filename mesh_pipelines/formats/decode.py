@@ -20,21 +20,17 @@ import pyarrow.compute as pc
 
 from mesh_pipelines.contract import envelope
 from mesh_pipelines.contract.envelope import Fate, Op
-from mesh_pipelines.contract.model import DataProduct, WireFormat
+from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.types import arrow_schema, log_schema
-from mesh_pipelines.formats.avro.reader import WriterSchema
-from mesh_pipelines.formats.decoded import Decoded, Reader, without_header
+from mesh_pipelines.formats.codec import Refused, codec_of
+from mesh_pipelines.formats.decoded import FRAME_BYTES, Decoded, Reader, without_header
+from mesh_pipelines.formats.format import SchemasById, UnknownSchema
 from mesh_pipelines.formats.guarded import LARGE_BYTES, Guarded
-from mesh_pipelines.formats.json.compiled import NativeJsonReader, is_plain
-from mesh_pipelines.formats.json.portable import JsonReader
+from mesh_pipelines.formats.registered import format_of
 from mesh_pipelines.formats.wire import buffers
-from mesh_pipelines.kafka.drain import RawBatch
-from mesh_pipelines.kafka.registry import Registry, UnknownSchema
-from mesh_pipelines.kafka.source import uses_native
 from mesh_pipelines.settings import Settings
 
 VALUE = "__value"
-_HEADER_BYTES = 5
 _MAGIC = 0
 _UNFRAMED = "no schema id: the value does not begin with a zero byte and four more"
 
@@ -64,7 +60,9 @@ class Decoder:
     native extension decodes.
     """
 
-    def __init__(self, product: DataProduct, registry: Registry, *, max_event_bytes: int, native: bool = False) -> None:
+    def __init__(
+        self, product: DataProduct, registry: SchemasById, *, max_event_bytes: int, native: bool = False
+    ) -> None:
         if product.topic is None:
             raise ValueError(f"{product.fqn} has no stream")
         self._product = product
@@ -72,31 +70,33 @@ class Decoder:
         self._max_event_bytes = max_event_bytes
         self._native = native
         self._guarded = Guarded()
-        self._wire = product.topic.wire_format
-        self._writers: dict[int, WriterSchema | str] = {}
+        self._format = format_of(product.topic)
+        self._codec = codec_of(self._format)
+        self._writers: dict[int, Reader | str] = {}
 
     @classmethod
-    def of(cls, product: DataProduct, registry: Registry, settings: Settings) -> Decoder:
+    def of(cls, product: DataProduct, registry: SchemasById, settings: Settings) -> Decoder:
         """The decoder that these settings ask for.
 
         Raises:
             EnvironmentFault: they insist on the native extension, and it is not there.
         """
-        return cls(product, registry, max_event_bytes=settings.max_event_bytes, native=uses_native(settings))
+        return cls(product, registry, max_event_bytes=settings.max_event_bytes, native=settings.uses_native())
 
     @cached_property
-    def _json(self) -> Reader:
-        if self._native and is_plain(self._product.fields):
-            return NativeJsonReader(self._product.fields)
-        return JsonReader(self._product.fields)
+    def _reader(self) -> Reader:
+        """The one reader of a format whose events stand alone."""
+        return self._codec.reader(self._product.fields, "", native=self._native)
 
-    def decode(self, batch: RawBatch) -> pa.Table:
-        """The batch as rows of ``log_schema``, in order, with the raw values as a last column ``__value``.
+    def decode(self, table: pa.Table, generation: int) -> pa.Table:
+        """Messages (``kafka.source.SCHEMA``) as rows of ``log_schema``, in order, with a last column ``__value``.
+
+        ``generation`` is that of the stream they were read from, ``__value`` has their raw values.
 
         Raises:
             RegistryUnreachable: a schema is needed that the registry could not be asked for; transient.
         """
-        messages = batch.table.combine_chunks()
+        messages = table.combine_chunks()
         rows = messages.num_rows
         values = _column(messages, "value")
         reasons, tombstones = self._out_of_place(messages)
@@ -106,7 +106,7 @@ class Decoder:
         parts = self._parts(values, pending, schema_ids, reasons)
         for part in parts:
             reasons.update((int(part.indices[index]), reason) for index, reason in part.decoded.faults.items())
-        envelope = self._envelope(messages, batch.position.generation, tombstones, reasons, schema_ids)
+        envelope = self._envelope(messages, generation, tombstones, reasons, schema_ids)
         table = pa.Table.from_arrays([*envelope, *self._in_order(parts, rows)], schema=log_schema(self._product))
         return table.append_column(pa.field(VALUE, pa.large_binary()), values)
 
@@ -133,8 +133,8 @@ class Decoder:
         """What the pending values decode to, by writer; ``schema_ids`` and ``reasons`` are filled in."""
         if not pending.any():
             return []
-        if self._wire is WireFormat.JSON:
-            return [self._part(self._json, _unframed_json(values), pending, 0)]
+        if self._format.schemas is None:
+            return [self._part(self._reader, values, pending, 0)]
         framed = self._frame(values, pending, schema_ids)
         reasons.update(dict.fromkeys(np.flatnonzero(pending & ~framed).tolist(), _UNFRAMED))
         writers = {int(number): self._writer(int(number)) for number in _distinct(schema_ids[framed])}
@@ -143,16 +143,16 @@ class Decoder:
             held = np.flatnonzero(framed & np.isin(schema_ids, list(refused)))
             reasons.update((int(index), refused[int(schema_ids[index])]) for index in held)
         return [
-            self._part(writer, values, framed & (schema_ids == number) if len(writers) > 1 else framed, _HEADER_BYTES)
+            self._part(writer, values, framed & (schema_ids == number) if len(writers) > 1 else framed, FRAME_BYTES)
             for number, writer in writers.items()
-            if isinstance(writer, WriterSchema)
+            if not isinstance(writer, str)
         ]
 
     def _frame(self, values: pa.LargeBinaryArray, pending: Mask, schema_ids: Indices) -> Mask:
         """Which of the pending values begin as a registry's framing does; ``schema_ids`` gets the ids of these."""
         data, bounds = buffers(values)
         starts, ends = bounds[:-1], bounds[1:]
-        framed = pending & (ends - starts >= _HEADER_BYTES)
+        framed = pending & (ends - starts >= FRAME_BYTES)
         at = starts[framed]
         framed[framed] = data[at] == _MAGIC
         at = starts[framed]
@@ -190,16 +190,16 @@ class Decoder:
         except Exception:  # nothing is known that raises one; which event it was is found where it can do no harm
             return self._guarded.decode(reader, without_header(values, header_bytes))
 
-    def _writer(self, schema_id: int) -> WriterSchema | str:
-        """The writer's schema of an id, or why its events cannot be taken over."""
+    def _writer(self, schema_id: int) -> Reader | str:
+        """The reader of a writer's schema by its id, or why its events cannot be taken over."""
         if schema_id not in self._writers:
             try:
-                writer = WriterSchema(self._registry.schema(schema_id), self._product.fields, self._native)
+                text = self._registry.schema(schema_id)
+                self._writers[schema_id] = self._codec.reader(self._product.fields, text, native=self._native)
             except UnknownSchema:
                 self._writers[schema_id] = f"schema id {schema_id} is unknown to the registry"
-            else:
-                refusal = writer.refusal
-                self._writers[schema_id] = f"schema {schema_id}: {refusal}" if refusal else writer
+            except Refused as refused:
+                self._writers[schema_id] = f"schema {schema_id}: {refused}"
         return self._writers[schema_id]
 
     def _in_order(self, parts: list[_Part], rows: int) -> list[pa.Array]:
@@ -268,15 +268,6 @@ def _sparse(texts: Mapping[int, str], rows: int) -> pa.Array:
     place = np.full(rows, -1, np.int64)
     place[list(texts)] = np.arange(len(texts))
     return pa.array(list(texts.values()), pa.string()).take(pa.array(place, mask=place < 0))
-
-
-def _unframed_json(values: pa.LargeBinaryArray) -> pa.LargeBinaryArray:
-    """JSON without the registry's five-byte header that may stand in front (no JSON text begins with a zero byte)."""
-    first = pc.fill_null(pc.binary_slice(values, 0, 1), b"")
-    framed = pc.equal(first, pa.scalar(b"\0", first.type))
-    if not pc.any(framed).as_py():
-        return values
-    return pc.if_else(framed, pc.binary_replace_slice(values, 0, _HEADER_BYTES, b""), values)
 
 
 def _choose(mask: Mask, chosen: str, otherwise: str) -> pa.Array:

@@ -13,6 +13,9 @@ import pyarrow.compute as pc
 
 from mesh_pipelines.contract.model import Field
 
+# The registry's framing in front of a value: a zero byte, and the schema's id in four more.
+FRAME_BYTES = 5
+
 
 @dataclass(frozen=True)
 class Decoded:

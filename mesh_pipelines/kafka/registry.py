@@ -6,12 +6,13 @@ told apart here, because the first quarantines an event and the second must only
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cached_property
 from typing import Any, TypeVar
 
 from mesh_pipelines.errors import EnvironmentFault, MeshError, RegistryUnreachable, SettingInvalid
+from mesh_pipelines.formats.format import Schemas, UnknownSchema
 from mesh_pipelines.settings import Settings
 
 T = TypeVar("T")
@@ -19,10 +20,8 @@ T = TypeVar("T")
 # The registry's own codes for what it does not have: any other 404 comes from something that is no registry.
 _NOT_FOUND = range(40401, 40500)
 _PASSING = (404, 408, 429)
-
-
-class UnknownSchema(KeyError):
-    """The registry answers, and has no schema of this id."""
+# A schema that was refused is compared with so many versions of its subject, the newest ones.
+_COMPARED = 20
 
 
 class Registry:
@@ -81,27 +80,46 @@ class Registry:
         found = self._ask(lambda: self._client.get_latest_version(subject))
         return (found.schema_id, str(found.schema.schema_str)) if found else None
 
-    def is_latest(self, subject: str, schema: str) -> bool:
-        """Whether the subject's latest schema says the same as this one, whatever the spacing."""
-        import json
-
-        latest = self.latest(subject)
-        return latest is not None and json.loads(latest[1]) == json.loads(schema)
-
-    def register(self, subject: str, schema: str) -> int:
-        """Register an Avro schema and give its id; one that is registered already keeps its id."""
+    def registered_id(self, subject: str, schema: str, schema_type: str) -> int | None:
+        """The id of a schema under a subject, as any of its versions; None where it is not registered there."""
         from confluent_kafka.schema_registry import Schema
 
-        return self._require(lambda: self._client.register_schema(subject, Schema(schema, "AVRO")), subject)
+        self._client.clear_caches()
+        found = self._ask(lambda: self._client.lookup_schema(subject, Schema(schema, schema_type)))
+        return found.schema_id if found else None
 
-    def is_compatible(self, subject: str, schema: str) -> tuple[bool, list[str]]:
-        """Whether the subject's mode allows this schema next; second, the registry's reasons where it does not."""
+    def register(self, subject: str, schema: str, schema_type: str) -> int:
+        """Register a schema and give its id; one that is registered already keeps its id."""
         from confluent_kafka.schema_registry import Schema
 
-        answer = self._require(
-            lambda: self._client.test_compatibility_all_versions(subject, Schema(schema, "AVRO")), subject
-        )
-        return bool(answer), []
+        return self._require(lambda: self._client.register_schema(subject, Schema(schema, schema_type)), subject)
+
+    def objections(self, subject: str, schema: str, schemas: Schemas) -> list[str]:
+        """Why the subject's mode does not allow this schema next, one reason a field; empty where it does.
+
+        Registries say no more than that it is refused, so the reasons come from comparing it with the versions that
+        the mode speaks of, by the rules of the format.
+        """
+        from confluent_kafka.schema_registry import Schema
+
+        asked = Schema(schema, schemas.type)
+        if self._require(lambda: self._client.test_compatibility_all_versions(subject, asked), subject):
+            return []
+        mode = self.compatibility(subject) or self._ask(self._client.get_compatibility) or ""
+        reasons = [
+            f"version {version}: {reason}"
+            for version, registered in self._versions(subject, None if mode.endswith("_TRANSITIVE") else 1)
+            for reason in _reasons(schemas, schema, registered, mode)
+        ]
+        return reasons or [f"the registry refuses it (mode {mode or 'unknown'}) without a reason"]
+
+    def _versions(self, subject: str, count: int | None) -> Iterator[tuple[int, str]]:
+        """Number and schema of a subject's versions, newest first; ``count`` at most, None for all."""
+        numbers = sorted(self._require(lambda: self._client.get_versions(subject), subject), reverse=True)
+        for number in numbers[: min(count or _COMPARED, _COMPARED)]:
+            found = self._ask(lambda number=number: self._client.get_version(subject, number))
+            if found:
+                yield number, str(found.schema.schema_str)
 
     def compatibility(self, subject: str) -> str | None:
         """The mode set for the subject itself; None where it follows the registry's default."""
@@ -149,3 +167,13 @@ class Registry:
         return RegistryUnreachable(
             f"the schema registry at {self._settings.registry_url} does not answer: {reason}", next_step=step
         )
+
+
+def _reasons(schemas: Schemas, ours: str, registered: str, mode: str) -> list[str]:
+    """Why a mode does not allow one schema after the other: whose events could not be read."""
+    found: list[str] = []
+    if not mode.startswith("FORWARD"):
+        found += schemas.incompatibilities(ours, registered, backward=True)
+    if mode.startswith(("FORWARD", "FULL")):
+        found += schemas.incompatibilities(ours, registered, backward=False)
+    return list(dict.fromkeys(found))

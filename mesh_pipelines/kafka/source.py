@@ -15,9 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaError, TopicPartition
 
-from mesh_pipelines import native
 from mesh_pipelines.collector import without_collector
-from mesh_pipelines.errors import EnvironmentFault
 from mesh_pipelines.kafka.client import Reasons, consumer
 from mesh_pipelines.positions import UNKNOWN_EPOCH, PartitionOffset
 from mesh_pipelines.settings import Settings
@@ -96,25 +94,13 @@ class Source(Protocol):
         ...
 
 
-def uses_native(settings: Settings) -> bool:
-    """Whether the native extension lands under these settings.
-
-    Raises:
-        EnvironmentFault: they insist on it, and it is not there.
-    """
-    usable, why = native.in_use(settings.native)
-    if settings.native == "on" and not usable:
-        raise EnvironmentFault(f"MESH_NATIVE=on, but the native extension is {why}", next_step="mesh doctor")
-    return usable
-
-
 def open_source(settings: Settings, topic: str, reasons: Reasons) -> Source:
     """The fastest source there is; why the broker does not answer goes to ``reasons``.
 
     Raises:
         EnvironmentFault: the settings insist on the native extension, and it is not there.
     """
-    if uses_native(settings):
+    if settings.uses_native():
         from mesh_pipelines.kafka.native_source import NativeSource
 
         return NativeSource(settings, topic, reasons)

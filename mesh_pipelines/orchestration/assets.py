@@ -87,7 +87,7 @@ def _stream(product: DataProduct) -> dg.AssetSpec:
     topic = product.topic
     return dg.AssetSpec(
         key=part_key(product, "stream"),
-        kinds={"kafka", str(topic.wire_format)},
+        kinds={"kafka", topic.wire_format},
         description=f"The topic `{topic.name}`: {topic.wire_format}, {topic.partitions} partitions.",
         metadata={"topic": topic.name, "partitions": topic.partitions, "cleanup policy": topic.cleanup_policy},
         **_common(product, "stream"),

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING
 
 from mesh_pipelines.collector import collecting_what_is_new
 from mesh_pipelines.contract.envelope import FATE, OFFSET, PARTITION, REASON, Fate
-from mesh_pipelines.contract.model import DataProduct, WireFormat
+from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import TopicMissing, Undecodable, UsageError
+from mesh_pipelines.formats.registered import format_of
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.pipeline.report import reported
 from mesh_pipelines.platform import Platform
@@ -81,7 +82,7 @@ def land(platform: Platform, product: DataProduct, *, on_progress: Progress | No
     from mesh_pipelines.lake.log import Log
 
     started = time.monotonic()
-    if product.topic and product.topic.wire_format is WireFormat.AVRO:
+    if product.topic and format_of(product.topic).schemas:
         Thread(target=platform.registry.prepare, args=(product.topic.subject,), name="prepare", daemon=True).start()
     log = Log(platform.catalog, product)
     stored = log.position()
@@ -192,7 +193,7 @@ def decoded(
     for batch in _read_ahead(platform, product.fqn, start, end):
         position = batch.position
         if batch.table.num_rows:
-            gathered.append(divert(decoder.decode(batch), product))
+            gathered.append(divert(decoder.decode(batch.table, batch.position.generation), product))
             rows += batch.table.num_rows
             held_bytes += gathered[-1].nbytes
         if rows >= wanted or held_bytes >= _CHUNK_BYTES:

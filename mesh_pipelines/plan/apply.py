@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
-from mesh_pipelines.contract.model import DataProduct, TopicSettings, WireFormat
+from mesh_pipelines.contract.model import DataProduct, TopicSettings
 from mesh_pipelines.errors import ApplyRefused
+from mesh_pipelines.formats.format import Schemas
+from mesh_pipelines.formats.registered import format_of
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.positions import Position
 
@@ -48,11 +50,12 @@ class AlterTopic:
 
 @dataclass(frozen=True)
 class RegisterSchema:
-    """A value schema the registry does not have as the subject's latest."""
+    """A value schema that the registry does not have under the subject; ``schema_type`` is its name for the kind."""
 
     product: str
     subject: str
     schema: str
+    schema_type: str
 
 
 @dataclass(frozen=True)
@@ -156,8 +159,8 @@ def _execute(platform: Platform, action: Action) -> None:
             platform.streams.add_partitions(name, after)
         case AlterTopic(topic=name, config=config):
             platform.streams.alter(name, {key: new for key, (_, new) in config.items()})
-        case RegisterSchema(subject=subject, schema=schema):
-            platform.registry.register(subject, schema)
+        case RegisterSchema(subject=subject, schema=schema, schema_type=schema_type):
+            platform.registry.register(subject, schema, schema_type)
         case SetCompatibility(subject=subject, after=after):
             platform.registry.set_compatibility(subject, after)
         case CreateTables(product=product):
@@ -256,26 +259,32 @@ def _plan_subjects(
 ) -> list[Action]:
     actions: list[Action] = []
     for product in products:
-        if product.topic is None or product.topic.wire_format is not WireFormat.AVRO:
+        schemas = format_of(product.topic).schemas if product.topic else None
+        if product.topic is None or schemas is None:
             continue
         subject = product.topic.subject
-        actions += _plan_schema(platform, product, subject, refuse)
+        actions += _plan_schema(platform, product, subject, schemas, refuse)
         before, after = platform.registry.compatibility(subject), str(product.topic.compatibility)
         if before != after:
             actions.append(SetCompatibility(product.fqn, subject, before, after))
     return actions
 
 
-def _plan_schema(platform: Platform, product: DataProduct, subject: str, refuse: Callable[[str], None]) -> list[Action]:
-    if platform.registry.is_latest(subject, product.avro_schema):
+def _plan_schema(
+    platform: Platform, product: DataProduct, subject: str, schemas: Schemas, refuse: Callable[[str], None]
+) -> list[Action]:
+    """Register the contract's schema where the subject does not have it, as its latest version or an earlier one.
+
+    Producers may register other schemas at any time, also older ones, so which is the latest says nothing.
+    """
+    registry, schema = platform.registry, product.value_schema
+    if registry.registered_id(subject, schema, schemas.type) is not None:
         return []
-    if platform.registry.latest(subject) is not None:
-        compatible, messages = platform.registry.is_compatible(subject, product.avro_schema)
-        if not compatible:
-            reason = "; ".join(messages) or "the registry gave no reason"
-            refuse(f"{product.fqn}: the schema is not compatible with what subject {subject} has: {reason}")
-            return []
-    return [RegisterSchema(product.fqn, subject, product.avro_schema)]
+    if registry.latest(subject) is not None and (reasons := registry.objections(subject, schema, schemas)):
+        listed = "; ".join(reasons)
+        refuse(f"{product.fqn}: the schema is not compatible with what subject {subject} has: {listed}")
+        return []
+    return [RegisterSchema(product.fqn, subject, schema, schemas.type)]
 
 
 def _plan_tables(platform: Platform, products: tuple[DataProduct, ...], refuse: Callable[[str], None]) -> list[Action]:

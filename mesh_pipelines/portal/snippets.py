@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mesh_pipelines.contract.model import DataProduct, WireFormat
+from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.formats.registered import format_of
 from mesh_pipelines.settings import Settings
 
 
@@ -55,7 +56,7 @@ with duckdb.connect({str(settings.serving_file)!r}, read_only=True) as connectio
 
 def _stream(product: DataProduct, settings: Settings) -> str:
     assert product.stream is not None
-    decode = _avro(settings) if product.stream.wire_format is WireFormat.AVRO else _json()
+    decode = format_of(product.stream).snippet(settings.registry_url)
     return f"""from confluent_kafka import Consumer, KafkaError
 {decode}
 consumer = Consumer(
@@ -77,28 +78,4 @@ try:
         print(message.key(), decode(message))    # None is a tombstone: the key was deleted
 finally:
     consumer.close()
-"""
-
-
-def _avro(settings: Settings) -> str:
-    return f"""from confluent_kafka.schema_registry import SchemaRegistryClient
-from confluent_kafka.schema_registry.avro import AvroDeserializer
-from confluent_kafka.serialization import MessageField, SerializationContext
-
-deserializer = AvroDeserializer(SchemaRegistryClient({{"url": {settings.registry_url!r}}}))
-
-
-def decode(message):
-    return deserializer(message.value(), SerializationContext(message.topic(), MessageField.VALUE))
-
-"""
-
-
-def _json() -> str:
-    return """import json
-
-
-def decode(message):
-    return None if message.value() is None else json.loads(message.value())
-
 """

@@ -98,9 +98,7 @@ def _again(platform: Platform, product: DataProduct) -> Callable[[pa.Table], pa.
 
     from mesh_pipelines.audit.divert import divert
     from mesh_pipelines.formats.decode import Decoder
-    from mesh_pipelines.kafka.drain import RawBatch
     from mesh_pipelines.kafka.source import SCHEMA
-    from mesh_pipelines.positions import Position
 
     decoder = Decoder.of(product, platform.registry, platform.settings)
 
@@ -109,7 +107,7 @@ def _again(platform: Platform, product: DataProduct) -> Callable[[pa.Table], pa.
             rows[name] for name in (envelope.PARTITION, envelope.OFFSET, envelope.TIMESTAMP, envelope.KEY, envelope.RAW)
         ]
         raw = pa.Table.from_arrays(columns, names=SCHEMA.names).cast(SCHEMA)
-        decoded = divert(decoder.decode(RawBatch(raw, Position("", "", ""))), product)
+        decoded = divert(decoder.decode(raw, 0), product)
         number = decoded.schema.get_field_index(envelope.GENERATION)
         return decoded.set_column(number, decoded.schema.field(number), rows[envelope.GENERATION])
 

@@ -70,7 +70,7 @@ def test_orders_are_encoded_as_libraries_read_them(module: ModuleType, tmp_path:
 
     module.write_contract(tmp_path, module.AVRO)
     product = load_product(tmp_path / "shop" / "orders")
-    schema = fastavro.parse_schema(json.loads(product.avro_schema))
+    schema = fastavro.parse_schema(json.loads(product.value_schema))
     rows = next(module.Orders(2_000).blocks()).rows
     values = module.Avro.encoded(rows, b"frame").to_pylist()
     assert [fastavro.schemaless_reader(io.BytesIO(value[5:]), schema, None) for value in values] == rows.to_pylist()

@@ -25,7 +25,7 @@ APART = (
     "fields",
     "rules",
     "folder",
-    "avro_schema",
+    "value_schema",
     "contract_hash",
     "topic",
     "transform",
@@ -75,7 +75,7 @@ def described(product: DataProduct) -> dict[str, Any]:
         "fields": [one_line(field) for field in product.fields],
         "arrow": [f"{field.name}: {field.type}" for field in arrow_schema(product)],
         "rules": [rule_line(rule) for rule in product.rules],
-        "avro": json.loads(product.avro_schema) if product.avro_schema else None,
+        "avro": json.loads(product.value_schema) if product.value_schema else None,
     }
 
 

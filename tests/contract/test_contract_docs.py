@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from mesh_pipelines.contract.model import SECONDS, Compatibility, Operator, WireFormat
+from mesh_pipelines.contract.model import SECONDS, Compatibility, Operator
 from mesh_pipelines.contract.read import document, service_levels
 from mesh_pipelines.contract.read import field_reader as fields
 from mesh_pipelines.contract.read import rule_reader as rules
 from mesh_pipelines.contract.read import settings_reader as stream
 from mesh_pipelines.contract.read.load import load_product
+from mesh_pipelines.formats.registered import FORMATS
 
 TEXT = (Path(__file__).parents[2] / "docs" / "contract.md").read_text(encoding="utf-8")
 WORDS = set(re.findall(r"`([^`\n]+)`", TEXT))
@@ -65,7 +66,7 @@ def test_every_name_the_code_knows_is_documented() -> None:
         *rules.FORMATS,
         *rules.WARNING_SEVERITIES,
         *map(str, Operator),
-        *map(str, WireFormat),
+        *map(str, FORMATS),
         *fields._LOGICAL,
         *service_levels._PROPERTIES.values(),
         *(name for words in fields._PHYSICAL.values() for name in words),

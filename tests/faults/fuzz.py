@@ -20,7 +20,8 @@ import random
 import struct
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Context, Decimal
 from typing import Any
@@ -29,9 +30,10 @@ import fastavro
 import psutil
 import pyarrow as pa
 
-from mesh_pipelines.contract.avro import record_fields
 from mesh_pipelines.contract.model import Field, FieldType, Kind
 from mesh_pipelines.formats.avro.reader import WriterSchema
+from mesh_pipelines.formats.avro.schema import Node, Unreadable, tree
+from mesh_pipelines.formats.avro.to_fields import member_type
 from mesh_pipelines.formats.json.portable import JsonReader
 from mesh_pipelines.native import extension
 
@@ -146,12 +148,20 @@ class Tally:
     shapes: Counter[str] = field(default_factory=Counter[str])
 
 
+def _readable_fields(record: Node) -> Iterator[Field]:
+    for name in record.names:
+        with suppress(Unreadable):
+            of = member_type(record, name)
+            if "skipped" not in name:
+                yield Field(name, of)
+
+
 def avro_target(name: str, native: bool) -> Target:
     """Events of one of the schemas, for one of the readers; those that are read as another's are among the hostile."""
     schema = SCHEMAS[name]
     parsed = fastavro.parse_schema(json.loads(json.dumps(schema).replace(', "logicalType": "uuid"', "")))
-    found = record_fields(schema)
-    fields = tuple(Field(one, of) for one, of in found.items() if not isinstance(of, str) and "skipped" not in one)
+    record = tree(schema)
+    fields = tuple(_readable_fields(record))
     names = {one.name for one in fields}
 
     def make(rng: random.Random) -> tuple[bytes, dict[str, Any]]:
@@ -172,7 +182,7 @@ def avro_target(name: str, native: bool) -> Target:
     assert reader.refusal is None, reader.refusal
     # What is cut out is not looked at: text there may be anything.
     return Target(
-        f"{name}, {'native' if native else 'portable'}", reader, make, reference, is_strict=names == set(found)
+        f"{name}, {'native' if native else 'portable'}", reader, make, reference, is_strict=names == set(record.names)
     )
 
 

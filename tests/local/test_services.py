@@ -39,7 +39,8 @@ def test_cluster_and_schema_ids_survive_a_restart(own: Settings) -> None:
     with Services(own) as services:
         cluster = StreamAdmin(own).cluster_id()
         ids = [
-            Registry(own).register(f"subject-{number}", SCHEMA.replace('"r"', f'"r{number}"')) for number in range(3)
+            Registry(own).register(f"subject-{number}", SCHEMA.replace('"r"', f'"r{number}"'), "AVRO")
+            for number in range(3)
         ]
         children = [process.pid for _, process in services.supervisor._running]
         with pytest.raises(PortTaken, match="MESH_KAFKA_PORT"):

@@ -215,8 +215,8 @@ def test_several_writer_schemas_in_one_batch(settings: Settings, contract: Any) 
     row = {"order_id": "old", "amount": Decimal("1.50"), "score": 7, "gone": True}
     producer = Producer({"bootstrap.servers": settings.brokers})
     producer.produce(name, key="old", value=serialize(row, context))
-    registry.register_schema(f"{name}-value", Schema(platform.product(name).avro_schema, "AVRO"))
-    new = AvroSerializer(registry, platform.product(name).avro_schema, conf={"auto.register.schemas": False})
+    registry.register_schema(f"{name}-value", Schema(platform.product(name).value_schema, "AVRO"))
+    new = AvroSerializer(registry, platform.product(name).value_schema, conf={"auto.register.schemas": False})
     row = {"order_id": "new", "amount": Decimal("2"), "placed_at": None, "note": None, "channel": "shop", "points": 9}
     producer.produce(name, key="new", value=new(row, context))
     producer.flush()
@@ -322,7 +322,7 @@ def test_apply_does_nothing_the_second_time_and_refuses_loss(settings: Settings,
     orders = Orders(settings, name, seed=11)
     orders._serialize = AvroSerializer(
         SchemaRegistryClient({"url": settings.registry_url}),
-        first.product(name).avro_schema,
+        first.product(name).value_schema,
         conf={"auto.register.schemas": False},
     )
     orders.send(20)

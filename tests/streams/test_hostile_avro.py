@@ -53,7 +53,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     "a number of 5,000 digits": ("9" * 5000, "no Avro schema in JSON"),
     "nested 100,000 times": ("[" * 100_000, "no Avro schema in JSON"),
     "two million characters": (json.dumps(record("int")) + " " * 2_000_000, "characters"),
-    "a string": ('"string"', "no record"),
+    "a string": ('"string"', "not a record"),
     "a record without fields": ('{"type": "record", "name": "r"}', "without its"),
     "a field that is a number": ('{"type": "record", "name": "r", "fields": [5]}', "without its"),
     "a recursive type": (json.dumps(record(["null", "r"])), "recursive"),

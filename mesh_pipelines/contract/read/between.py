@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 
+from mesh_pipelines.contract.misspelt import did_you_mean
 from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.contract.read.faults import did_you_mean
 from mesh_pipelines.errors import Fault
 
 

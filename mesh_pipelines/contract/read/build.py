@@ -12,21 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mesh_pipelines.contract.avro import avro_schema
 from mesh_pipelines.contract.model import (
-    AVRO,
     TRANSFORM,
     Alignment,
     DataProduct,
     EventType,
     Field,
     Rule,
+    TopicSettings,
     Transform,
-    WireFormat,
 )
 from mesh_pipelines.contract.read.about import read_about
-from mesh_pipelines.contract.read.agreement import disagreements
-from mesh_pipelines.contract.read.document import Document, FaultyDocument, read_text
+from mesh_pipelines.contract.read.document import Document, FaultyDocument, printable, read_text
 from mesh_pipelines.contract.read.faults import Faults
 from mesh_pipelines.contract.read.field_reader import NAME, NAME_RULE, RESERVED_DOMAINS, FieldReader
 from mesh_pipelines.contract.read.rule_reader import RuleReader
@@ -34,22 +31,29 @@ from mesh_pipelines.contract.read.service_levels import read_service_levels
 from mesh_pipelines.contract.read.settings_reader import SettingsReader
 from mesh_pipelines.contract.read.standard import Checked
 from mesh_pipelines.errors import Fault
+from mesh_pipelines.formats.format import Format
+from mesh_pipelines.formats.registered import format_of, schema_files
 
 STATUSES = ("proposed", "draft", "active", "deprecated", "retired")
 _OBJECT = ("schema", 0)
+# Room for a sentence about a schema file with a name from it.
+_PROBLEM = 200
 
 
 @dataclass(frozen=True)
 class Texts:
-    """The files beside a contract, each empty where there is none, and what is wrong with them."""
+    """The files beside a contract, and what is wrong with them.
+
+    ``transform`` is "" where there is none; ``schemas`` has the text of each schema that is there, by its file's name.
+    """
 
     transform: str
-    avro: str
+    schemas: Mapping[str, str]
     faults: tuple[Fault, ...]
 
 
 def read_texts(folder: Path) -> Texts:
-    """Read a product's ``transform.sql`` and ``schema.avsc``, under the same limits as its contract."""
+    """Read a product's ``transform.sql`` and schema file, under the same limits as its contract."""
     faults: list[Fault] = []
 
     def read(name: str) -> str:
@@ -65,7 +69,9 @@ def read_texts(folder: Path) -> Texts:
             faults.append(Fault(file, 0, "", "is empty", "fill it or remove it"))
         return text
 
-    return Texts(read(TRANSFORM), read(AVRO), tuple(faults))
+    transform = read(TRANSFORM)
+    schemas = {name: text for name in schema_files() if (text := read(name))}
+    return Texts(transform, schemas, tuple(faults))
 
 
 def build_product(folder: Path, original: Document, checked: Checked) -> DataProduct:
@@ -84,8 +90,9 @@ def build_product(folder: Path, original: Document, checked: Checked) -> DataPro
 
 
 def contract_hash(document: Document, texts: Texts) -> str:
-    """SHA-256 over everything that is promised: the contract without its layout, the transform, the Avro schema."""
-    canonical = json.dumps([document.values, texts.transform, texts.avro], sort_keys=True, separators=(",", ":"))
+    """SHA-256 over everything that is promised: the contract but its layout, the transform, the schema beside it."""
+    schema = next(iter(texts.schemas.values()), "")
+    canonical = json.dumps([document.values, texts.transform, schema], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
@@ -109,13 +116,13 @@ class _Builder:
         owner, team = self._team()
         levels = self._service_levels(fields)
         status = self._status()
-        topic, avro = None, ""
+        topic, schema = None, ""
         if alignment is Alignment.SOURCE:
             topic = settings.topic(f"{domain}.{name}", event_type)
-            avro = self._avro(domain, name, fields) if topic.wire_format is WireFormat.AVRO else self._no_avro()
+            schema = self._value_schema(topic, domain, name, fields)
         elif alignment:
             settings.refuse_stream()
-            self._no_avro()
+            self._refuse_schemas()
         self._check_transform(alignment)
         if alignment is None or event_type is None:
             return None
@@ -138,7 +145,7 @@ class _Builder:
             topic=topic,
             transform=Transform(inputs, self._texts.transform) if topic is None else None,
             outputs=settings.outputs(alignment),
-            avro_schema=avro,
+            value_schema=schema,
             objective_target=settings.objective_target(),
         )
 
@@ -199,18 +206,31 @@ class _Builder:
             self._values.get("slaProperties", []), names, str(schema[0].get("name", "")), self.faults
         )
 
-    def _avro(self, domain: str, name: str, fields: tuple[Field, ...]) -> str:
-        if not self._texts.avro:
+    def _value_schema(self, topic: TopicSettings, domain: str, name: str, fields: tuple[Field, ...]) -> str:
+        chosen = format_of(topic)
+        self._refuse_schemas(chosen)
+        schemas = chosen.schemas
+        if schemas is None:
+            return ""
+        given = self._texts.schemas.get(schemas.file)
+        if not given:
             purpose = str((self._values.get("description") or {}).get("purpose", "")).strip()
-            return avro_schema(name, domain, fields, purpose)
-        self.beside += disagreements(self._folder / AVRO, self._texts.avro, fields)
-        return self._texts.avro
+            return schemas.compile(name, domain, fields, purpose)
+        file = self._folder / schemas.file
+        self.beside += [
+            Fault(file, one.line, printable(one.path), printable(one.problem, _PROBLEM), one.fix)
+            for one in schemas.disagreements(given, fields)
+        ]
+        return given
 
-    def _no_avro(self) -> str:
-        if self._texts.avro:
-            fault = Fault(self._folder / AVRO, 0, "", "belongs to a product without Avro events", "remove it")
-            self.beside.append(fault)
-        return ""
+    def _refuse_schemas(self, chosen: Format | None = None) -> None:
+        """Schema files of formats other than the one that was chosen describe nothing."""
+        for name, each in schema_files().items():
+            if name in self._texts.schemas and each is not chosen:
+                fault = Fault(
+                    self._folder / name, 0, "", f"belongs to a product without {each.title} events", "remove it"
+                )
+                self.beside.append(fault)
 
     def _check_transform(self, alignment: Alignment | None) -> None:
         file = self._folder / TRANSFORM

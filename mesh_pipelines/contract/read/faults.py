@@ -1,4 +1,4 @@
-"""Collecting faults, and guessing what a misspelt name was meant to be.
+"""Collecting faults: what is wrong, where in the file, and what to do.
 
 Every reader of a part of the contract collects what it finds and goes on, so that a person mends a file once and not
 once for every fault in it.
@@ -6,13 +6,10 @@ once for every fault in it.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 from mesh_pipelines.contract.read.document import Document, Where
 from mesh_pipelines.errors import Fault
-
-_PREFIX = "mesh."
 
 
 class Faults:
@@ -33,19 +30,6 @@ class Faults:
         """
         causes = list(known)
         return [fault for where, fault in self._found if not any(_touch(where, cause) for cause in causes)]
-
-
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that was probably meant, whatever its case; the prefix of settings counts for nothing."""
-    folded = {one.casefold().removeprefix(_PREFIX): one for one in known}
-    near = difflib.get_close_matches(name.casefold().removeprefix(_PREFIX)[:64], folded, n=1, cutoff=0.6)
-    return folded[near[0]] if near else None
-
-
-def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
-    """The fix for an unknown name: the nearest known one, or what else to do."""
-    near = nearest(name, known)
-    return f"did you mean {near}?" if near else otherwise
 
 
 def _touch(one: Where, other: Where) -> bool:

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from mesh_pipelines.contract.avro import MAX_DEPTH
-from mesh_pipelines.contract.model import Field, FieldType, Kind
+from mesh_pipelines.contract.misspelt import did_you_mean
+from mesh_pipelines.contract.model import MAX_TYPE_DEPTH, Field, FieldType, Kind
 from mesh_pipelines.contract.read.document import Document, Where
-from mesh_pipelines.contract.read.faults import Faults, did_you_mean
+from mesh_pipelines.contract.read.faults import Faults
 from mesh_pipelines.contract.values import parse
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -201,8 +201,8 @@ class FieldReader:
         return tuple(replace(field, key_position=positions.get(field.name, 0)) for field in fields)
 
     def _type(self, raw: Mapping[str, Any], where: Where, depth: int) -> FieldType | None:
-        if depth > MAX_DEPTH:
-            self._faults.add(where, f"nests deeper than {MAX_DEPTH} levels", "flatten it")
+        if depth > MAX_TYPE_DEPTH:
+            self._faults.add(where, f"nests deeper than {MAX_TYPE_DEPTH} levels", "flatten it")
             return None
         if depth:
             self._check_inner(raw, where)

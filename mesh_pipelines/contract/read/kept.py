@@ -21,7 +21,7 @@ import msgspec
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.read.document import MAX_BYTES
 
-_READERS = ("jsonschema", "msgspec", "open-data-contract-standard", "PyYAML", "sqlglot")
+_READERS = ("fastavro", "jsonschema", "msgspec", "open-data-contract-standard", "PyYAML", "sqlglot")
 
 
 class Kept:
@@ -81,8 +81,10 @@ def _key(folder: Path, names: Iterable[str]) -> str | None:
 def _code() -> str:
     """A hash of the code that reads contracts, and the versions of what it reads them with."""
     hashed = hashlib.sha256(" ".join(metadata.version(name) for name in _READERS).encode())
-    for file in sorted(Path(__file__).parents[1].rglob("*.py")):
-        hashed.update(file.read_bytes())
+    package = Path(__file__).parents[2]
+    for folder in ("contract", "formats"):
+        for file in sorted((package / folder).rglob("*.py")):
+            hashed.update(file.read_bytes())
     return hashed.hexdigest()
 
 

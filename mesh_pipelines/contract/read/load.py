@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mesh_pipelines.collector import without_collector
-from mesh_pipelines.contract.model import AVRO, TRANSFORM, DataProduct
+from mesh_pipelines.contract.model import TRANSFORM, DataProduct
 from mesh_pipelines.contract.read.between import faults_between
 from mesh_pipelines.contract.read.document import FaultyDocument, read_document
 from mesh_pipelines.contract.read.kept import Kept
 from mesh_pipelines.errors import ContractInvalid, Fault
+from mesh_pipelines.formats.registered import schema_files
 
 CONTRACT = "contract.yaml"
-_FILES = (CONTRACT, TRANSFORM, AVRO)
 _MISNAMED = ("contract.yml", "contract.json")
 
 
@@ -46,7 +46,7 @@ def _load(assets: Path, keeper: Kept) -> Loaded:
         name = _fqn(folder)
         try:
             _check_links(folder)
-            products[name] = keeper.product(folder, _FILES, load_product)
+            products[name] = keeper.product(folder, _files(), load_product)
         except ContractInvalid as error:
             broken[name] = error
     keeper.save()
@@ -83,7 +83,7 @@ def _product_folders(assets: Path) -> Iterator[Path]:
     for domain in _folders(assets):
         for folder in _folders(domain):
             names = {entry.name for entry in folder.iterdir()}
-            if names & {*_FILES, *_MISNAMED}:
+            if names & {*_files(), *_MISNAMED}:
                 yield folder
 
 
@@ -95,11 +95,16 @@ def _folders(parent: Path) -> list[Path]:
 
 def _check_links(folder: Path) -> None:
     """Refuse links: what a product is made of is in its folder, where review and version control see it."""
-    links = [path for path in (folder.parent, folder, *(folder / name for name in _FILES)) if path.is_symlink()]
+    links = [path for path in (folder.parent, folder, *(folder / name for name in _files())) if path.is_symlink()]
     if links:
         fix = "put the file or folder itself there, not a link"
         faults = [Fault(path, 0, "", "leads out of the product's folder", fix) for path in links]
         raise ContractInvalid(_fqn(folder), tuple(sorted(faults)))
+
+
+def _files() -> tuple[str, ...]:
+    """The names of the files that a product is made of."""
+    return CONTRACT, TRANSFORM, *schema_files()
 
 
 def _fqn(folder: Path) -> str:

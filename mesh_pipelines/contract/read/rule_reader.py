@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mesh_pipelines.contract.misspelt import did_you_mean
 from mesh_pipelines.contract.model import Field, Kind, OnFailure, Operator, Rule, RuleKind, Unit
 from mesh_pipelines.contract.read.document import Document, FaultyDocument, Where, parse_document
-from mesh_pipelines.contract.read.faults import Faults, did_you_mean
+from mesh_pipelines.contract.read.faults import Faults
 from mesh_pipelines.contract.values import parse
 
 # Severities that only warn; any other, and none, blocks. The standard leaves the words free; these are in use.

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mesh_pipelines.contract.misspelt import did_you_mean
 from mesh_pipelines.contract.model import SECONDS, ServiceLevel
 from mesh_pipelines.contract.read.document import Where
-from mesh_pipelines.contract.read.faults import Faults, did_you_mean
+from mesh_pipelines.contract.read.faults import Faults
 
 _DURATIONS = ("freshness", "latency", "retention", "frequency", "timeToDetect", "timeToNotify", "timeToRepair")
 _OTHERS = (

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from mesh_pipelines.contract.misspelt import did_you_mean
 from mesh_pipelines.contract.model import (
     Alignment,
     Compatibility,
@@ -14,13 +15,14 @@ from mesh_pipelines.contract.model import (
     Number,
     Output,
     TopicSettings,
-    WireFormat,
 )
 from mesh_pipelines.contract.read.document import Document, Where
-from mesh_pipelines.contract.read.faults import Faults, did_you_mean
+from mesh_pipelines.contract.read.faults import Faults
 from mesh_pipelines.contract.read.field_reader import NAME
+from mesh_pipelines.formats.format import Format
+from mesh_pipelines.formats.registered import FORMATS
 
-Choice = TypeVar("Choice", Alignment, EventType, WireFormat, Compatibility)
+Choice = TypeVar("Choice", Alignment, EventType, Compatibility)
 
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _DURATION = re.compile(r"([0-9]{1,12})\s*(ms|s|m|h|d)")
@@ -115,20 +117,30 @@ class SettingsReader:
 
     def topic(self, fqn: str, event_type: EventType | None) -> TopicSettings:
         """The stream of a source-aligned product."""
-        wire = self._choice("mesh.wireFormat", WireFormat, WireFormat.AVRO)
-        if wire is WireFormat.JSON and "mesh.compatibility" in self._values:
-            self._fault("mesh.compatibility", "is about Avro schemas, this product has none", "remove it")
+        chosen = self._format()
+        if chosen.schemas is None and "mesh.compatibility" in self._values:
+            problem = f"is about schemas in the registry, {chosen.title} events have none"
+            self._fault("mesh.compatibility", problem, "remove it")
         compatibility = self._choice("mesh.compatibility", Compatibility, Compatibility.BACKWARD)
         return TopicSettings(
             self._name(fqn),
             self._partitions(),
             self._cleanup(event_type),
             self._retention(),
-            wire or WireFormat.AVRO,
+            chosen.name,
             compatibility or Compatibility.BACKWARD,
             self._config(),
             self._undecodable(),
         )
+
+    def _format(self) -> Format:
+        name = "mesh.wireFormat"
+        value = self._values.get(name, TopicSettings.wire_format)
+        if isinstance(value, str) and value in FORMATS:
+            return FORMATS[value]
+        listed = f"use one of {', '.join(FORMATS)}"
+        self._fault(name, f"{name} is {value!r}", did_you_mean(str(value), list(FORMATS), listed))
+        return FORMATS[TopicSettings.wire_format]
 
     def _name(self, fqn: str) -> str:
         topic = self._values.get("mesh.topic", fqn)

@@ -19,10 +19,10 @@ from jsonschema import Draft201909Validator
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
+from mesh_pipelines.contract.misspelt import did_you_mean, nearest
 from mesh_pipelines.contract.model import Operator
 from mesh_pipelines.contract.read.accept import all_differ, compiled, speaks_of_type
 from mesh_pipelines.contract.read.document import Document, FaultyDocument, Where, printable
-from mesh_pipelines.contract.read.faults import did_you_mean, nearest
 from mesh_pipelines.errors import Fault
 
 SUPPORTED = ("v3.1.0", "v3.2.0")

@@ -7,16 +7,16 @@ whole, or that takes too much memory, has no row. ``resolve`` brings the columns
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import pyarrow as pa
 
 from mesh_pipelines.contract.model import Field
 from mesh_pipelines.formats.avro.schema import Node, Unreadable, read_schema
+from mesh_pipelines.formats.avro.to_fields import member_type
 from mesh_pipelines.formats.decoded import Decoded
 from mesh_pipelines.formats.resolve import Irreconcilable, check, find, project
 from mesh_pipelines.formats.wire import WireReader
@@ -35,11 +35,11 @@ class WriterSchema:
         """Why no event of this schema can be taken over; None where they can."""
         try:
             if self._record.kind != "record":
-                return "the writer's schema is no record"
-            check(json.loads(self.text), self.fields)
+                return "the writer's schema is not a record"
+            check(self._record.names, partial(member_type, self._record), self.fields)
             assert self._wire
         except Unreadable as error:
-            return f"the writer's schema {error}"
+            return f"the writer's schema {error}" if not error.path else f"in the writer's schema, {error}"
         except Irreconcilable as error:
             return str(error)
         return None

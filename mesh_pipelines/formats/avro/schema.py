@@ -1,17 +1,22 @@
-"""A writer's Avro schema as a tree: names resolved, and no more than decoding can afford.
+"""An Avro schema as a tree: names resolved, and no more than decoding can afford. The one reader of Avro schemas.
 
 A schema comes from whoever may write to the registry, so it is as hostile as any event. Named types used twice in each
 other double with every step, a fixed type may be a terabyte, items of no bytes may be a billion. All of that is found
 here, once per schema; after it, walking and decoding cost what the bytes of an event are worth. Recursive types have no
 column, and are refused too: what follows them (fastavro among others) ends its process on five kilobytes.
 
-The rules are those of the Avro 1.12 specification, "Schema Declaration" and "Names".
+What a schema is read for is asked of the tree: how its events are decoded (``reader``), what columns they become
+(``to_fields``), whether it says what a contract does (``agreement``), whether it may follow another (``compatible``).
+
+The rules are those of the Avro 1.12 specification, "Schema Declaration" and "Names". A library's parser (fastavro's)
+resolves names too, but leaves the types as it found them and accepts recursion.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,19 +41,42 @@ PRIMITIVES: Mapping[str, tuple[int, int]] = {
     "bytes": (1, 16),
     "string": (1, 16),
 }
+# How much of a name from a schema is put into a message.
+_SHOWN = 120
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Unreadable(ValueError):
-    """The schema is no Avro schema, or one whose events cannot be decoded within bounds."""
+    """A schema that is no Avro schema, cannot be decoded within bounds, or has a type that no column has.
+
+    ``path`` is the dotted path of the field where it is so, "" for the schema as a whole; ``problem`` says what is.
+    """
+
+    def __init__(self, problem: str, path: str = "") -> None:
+        self.problem = problem
+        self.path = path
+        super().__init__(f"field {path[:_SHOWN]} {problem}" if path else problem)
+
+    def within(self, name: str) -> Unreadable:
+        """The same, seen from the record whose field of this name it is in."""
+        return Unreadable(self.problem, f"{name}.{self.path}" if self.path else name)
+
+
+@dataclass(frozen=True)
+class Member:
+    """What a record says of one field beside its name and type."""
+
+    aliases: tuple[str, ...] = ()
+    has_default: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Node:
     """One type: a primitive's name, ``fixed``, ``enum``, ``array``, ``map``, ``union`` or ``record``.
 
-    ``names`` are a record's fields, in the order of ``children``, or an enum's symbols; ``size`` is of a fixed type.
-    A type used in several places is one node.
+    ``names`` are a record's fields, in the order of ``children`` and ``members``, or an enum's symbols; ``size`` is of
+    a fixed type, ``name`` the full name of a named one, ``precision`` and ``scale`` as a decimal has them, valid or
+    not. A type used in several places is one node.
     """
 
     kind: str
@@ -56,6 +84,17 @@ class Node:
     names: tuple[str, ...] = ()
     size: int = 0
     logical: str = ""
+    name: str = ""
+    aliases: tuple[str, ...] = ()
+    members: tuple[Member, ...] = ()
+    precision: Any = None
+    scale: Any = 0
+    has_default: bool = False
+
+    @property
+    def is_nullable(self) -> bool:
+        """Whether it is a union with null."""
+        return self.kind == "union" and any(child.kind == "null" for child in self.children)
 
     @cached_property
     def nodes(self) -> int:
@@ -93,12 +132,20 @@ def read_schema(text: str) -> Node:
     if len(text) > MAX_TEXT_BYTES:
         raise Unreadable(f"has {len(text):,} characters; {MAX_TEXT_BYTES:,} are read")
     try:
-        return _Reader().read(json.loads(text), "", 0)
-    except Unreadable:
-        raise
+        parsed = json.loads(text)
     # JSON's own errors, integers of thousands of digits, and nesting beyond the parser.
     except (ValueError, RecursionError) as error:
         raise Unreadable("is no Avro schema in JSON") from error
+    return tree(parsed)
+
+
+def tree(schema: Any) -> Node:
+    """The tree of a schema, given as parsed JSON.
+
+    Raises:
+        Unreadable: it is no Avro schema, or recursive, or larger than the limits of this module.
+    """
+    return _Reader().read(schema, "", 0)
 
 
 class _Reader:
@@ -117,16 +164,18 @@ class _Reader:
                 return self._union(schema, namespace, depth)
             case {"type": "record" | "error" | "enum" | "fixed" as kind, "name": str(name)}:
                 return self._definition(kind, name, schema, namespace, depth)
+            case {"type": "record" | "error" | "enum" | "fixed" as kind}:
+                raise Unreadable(f"has the type {kind} without a name")
             case {"type": "array", "items": items}:
                 return self._repeated("array", items, namespace, depth)
             case {"type": "map", "values": values}:
                 return self._repeated("map", values, namespace, depth)
             case {"type": str(name)} if name in PRIMITIVES:
-                return Node(name, logical=_logical(schema))
+                return Node(name, logical=_logical(schema), **_digits(schema))
             case {"type": inner}:
                 return self.read(inner, namespace, depth + 1)
             case _:
-                raise Unreadable(f"has {str(schema)[:80]} in place of a type")
+                raise Unreadable(f"has {str(schema)[:80]!r} in place of an Avro type")
 
     def _referred(self, name: str, namespace: str) -> Node:
         if name in PRIMITIVES:
@@ -156,7 +205,7 @@ class _Reader:
         given = schema.get("namespace")
         full = _full_name(name, given if isinstance(given, str) else namespace)
         if not all(_NAME.fullmatch(part) for part in full.split(".")):
-            raise Unreadable(f"has a type of the name {full[:80]!r}")
+            raise Unreadable(f"has a type named {full[:80]!r}, which is not an Avro name")
         if full in self._named:
             raise Unreadable(f"defines {full[:80]} twice")
         self._named[full] = None
@@ -167,17 +216,25 @@ class _Reader:
     def _defined(self, kind: str, full: str, schema: Mapping[str, Any], depth: int) -> Node:
         match kind, schema:
             case "fixed", {"size": int(size)} if size > 0 and not isinstance(size, bool):
-                return _bounded(Node("fixed", size=size, logical=_logical(schema)))
+                named = Node("fixed", size=size, logical=_logical(schema), name=full, **_digits(schema))
+                return _bounded(named)
             case "enum", {"symbols": list(symbols)}:
-                return Node("enum", names=_names(symbols, full))
+                return Node("enum", names=_names(symbols, full), name=full, has_default="default" in schema)
             case "record" | "error", {"fields": list(fields)} if all(map(_is_field, fields)):
                 names = _names([field["name"] for field in fields], full)
                 namespace = full.rpartition(".")[0]
-                return _bounded(
-                    Node("record", tuple(self.read(field["type"], namespace, depth + 1) for field in fields), names)
-                )
+                children = tuple(self._field(field, namespace, depth + 1) for field in fields)
+                members = tuple(Member(_aliases(field), "default" in field) for field in fields)
+                return _bounded(Node("record", children, names, name=full, aliases=_aliases(schema), members=members))
             case _:
-                raise Unreadable(f"defines the {kind} {full[:80]} without its size, symbols or fields")
+                missing = {"fixed": "size", "enum": "symbols"}.get(kind, "fields")
+                raise Unreadable(f"defines the {kind} {full[:80]} without its {missing}")
+
+    def _field(self, field: Mapping[str, Any], namespace: str, depth: int) -> Node:
+        try:
+            return self.read(field["type"], namespace, depth)
+        except Unreadable as error:
+            raise error.within(field["name"]) from None
 
 
 def _is_field(field: Any) -> bool:
@@ -189,8 +246,18 @@ def _names(names: list[Any], full: str) -> tuple[str, ...]:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise Unreadable(f"has the name {str(name)[:80]!r} in {full[:80]}")
     if len(set(names)) < len(names):
-        raise Unreadable(f"has a name twice in {full[:80]}")
+        [(twice, _)] = Counter(names).most_common(1)
+        raise Unreadable(f"has the name {twice[:80]!r} twice in {full[:80]}")
     return tuple(names)
+
+
+def _aliases(schema: Mapping[str, Any]) -> tuple[str, ...]:
+    aliases = schema.get("aliases")
+    return tuple(map(str, aliases)) if isinstance(aliases, list) else ()
+
+
+def _digits(schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {"precision": schema.get("precision"), "scale": schema.get("scale", 0)}
 
 
 def _bounded(node: Node) -> Node:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mesh_pipelines.contract.avro import AvroFieldError, from_avro
+from mesh_pipelines.contract.misspelt import did_you_mean
 from mesh_pipelines.contract.model import Field, FieldType, Kind
-from mesh_pipelines.contract.read.document import printable
-from mesh_pipelines.contract.read.faults import did_you_mean
-from mesh_pipelines.errors import Fault
+from mesh_pipelines.formats.avro.schema import Unreadable, tree
+from mesh_pipelines.formats.avro.to_fields import record_fields
+from mesh_pipelines.formats.format import Disagreement
 
 _NARROWER = {(Kind.INT, Kind.LONG), (Kind.FLOAT, Kind.DOUBLE), (Kind.STRING, Kind.UUID), (Kind.UUID, Kind.STRING)}
-_AVRO_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
+_SPECIFICATION = "mend it by the Avro specification"
 _Difference = tuple[str, str, str]
 
 
-def disagreements(file: Path, text: str, fields: tuple[Field, ...]) -> list[Fault]:
+def disagreements(text: str, fields: Sequence[Field]) -> list[Disagreement]:
     """Where a schema differs from the contract's fields; empty when they agree.
 
     The schema may be narrower where Avro widens on reading (int for long, float for double).
@@ -27,53 +26,47 @@ def disagreements(file: Path, text: str, fields: tuple[Field, ...]) -> list[Faul
     try:
         schema = json.loads(text, object_pairs_hook=_unique_keys)
     except json.JSONDecodeError as error:
-        return [Fault(file, error.lineno, "", f"is not JSON: {error.msg}", "mend the syntax")]
+        return [Disagreement("", error.lineno, f"is not JSON: {error.msg}", "mend the syntax")]
     except ValueError as error:
-        return [Fault(file, 0, "", str(error), "keep one of them")]
+        return [Disagreement("", 0, str(error), "keep one of them")]
     except RecursionError:
-        return [Fault(file, 0, "", "nests too deep", "flatten it")]
+        return [Disagreement("", 0, "nests too deep", "flatten it")]
     if not isinstance(schema, dict) or schema.get("type") != "record":
-        return [Fault(file, 1, "", "is no record", "make the value a record with the contract's fields")]
+        return [Disagreement("", 1, "is not a record", "make the value a record with the contract's fields")]
     try:
-        written = from_avro(schema).fields
-    except AvroFieldError as error:
-        line = _line(text, error.path)
-        return [Fault(file, line, printable(error.path), error.problem, "use a type that a column can have")]
-    except ValueError as error:
-        return [Fault(file, 0, "", str(error), "use types that columns can have")]
-    faults = [Fault(file, _line(text, path), printable(path), *rest) for path, *rest in _compare(written, fields, "")]
-    return faults or _malformed(file, schema)
+        written = record_fields(tree(schema))
+    except Unreadable as error:
+        fix = "use a type that a column can have" if error.path else _SPECIFICATION
+        return [Disagreement(error.path, _line(text, error.path), error.problem, fix)]
+    found = [Disagreement(path, _line(text, path), *rest) for path, *rest in _compare(written, fields, "")]
+    return found or _malformed(schema)
 
 
-def _malformed(file: Path, schema: dict[str, Any]) -> list[Fault]:
-    """What the registry would refuse although the types agree: names, symbols, defaults."""
+def _malformed(schema: dict[str, Any]) -> list[Disagreement]:
+    """What the registry would refuse although the types agree: defaults, aliases, sizes."""
     import fastavro
     from fastavro.schema import SchemaParseException
 
-    problems = list(_bad_names(schema))
+    problems = list(_bad_defaults(schema))
     try:
         fastavro.parse_schema(schema)
     except (SchemaParseException, TypeError, ValueError, KeyError, AttributeError) as error:
         problems.append(str(error).partition("\n")[0])
-    fix = "mend it by the Avro specification"
-    return [Fault(file, 0, "", f"is no Avro schema: {printable(problem, 160)}", fix) for problem in problems]
+    return [Disagreement("", 0, f"is not an Avro schema: {problem[:160]}", _SPECIFICATION) for problem in problems]
 
 
-def _bad_names(schema: Any) -> Iterator[str]:
-    """What the library lets pass: names of other characters, and a default that is not of its union's first type."""
+def _bad_defaults(schema: Any) -> Iterator[str]:
+    """What the library lets pass: a default that is not of its union's first type."""
     if isinstance(schema, list):
         for branch in schema:
-            yield from _bad_names(branch)
+            yield from _bad_defaults(branch)
     if not isinstance(schema, dict):
         return
-    for key in ("name", "namespace"):
-        if not _AVRO_NAME.fullmatch(str(schema.get(key, "x"))):
-            yield f"{schema[key]!r} is no name"
     union = schema.get("type")
     if isinstance(union, list) and union[0] == "null" and schema.get("default") is not None:
         yield f"the default of {schema['name']} is not of the first type of its union"
     for key in ("type", "fields", "items", "values"):
-        yield from _bad_names(schema.get(key))
+        yield from _bad_defaults(schema.get(key))
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -85,11 +78,9 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _compare(written: tuple[Field, ...], fields: tuple[Field, ...], path: str) -> Iterator[_Difference]:
+def _compare(written: Sequence[Field], fields: Sequence[Field], path: str) -> Iterator[_Difference]:
     known = {field.name: field for field in written}
     wanted = {field.name for field in fields}
-    if len(known) < len(written):
-        yield path.rstrip("."), "has a field twice", "keep one of them"
     for field in fields:
         if field.name in known:
             yield from _compare_field(known[field.name], field, f"{path}{field.name}")
@@ -129,6 +120,8 @@ def _name(field_type: FieldType) -> str:
 
 def _line(text: str, path: str) -> int:
     """The line where the field's name is first given; 0 when it is not in the file."""
+    if not path:
+        return 0
     name = re.escape(path.rstrip("[]").rpartition(".")[2])
     found = re.search(rf'"name"\s*:\s*"{name}"', text)
     return text.count("\n", 0, found.start()) + 1 if found else 0

@@ -1,0 +1,58 @@
+"""JSON objects to columns, and rows to JSON objects: the half of the format that reads and writes bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mesh_pipelines.contract.model import Field
+from mesh_pipelines.formats.codec import RowEncoder
+from mesh_pipelines.formats.decoded import FRAME_BYTES, Decoded, Reader
+from mesh_pipelines.formats.json.compiled import NativeJsonReader, is_plain
+from mesh_pipelines.formats.json.plain import plain
+from mesh_pipelines.formats.json.portable import JsonReader
+
+
+@dataclass(frozen=True)
+class Unframed:
+    """Reads JSON by another reader, without the registry's header that some producers put in front."""
+
+    reader: Reader
+
+    @property
+    def fields(self) -> Sequence[Field]:
+        """The contract's fields."""
+        return self.reader.fields
+
+    def decode(self, values: pa.LargeBinaryArray, header_bytes: int = 0) -> Decoded:
+        """The contract's columns of the values that can be decoded."""
+        return self.reader.decode(_unframed(values), header_bytes)
+
+
+def reader(fields: Sequence[Field], schema: str, *, native: bool) -> Reader:  # noqa: ARG001
+    """The reader of a contract's JSON, in C where it can."""
+    return Unframed(NativeJsonReader(fields) if native and is_plain(fields) else JsonReader(fields))
+
+
+def encoder(fields: Sequence[Field], schema: str) -> RowEncoder:  # noqa: ARG001
+    """Writes JSON objects without spaces."""
+    return _encode
+
+
+def _encode(row: Mapping[str, Any]) -> bytes:
+    values = {name: plain(value) for name, value in row.items()}
+    return json.dumps(values, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _unframed(values: pa.LargeBinaryArray) -> pa.LargeBinaryArray:
+    """JSON without the header of a registry (no JSON text begins with a zero byte)."""
+    first = pc.fill_null(pc.binary_slice(values, 0, 1), b"")
+    framed = pc.equal(first, pa.scalar(b"\0", first.type))
+    if not pc.any(framed).as_py():
+        return values
+    return pc.if_else(framed, pc.binary_replace_slice(values, 0, FRAME_BYTES, b""), values)
