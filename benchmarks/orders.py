@@ -240,10 +240,9 @@ def check(platform: Platform, fqn: str, expected: Expected) -> None:
     """
     import duckdb
 
-    from mesh_pipelines.lake.catalog import load
     from mesh_pipelines.lake.commit import current_files
 
-    table = load(platform.catalog, platform.product(fqn), "log")
+    table = platform.tables_of(platform.product(fqn)).load("log")
     files = [file.file_path.removeprefix("file://") for file in current_files(table)]
     with duckdb.connect() as connection:
         connection.execute("SET memory_limit = '2GB'")

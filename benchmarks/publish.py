@@ -305,11 +305,9 @@ def _is_longest(platform: Platform, product: DataProduct) -> bool:
     from mesh_pipelines.lake import state
     from mesh_pipelines.lake.base import worth_taking_in
     from mesh_pipelines.lake.files import files_of
-    from mesh_pipelines.lake.tables import up_to_date
-    from mesh_pipelines.lake.versions import Versions
 
-    version = Versions(platform.catalog, product).published()
-    table = up_to_date(platform.catalog, product, "base")
+    version = platform.tables_of(product).versions.published()
+    table = platform.tables_of(product).up_to_date("base")
     base = version and state.usable_base(table, version)
     if not base or not version or not version.position:
         return False

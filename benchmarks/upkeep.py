@@ -22,10 +22,7 @@ from report import Report
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.read.load import load_product
 from mesh_pipelines.contract.types import log_schema
-from mesh_pipelines.lake.catalog import load
 from mesh_pipelines.lake.commit import current_files
-from mesh_pipelines.lake.log import Log
-from mesh_pipelines.lake.tables import create_tables
 from mesh_pipelines.pipeline.publish import publish
 from mesh_pipelines.pipeline.snapshot import snapshot
 from mesh_pipelines.platform import Platform
@@ -62,7 +59,7 @@ def measure(folder: Path, commits: int, *, upkeep: bool) -> list[dict[str, float
     (home / "contract.yaml").write_text(CONTRACT)
     product = load_product(home)
     platform = Platform(Settings(home=folder, assets=folder / "assets"), {product.fqn: product})
-    create_tables(platform.catalog, product)
+    platform.tables_of(product).create()
     taken: list[float] = []
     found: list[dict[str, float]] = []
     for number in range(1, commits + 1):
@@ -75,7 +72,7 @@ def measure(folder: Path, commits: int, *, upkeep: bool) -> list[dict[str, float
                 {
                     "upkeep": upkeep,
                     "commit": number,
-                    "log_files": len(current_files(load(platform.catalog, product, "log"))),
+                    "log_files": len(current_files(platform.tables_of(product).load("log"))),
                     "all_files": sum(1 for file in (folder / "warehouse").rglob("*") if file.is_file()),
                     "commit_ms": statistics.median(taken[-10:]) * 1000,
                 }
@@ -85,7 +82,7 @@ def measure(folder: Path, commits: int, *, upkeep: bool) -> list[dict[str, float
 
 def commit(platform: Platform, product: DataProduct) -> float:
     """One landing of events and its publishing; seconds."""
-    log = Log(platform.catalog, product)
+    log = platform.tables_of(product).log
     stored = log.position()
     start = stored or Position("cluster", product.fqn, "topic")
     first = start.next_offset(0)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from mesh_pipelines.kafka.admin import StreamAdmin
     from mesh_pipelines.kafka.registry import Registry
+    from mesh_pipelines.lake.product_tables import ProductTables
     from mesh_pipelines.lake.properties import TableProperties
 
 # Under the home folder: contracts that were sound as they stand.
@@ -97,6 +98,12 @@ class Platform:
         from mesh_pipelines.lake.properties import TableProperties
 
         return TableProperties(self.catalog)
+
+    def tables_of(self, product: DataProduct) -> ProductTables:
+        """The tables of one product, under this contract of it; every look at them is at what they are then."""
+        from mesh_pipelines.lake.product_tables import ProductTables
+
+        return ProductTables(self.catalog, product)
 
     @cached_property
     def streams(self) -> StreamAdmin:

@@ -34,11 +34,9 @@ def status(output_format: OutputFormat = Format.TABLE) -> None:
 @verb(Group.DISCOVER, example="mesh versions operations.flights")
 def versions(name: OneProduct, output_format: OutputFormat = Format.TABLE) -> None:
     """List a product's published versions, newest first."""
-    from mesh_pipelines.lake.versions import Versions
-
     output, mesh = Output(output_format), platform()
     product = mesh.product(fqn(name))
-    history = Versions(mesh.catalog, product)
+    history = mesh.tables_of(product).versions
     known, tags = history.all(), history.tags()
     output.records(
         [

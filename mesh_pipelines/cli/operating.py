@@ -83,13 +83,11 @@ def tag(
     label: Annotated[str, typer.Argument(help="The tag: letters, digits, dots, dashes and underscores.")],
 ) -> None:
     """Keep a version for good under a name, whatever upkeep does; `mesh tag PRODUCT 0 NAME` lets it go again."""
-    from mesh_pipelines.lake.versions import Versions
-
     output, mesh = Output(), platform()
     product = mesh.product(fqn(name))
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", label):
         raise UsageError(f"{label!r} is no tag", next_step="use up to 64 letters, digits, dots, dashes, underscores")
-    versions = Versions(mesh.catalog, product)
+    versions = mesh.tables_of(product).versions
     if version:
         versions.tag(version, label)
         output.say(f"version {version} of {product.fqn} is kept as {label}")

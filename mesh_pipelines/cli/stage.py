@@ -209,14 +209,12 @@ class _Watcher:
 
     def look(self) -> Mapping[str, Version]:
         """Look for new versions, at most once a second; gives the published ones."""
-        from mesh_pipelines.lake.versions import Versions
-
         if time.monotonic() - self._looked < _WATCH_S:
             return {}
         self._looked = time.monotonic()
         found: dict[str, Version] = {}
         for product in self._platform.in_order:
-            versions = Versions(self._platform.catalog, product)
+            versions = self._platform.tables_of(product).versions
             version = versions.published()
             if version is None:
                 continue
@@ -252,9 +250,7 @@ def _await_all(platform: Platform, stop: threading.Event, watcher: _Watcher, che
 
 def _is_current(platform: Platform) -> bool:
     """Whether every stream is published to its end, and every derived product from its inputs' newest versions."""
-    from mesh_pipelines.lake.versions import Versions
-
-    published = {name: Versions(platform.catalog, one).published() for name, one in platform.products.items()}
+    published = {name: platform.tables_of(one).versions.published() for name, one in platform.products.items()}
     topics = [product.topic.name for product in platform.in_order if product.topic]
     ends = platform.streams.end_offsets(topics)
     for name, product in platform.products.items():

@@ -17,9 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.envelope import BREAKS, DIGEST, KEY, OP, Op
-from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.lake import delta, overlay, state
-from mesh_pipelines.lake.catalog import Pinned
 from mesh_pipelines.lake.commit import ROWS_PER_FILE, current_files, replace_files, write_files
 from mesh_pipelines.lake.compaction import worth_merging
 from mesh_pipelines.lake.files import bounds, files_of
@@ -27,15 +25,14 @@ from mesh_pipelines.lake.fold import LIVE, digest
 from mesh_pipelines.lake.fold import columns as fold_columns
 from mesh_pipelines.lake.log import POSITION
 from mesh_pipelines.lake.overlay import Overlay
+from mesh_pipelines.lake.product_tables import ProductTables
 from mesh_pipelines.lake.state import REPLACED, RULES, UNAUDITED, Base
-from mesh_pipelines.lake.tables import table_schema, up_to_date
+from mesh_pipelines.lake.tables import table_schema
 from mesh_pipelines.positions import Position
-from mesh_pipelines.rules.mask import mask_of
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
-    from pyiceberg.catalog import Catalog
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
 
@@ -64,8 +61,7 @@ def worth_taking_in(base_rows: int, tail_offsets: int, tail_rows: int) -> bool:
 
 def keep_up(
     engine: duckdb.DuckDBPyConnection,
-    catalog: Catalog | Pinned,
-    product: DataProduct,
+    tables: ProductTables,
     position: Position,
     *,
     tail_rows: int,
@@ -75,21 +71,20 @@ def keep_up(
     That is where its rows were judged by other rules, or where the position does not follow it: what came later may
     then lie before it. Gives None while the stream is short and has no base; second, whether it was rewritten.
     """
-    table = up_to_date(catalog, product, "base")
+    table = tables.up_to_date("base")
     newest = next((base for base in state.bases_of(table) if position.continues(base.position)), None)
     if newest is None:
         tail = sum(offset.next_offset for offset in position.partitions.values())
         if not worth_taking_in(0, tail, tail_rows):
             return None, False
-    elif newest.rules == mask_of(product).fingerprint and position.follows(newest.position):
+    elif newest.rules == tables.mask.fingerprint and position.follows(newest.position):
         return newest, False
-    return rewrite_base(engine, catalog, product, position), True
+    return rewrite_base(engine, tables, position), True
 
 
 def rewrite_base(
     engine: duckdb.DuckDBPyConnection,
-    catalog: Catalog | Pinned,
-    product: DataProduct,
+    tables: ProductTables,
     position: Position,
     *,
     from_log: bool = False,
@@ -99,17 +94,16 @@ def rewrite_base(
     Raises:
         ConcurrentWriter: another writer rewrote the base meanwhile.
     """
-    table = up_to_date(catalog, product, "base")
+    table = tables.up_to_date("base")
     bases = [] if from_log else [base for base in state.bases_of(table) if position.continues(base.position)]
-    folded = state.folded_sql(catalog, product, next(iter(bases), None), position)
-    files = _write(engine, product, table, folded)
-    return _commit(product, table, current_files(table), files, Base(0, position, mask_of(product).fingerprint))
+    folded = state.folded_sql(tables, next(iter(bases), None), position)
+    files = _write(engine, tables, table, folded)
+    return _commit(table, current_files(table), files, Base(0, position, tables.mask.fingerprint))
 
 
 def take_in(
     engine: duckdb.DuckDBPyConnection,
-    catalog: Catalog | Pinned,
-    product: DataProduct,
+    tables: ProductTables,
     base: Base,
     known: Overlay,
     position: Position,
@@ -121,22 +115,22 @@ def take_in(
     Raises:
         ConcurrentWriter: another writer rewrote the base meanwhile.
     """
-    table = up_to_date(catalog, product, "base")
+    table = tables.up_to_date("base")
     current = table.current_snapshot()
     if current is None or current.snapshot_id != base.snapshot_id:
-        return rewrite_base(engine, catalog, product, position)
+        return rewrite_base(engine, tables, position)
     files = files_of(table, base.snapshot_id)
     old = _worth_cleaning(table, files, known)
     cleaned = {file.file_path for file in old}
     engine.register("overlay_taken_in", known.to_arrow())
-    rows = state.overlaid_sql(catalog, product, base, (known, "overlay_taken_in"), position, only=cleaned)
-    new = _write(engine, product, table, rows)
+    rows = state.overlaid_sql(tables, base, (known, "overlay_taken_in"), position, state.Part(files=cleaned))
+    new = _write(engine, tables, table, rows)
     kept = known.of(file.file_path for file in files if file.file_path not in cleaned)
     unaudited = base.unaudited + base.position.lag_to(position)
     if unaudited > UNAUDITED_SHARE * sum(file.record_count for file in files):
         unaudited = 0
     replaced = overlay.write(table, kept) if kept.base else None
-    return _commit(product, table, old, new, Base(0, position, base.rules, replaced, unaudited))
+    return _commit(table, old, new, Base(0, position, base.rules, replaced, unaudited))
 
 
 def _worth_cleaning(table: Table, files: Sequence[DataFile], known: Overlay) -> list[DataFile]:
@@ -155,11 +149,11 @@ def _worth_cleaning(table: Table, files: Sequence[DataFile], known: Overlay) -> 
     return old + kept[_FEW_FILES + rows // ROWS_PER_FILE :]
 
 
-def _write(engine: duckdb.DuckDBPyConnection, product: DataProduct, table: Table, folded: str) -> list[DataFile]:
+def _write(engine: duckdb.DuckDBPyConnection, tables: ProductTables, table: Table, folded: str) -> list[DataFile]:
     """Write a folded relation as files of the base: live rows sorted by key, and tombstones in files of their own."""
-    schema = table_schema(product, "base")
-    judged = delta.judged(mask_of(product))
-    columns = f"{state.event_columns(product)}, unhex({digest(KEY)}) AS {DIGEST}, {judged} AS {BREAKS}"
+    schema = table_schema(tables.product, "base")
+    judged = delta.judged(tables.mask)
+    columns = f"{state.event_columns(tables.product)}, unhex({digest(KEY)}) AS {DIGEST}, {judged} AS {BREAKS}"
     reader = engine.sql(
         f"SELECT {fold_columns(schema.names)} FROM (SELECT {columns} FROM {folded}) ORDER BY NOT {LIVE}, {KEY}"
     ).to_arrow_reader(100_000)
@@ -190,26 +184,26 @@ def _split(rows: pa.RecordBatchReader) -> tuple[pa.RecordBatchReader, pa.RecordB
     return tuple(pa.RecordBatchReader.from_batches(rows.schema, part()) for part in (live, tombstones))
 
 
-def _commit(product: DataProduct, table: Table, old: Sequence[DataFile], new: Sequence[DataFile], made: Base) -> Base:
+def _commit(table: Table, old: Sequence[DataFile], new: Sequence[DataFile], made: Base) -> Base:
     properties = {
         POSITION: made.position.to_json(),
         RULES: made.rules,
         REPLACED: made.replaced or "",
         UNAUDITED: str(made.unaudited),
     }
-    snapshot_id = replace_files(table, old, new, properties, f"{product.fqn}.base")
+    snapshot_id = replace_files(table, old, new, properties)
     return replace(made, snapshot_id=snapshot_id)
 
 
-def write_result(catalog: Catalog | Pinned, product: DataProduct, rows: pa.RecordBatchReader) -> int:
+def write_result(tables: ProductTables, rows: pa.RecordBatchReader) -> int:
     """Make these rows the derived product's newest result, in one commit; gives the snapshot's id.
 
     Raises:
         ConcurrentWriter: another run stored its result meanwhile.
     """
-    table = up_to_date(catalog, product, "base")
-    files = write_files(table, cast(rows, table_schema(product, "base")))
-    return replace_files(table, current_files(table), files, {}, f"{product.fqn}.base")
+    table = tables.up_to_date("base")
+    files = write_files(table, cast(rows, table_schema(tables.product, "base")))
+    return replace_files(table, current_files(table), files, {})
 
 
 def cast(reader: pa.RecordBatchReader, schema: pa.Schema) -> pa.RecordBatchReader:

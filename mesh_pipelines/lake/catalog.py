@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.errors import SettingInvalid, StorageUnavailable, TableDamaged, TableMissing
+from mesh_pipelines.errors import SettingInvalid, StorageUnavailable, TableMissing
 from mesh_pipelines.settings import Settings
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
-    from pyiceberg.table import Table
 
 Kind = Literal["log", "base", "versions", "checks"]
 
@@ -62,51 +61,9 @@ def _prepare(file: Path) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
 
 
-class Pinned:
-    """A catalog in which a table that was loaded stays as it was, but for what this process commits to it.
-
-    For one step of one product: loading a table costs 4 ms of parsing, and a step asks for the same one many times. A
-    commit through it holds on the state that was loaded, as ever.
-    """
-
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
-        self._loaded: dict[tuple[str, ...], Table] = {}
-
-    def load_table(self, identifier: tuple[str, ...]) -> Table:
-        """The table, loaded once."""
-        if identifier not in self._loaded:
-            self._loaded[identifier] = self._catalog.load_table(identifier)
-        return self._loaded[identifier]
-
-
 def table_name(product: DataProduct, kind: Kind) -> tuple[str, str, str]:
     """The table's identifier: namespace ``domain.product``, then what the table is."""
     return product.domain, product.name, kind
-
-
-def load(catalog: Catalog | Pinned, product: DataProduct, kind: Kind) -> Table:
-    """The product's table as it is now.
-
-    Raises:
-        TableMissing: the product was not applied.
-        TableDamaged: it was, and the table's metadata is gone or torn.
-    """
-    from pyiceberg.exceptions import NoSuchTableError, ValidationError
-
-    try:
-        try:
-            return catalog.load_table(table_name(product, kind))
-        except FileNotFoundError:
-            # Writers remove the metadata of many commits ago: what the catalog named may be that by now.
-            return catalog.load_table(table_name(product, kind))
-    except NoSuchTableError as error:
-        raise table_missing(product, kind) from error
-    except (FileNotFoundError, ValidationError) as error:
-        raise TableDamaged(
-            f"{product.fqn}: the metadata of its table {kind} cannot be read: {str(error).splitlines()[0]}",
-            next_step="restore it from a copy of the warehouse",
-        ) from error
 
 
 def table_missing(product: DataProduct, kind: Kind) -> TableMissing:

@@ -6,43 +6,45 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import ConcurrentWriter
 from mesh_pipelines.lake import commit
-from mesh_pipelines.lake.catalog import load
+from mesh_pipelines.lake.tables import ProductTable
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pyiceberg.catalog import Catalog
 
 # Results of different audits do not depend on one another, so losing the commit to another audit is worth a few tries.
 _TRIES = 5
 
 
-def append(catalog: Catalog, product: DataProduct, results: pa.Table) -> None:
-    """Add the results of one audit.
+class Checks:
+    """One product's checks table. All of it raises TableMissing where the product was not applied."""
 
-    Raises:
-        ConcurrentWriter: other audits kept committing first.
-    """
-    for _ in range(_TRIES - 1):
-        with suppress(ConcurrentWriter):
-            commit.append(load(catalog, product, "checks"), results, {}, f"{product.fqn}.checks")
-            return
-    commit.append(load(catalog, product, "checks"), results, {}, f"{product.fqn}.checks")
+    def __init__(self, table: ProductTable) -> None:
+        self._table = table
 
+    def append(self, results: pa.Table) -> None:
+        """Add the results of one audit.
 
-def since(catalog: Catalog, product: DataProduct, moment: datetime) -> pa.Table:
-    """The results of the audits made since a moment, oldest first."""
-    from pyiceberg.expressions import GreaterThanOrEqual
+        Raises:
+            ConcurrentWriter: other audits kept committing first.
+        """
+        for _ in range(_TRIES - 1):
+            with suppress(ConcurrentWriter):
+                commit.append(self._table.load(), results, {})
+                return
+        commit.append(self._table.load(), results, {})
 
-    chosen = GreaterThanOrEqual("at", moment.isoformat())
-    return load(catalog, product, "checks").scan(row_filter=chosen).to_arrow().sort_by("at")
+    def since(self, moment: datetime) -> pa.Table:
+        """The results of the audits made since a moment, oldest first."""
+        from pyiceberg.expressions import GreaterThanOrEqual
 
+        chosen = GreaterThanOrEqual("at", moment.isoformat())
+        return self._table.load().scan(row_filter=chosen).to_arrow().sort_by("at")
 
-def read(catalog: Catalog, product: DataProduct, *, candidate_id: str | None = None) -> pa.Table:
-    """The results of one candidate's audit, or of all audits."""
-    from pyiceberg.expressions import AlwaysTrue, EqualTo
+    def read(self, *, candidate_id: str | None = None) -> pa.Table:
+        """The results of one candidate's audit, or of all audits."""
+        from pyiceberg.expressions import AlwaysTrue, EqualTo
 
-    chosen = EqualTo("candidate_id", candidate_id) if candidate_id else AlwaysTrue()
-    return load(catalog, product, "checks").scan(row_filter=chosen).to_arrow()
+        chosen = EqualTo("candidate_id", candidate_id) if candidate_id else AlwaysTrue()
+        return self._table.load().scan(row_filter=chosen).to_arrow()

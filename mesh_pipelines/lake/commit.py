@@ -47,7 +47,7 @@ _ENCODERS = 2
 
 
 @contextmanager
-def transaction(table: Table, what: str) -> Generator[IcebergTransaction]:
+def transaction(table: Table) -> Generator[IcebergTransaction]:
     """A transaction that is committed at the end of the block, on exactly the state ``table`` was loaded with.
 
     Raises:
@@ -57,6 +57,7 @@ def transaction(table: Table, what: str) -> Generator[IcebergTransaction]:
 
     from mesh_pipelines.lake.transaction import Transaction
 
+    what = ".".join(table.name())
     if table.properties.get("commit.retry.num-retries") != "0":
         raise AssertionError(f"{what}: its table would retry a lost commit and double rows")
     kind = table.name()[-1]
@@ -75,7 +76,6 @@ def append(
     table: Table,
     rows: pa.Table | Sequence[pa.Table],
     properties: Mapping[str, str],
-    what: str,
     *,
     summary: Iterable[str] = (),
 ) -> None:
@@ -88,7 +88,7 @@ def append(
     import pyarrow as pa
 
     lineage = {name: properties[name] for name in summary}
-    with transaction(table, what) as opened:
+    with transaction(table) as opened:
         with opened.update_snapshot(snapshot_properties=lineage).merge_append() as added:
             for file in _written_side_by_side(table, [rows] if isinstance(rows, pa.Table) else rows):
                 added.append_data_file(file)
@@ -101,7 +101,6 @@ def replace_files(
     old: Iterable[DataFile],
     new: Iterable[DataFile],
     properties: Mapping[str, str],
-    what: str,
     *,
     keep_as: str = "",
 ) -> int:
@@ -111,7 +110,7 @@ def replace_files(
     """
     from pyiceberg.table.update.snapshot import ManageSnapshots
 
-    with transaction(table, what) as opened:
+    with transaction(table) as opened:
         if keep_as and (former := table.current_snapshot()):
             with ManageSnapshots(opened) as snapshots:
                 snapshots.create_tag(former.snapshot_id, keep_as)

@@ -18,18 +18,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from mesh_pipelines.contract.envelope import FATE, OP
-from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.lake.catalog import Kind, load
+from mesh_pipelines.lake.catalog import Kind
 from mesh_pipelines.lake.commit import current_files, expire_ids, replace_files, rows_of, write_files
 from mesh_pipelines.lake.files import bounds
 from mesh_pipelines.lake.log import FATES, POSITION
 from mesh_pipelines.lake.overlay import FOLDER
+from mesh_pipelines.lake.product_tables import ProductTables
 from mesh_pipelines.lake.state import bases_of
-from mesh_pipelines.lake.tables import kinds
-from mesh_pipelines.lake.versions import Versions
 
 if TYPE_CHECKING:
-    from pyiceberg.catalog import Catalog
     from pyiceberg.manifest import DataFile, ManifestFile
     from pyiceberg.table import Table
 
@@ -59,7 +56,7 @@ class Expired:
     files: int
 
 
-def compact(catalog: Catalog, product: DataProduct, kind: Kind) -> Compacted:
+def compact(tables: ProductTables, kind: Kind) -> Compacted:
     """Merge the table's small files of like size in one commit; rows, position and counts stay as they are.
 
     A base is left as it is: which of its rows are dead is known by file and row, and it merges its files itself.
@@ -67,7 +64,7 @@ def compact(catalog: Catalog, product: DataProduct, kind: Kind) -> Compacted:
     Raises:
         ConcurrentWriter: another writer committed meanwhile; nothing was changed.
     """
-    table = load(catalog, product, kind)
+    table = tables.load(kind)
     files = current_files(table)
     groups = [] if kind == "base" else [worth_merging(group) for group in _alike(table, files)]
     small = [file for group in groups for file in group]
@@ -75,7 +72,7 @@ def compact(catalog: Catalog, product: DataProduct, kind: Kind) -> Compacted:
         return Compacted(len(files), len(files))
     merged = [file for group in groups for file in write_files(table, rows_of(table, group))]
     kept = {name: value for name, value in table.properties.items() if name == POSITION or name.startswith(FATES)}
-    replace_files(table, small, merged, kept, f"{product.fqn}.{kind}")
+    replace_files(table, small, merged, kept)
     return Compacted(len(files), len(files) - len(small) + len(merged))
 
 
@@ -97,20 +94,20 @@ def worth_merging(files: Sequence[DataFile]) -> list[DataFile]:
     return [file for tier in tiers.values() if len(tier) >= TIER for file in tier]
 
 
-def expire(catalog: Catalog, product: DataProduct, keep: int, *, age_floor_s: float = AGE_FLOOR_S) -> Expired:
+def expire(tables: ProductTables, keep: int, *, age_floor_s: float = AGE_FLOOR_S) -> Expired:
     """Drop snapshots that no kept version needs, then the files that nothing has named for ``age_floor_s`` seconds.
 
     Kept are the last ``keep`` published versions, the one readers see, the newest candidate, and those with a tag.
     """
-    versions = Versions(catalog, product)
+    versions = tables.versions
     known, tagged = versions.all(), set(versions.tags().values())
     kept = [*known[-keep:], *(version for version in known if version.number in tagged)]
     kept += [version for version in (versions.published(), versions.newest()) if version]
     needed = {version.base_snapshot_id for version in kept}
     overlays = [version.overlay for version in kept if version.overlay]
     snapshots = files = 0
-    for kind in kinds(product):
-        table = load(catalog, product, kind)
+    for kind in tables.kinds:
+        table = tables.load(kind)
         current = table.current_snapshot()
         drop = [
             snapshot.snapshot_id
@@ -118,7 +115,7 @@ def expire(catalog: Catalog, product: DataProduct, keep: int, *, age_floor_s: fl
             if snapshot.snapshot_id not in needed and (current is None or snapshot.snapshot_id != current.snapshot_id)
         ]
         snapshots += expire_ids(table, drop)
-        table = load(catalog, product, kind)
+        table = tables.load(kind)
         replaced = [base.replaced for base in bases_of(table) if base.replaced] if kind == "base" else []
         files += remove_orphans(table, age_floor_s, named=[*overlays, *replaced])
     return Expired(snapshots, files)

@@ -18,20 +18,17 @@ import numpy as np
 import numpy.typing as npt
 
 from mesh_pipelines.contract.envelope import BREAKS, DIGEST, GENERATION, KEY, OFFSET, OP, PARTITION, Op
-from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.engine import local_path
 from mesh_pipelines.lake import fold, state
-from mesh_pipelines.lake.catalog import Pinned
 from mesh_pipelines.lake.files import bounds, by_name, files_of
 from mesh_pipelines.lake.overlay import ROW, Overlay
-from mesh_pipelines.lake.tables import up_to_date
+from mesh_pipelines.lake.product_tables import ProductTables
 from mesh_pipelines.positions import Position
-from mesh_pipelines.rules.mask import MISKEYED, Mask, mask_of
+from mesh_pipelines.rules.mask import MISKEYED, Mask
 from mesh_pipelines.sql.quote import literal, quote
 
 if TYPE_CHECKING:
     import duckdb
-    from pyiceberg.catalog import Catalog
     from pyiceberg.table import Table
 
 ARRIVED = "arrived"
@@ -58,25 +55,25 @@ class Delta:
     replaced: Tally
     overlay: Overlay = field(default_factory=Overlay)
 
+    def change(self, bit: int) -> int:
+        """How many more rows break the rule of a bit than did before."""
+        return self.came.bad(bit) - self.replaced.bad(bit)
+
     @property
     def counted(self) -> bool:
         """Whether the rules of all these rows are known."""
         return self.came.by_bit is not None and self.replaced.by_bit is not None
 
 
-def appended(
-    engine: duckdb.DuckDBPyConnection, catalog: Catalog | Pinned, product: DataProduct, after: Position, until: Position
-) -> Delta:
+def appended(engine: duckdb.DuckDBPyConnection, tables: ProductTables, after: Position, until: Position) -> Delta:
     """The delta of a product whose events are its rows: nothing is replaced."""
-    mask = mask_of(product)
-    _arrive(engine, product, state.events_sql(catalog, product, after, until), mask)
+    _arrive(engine, tables, state.events_sql(tables, after, until))
     return Delta(_tally(engine.execute(f"SELECT {BREAKS} FROM {ARRIVED}").fetchnumpy()[BREAKS]), _tally([]))
 
 
 def folded(
     engine: duckdb.DuckDBPyConnection,
-    catalog: Catalog | Pinned,
-    product: DataProduct,
+    tables: ProductTables,
     base: state.Base,
     before: tuple[Position, Overlay],
     until: Position,
@@ -87,13 +84,12 @@ def folded(
     to follow both positions.
     """
     after, former = before
-    mask = mask_of(product)
-    _arrive(engine, product, state.events_sql(catalog, product, after, until), mask)
+    _arrive(engine, tables, state.events_sql(tables, after, until))
     engine.register("overlay_before", former.to_arrow())
-    table = up_to_date(catalog, product, "base")
+    table = tables.up_to_date("base")
     in_base = _Found(engine, _in_base_sql(table, base))
-    tail = state.tail_sql(catalog, product, base, (former, "overlay_before"), after)
-    in_tail = _Found(engine, _in_tail_sql(tail, mask))
+    tail = state.tail_sql(tables, base, (former, "overlay_before"), after)
+    in_tail = _Found(engine, _in_tail_sql(tail, tables.mask))
     files = files_of(table, base.snapshot_id)
     grown, gone = former, np.zeros(len(in_base.place), np.bool_)
     for number, file in enumerate(files):
@@ -126,8 +122,9 @@ class _Found:
         self.breaks: Any = np.ma.asarray(found[BREAKS])
 
 
-def _arrive(engine: duckdb.DuckDBPyConnection, product: DataProduct, events: str, mask: Mask) -> None:
+def _arrive(engine: duckdb.DuckDBPyConnection, tables: ProductTables, events: str) -> None:
     """The events of a delta as the table ``arrived``, narrow: whose key, where, and what they break."""
+    product = tables.product
     unique = sorted({name for rule in product.rules for name in rule.fields if rule.kind == "unique"})
     newest = "TRUE"
     if product.event_type.folds_by_key:
@@ -135,7 +132,7 @@ def _arrive(engine: duckdb.DuckDBPyConnection, product: DataProduct, events: str
     engine.execute(
         f"CREATE OR REPLACE TEMP TABLE {ARRIVED} AS SELECT {KEY}, {fold.digest(KEY)}::UUID AS {DIGEST}, "
         f"{GENERATION}, {PARTITION}, {OFFSET}, {fold.LIVE} AS live, {newest} AS newest, "
-        f"{judged(mask)} AS {BREAKS}{''.join(f', {quote(name)}' for name in unique)} FROM {events}"
+        f"{judged(tables.mask)} AS {BREAKS}{''.join(f', {quote(name)}' for name in unique)} FROM {events}"
     )
 
 

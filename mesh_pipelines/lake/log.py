@@ -23,18 +23,15 @@ from mesh_pipelines.contract.envelope import (
     Fate,
     Op,
 )
-from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.errors import ConcurrentWriter, UnknownVersion
-from mesh_pipelines.lake.catalog import Pinned, load
 from mesh_pipelines.lake.commit import append, replace_files, rows_of, write_files
 from mesh_pipelines.lake.nulls import keep_nulls
-from mesh_pipelines.lake.tables import up_to_date
+from mesh_pipelines.lake.tables import ProductTable
 from mesh_pipelines.positions import Position
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pyiceberg.catalog import Catalog
     from pyiceberg.expressions import BooleanExpression
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
@@ -56,9 +53,9 @@ OnProgress = Callable[[int, int], None]
 class Log:
     """One product's log table."""
 
-    def __init__(self, catalog: Catalog | Pinned, product: DataProduct) -> None:
-        self._catalog = catalog
-        self._product = product
+    def __init__(self, table: ProductTable) -> None:
+        self._table = table
+        self._product = table.product
 
     def position(self) -> Position | None:
         """How far the stream was read; None before the first landing.
@@ -66,23 +63,23 @@ class Log:
         Raises:
             TableMissing: the product was not applied.
         """
-        return stored_position(load(self._catalog, self._product, "log"))
+        return stored_position(self._table.load())
 
     def fates(self) -> dict[str, int]:
         """The number of landed events by fate."""
-        return _fates(load(self._catalog, self._product, "log").properties)
+        return _fates(self._table.load().properties)
 
     def rows(self) -> int:
         """The number of landed events, whatever their fate."""
-        return count_of(load(self._catalog, self._product, "log"))
+        return count_of(self._table.load())
 
     def quarantined(self) -> int:
         """The number of events that are held back now."""
-        return quarantined_in(load(self._catalog, self._product, "log").properties)
+        return quarantined_in(self._table.load().properties)
 
     def losses(self) -> list[dict[str, Any]]:
         """The losses operators accepted, oldest first: what, when, by whom, and the positions before and after."""
-        return _losses(load(self._catalog, self._product, "log").properties)
+        return _losses(self._table.load().properties)
 
     def append(
         self, rows: pa.Table, before: Position | None, after: Position, *, loss: Mapping[str, Any] | None = None
@@ -95,7 +92,7 @@ class Log:
         Raises:
             ConcurrentWriter: the log is not at ``before``, or another writer committed meanwhile. Nothing was added.
         """
-        table = up_to_date(self._catalog, self._product, "log")
+        table = self._table.up_to_date()
         stored = stored_position(table)
         if stored != before:
             raise ConcurrentWriter(
@@ -108,7 +105,7 @@ class Log:
         properties = {POSITION: after.to_json(), **fate_properties(counts)}
         if loss:
             properties[LOSSES] = json.dumps([*_losses(table.properties), dict(loss)])
-        append(table, _apart(rows), properties, f"{self._product.fqn}.log", summary=[POSITION])
+        append(table, _apart(rows), properties, summary=[POSITION])
 
     def redrive(self, mend: Callable[[pa.Table], pa.Table], on_progress: OnProgress | None = None) -> int:
         """Bring quarantined events back where they lie: the files that hold them are rewritten, in one commit.
@@ -120,7 +117,7 @@ class Log:
         Raises:
             ConcurrentWriter: another writer committed meanwhile. Nothing was changed.
         """
-        table = up_to_date(self._catalog, self._product, "log")
+        table = self._table.up_to_date()
         position = stored_position(table)
         if position is None:
             return 0
@@ -141,19 +138,19 @@ class Log:
         came_back = counts[Fate.OK] - _fates(table.properties).get(Fate.OK, 0)
         redriven = self.redriven() + came_back
         properties = {POSITION: after.to_json(), REDRIVEN: str(redriven), **fate_properties(counts)}
-        replace_files(table, old, new, properties, f"{self._product.fqn}.log")
+        replace_files(table, old, new, properties)
         return came_back
 
     def redriven(self) -> int:
         """The number of events that redrives brought back, in all."""
-        return redriven_in(load(self._catalog, self._product, "log").properties)
+        return redriven_in(self._table.load().properties)
 
     def quarantined_at(self, generation: int, partition: int, offset: int) -> pa.Table:
         """The quarantined event at these coordinates, as a table of one row or none."""
         from pyiceberg.expressions import And, EqualTo
 
         at = And(EqualTo(GENERATION, generation), EqualTo(PARTITION, partition), EqualTo(OFFSET, offset))
-        table = up_to_date(self._catalog, self._product, "log")
+        table = self._table.up_to_date()
         keep_nulls()
         rows = table.scan(row_filter=And(_held(), at)).to_arrow()
         schema = log_schema(self._product)
@@ -162,7 +159,7 @@ class Log:
     def quarantine(self, limit: int | None = None) -> pa.Table:
         """The newest events that were not taken over: coordinates, key, fate, rule, reason and raw bytes."""
         columns = (GENERATION, PARTITION, OFFSET, TIMESTAMP, KEY, FATE, RULE, REASON, RAW)
-        table = load(self._catalog, self._product, "log")
+        table = self._table.load()
         rows = table.scan(row_filter=_held(), selected_fields=columns).to_arrow()
         newest = rows.select(list(columns)).sort_by(
             [(TIMESTAMP, "descending"), (PARTITION, "ascending"), (OFFSET, "descending")]

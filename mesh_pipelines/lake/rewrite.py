@@ -13,19 +13,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.envelope import FATE, GENERATION, KEY, OFFSET, OP, PARTITION, SCHEMA_ID, TIMESTAMP, Fate
-from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.lake.base import cast
 from mesh_pipelines.lake.commit import current_files, replace_files, write_files
 from mesh_pipelines.lake.files import damage, relation_of
 from mesh_pipelines.lake.fold import columns
 from mesh_pipelines.lake.log import BEFORE_REBUILD, POSITION, count_of, fate_properties, stored_position
-from mesh_pipelines.lake.tables import table_schema, up_to_date
+from mesh_pipelines.lake.product_tables import ProductTables
+from mesh_pipelines.lake.tables import table_schema
 from mesh_pipelines.positions import Position
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
-    from pyiceberg.catalog import Catalog
     from pyiceberg.manifest import DataFile
 
 _COORDINATES = columns([GENERATION, PARTITION, OFFSET])
@@ -59,17 +58,16 @@ class Differences:
 class Rewrite:
     """A log on its way to be rewritten. Made and reloaded, it raises TableMissing and TableOutdated."""
 
-    def __init__(self, catalog: Catalog, product: DataProduct, engine: duckdb.DuckDBPyConnection) -> None:
-        self._catalog = catalog
-        self._product = product
+    def __init__(self, tables: ProductTables, engine: duckdb.DuckDBPyConnection) -> None:
+        self._tables = tables
         self._engine = engine
-        self._table = up_to_date(catalog, product, "log")
+        self._table = tables.up_to_date("log")
         self._written: list[DataFile] = []
         self._damaged: list[DataFile] = []
 
     def reload(self) -> Position | None:
         """Take the log as it is now for the one to rewrite; gives how far it has read its topic."""
-        self._table = up_to_date(self._catalog, self._product, "log")
+        self._table = self._tables.up_to_date("log")
         return stored_position(self._table)
 
     def events(self) -> int:
@@ -127,20 +125,19 @@ class Rewrite:
         """
         position = stored_position(self._table)
         assert position, "a log that was compared has a position"
-        what = f"{self._product.fqn}.log"
         if differences.only_damaged:
             counts = self._counts(f"FROM was UNION ALL FROM anew SEMI JOIN {_LACKING} USING ({_COORDINATES})")
             properties = {POSITION: position.to_json(), **counts}
-            replace_files(self._table, self._damaged, self._lacking(), properties, what)
+            replace_files(self._table, self._damaged, self._lacking(), properties)
             return
         after = replace(position, rebuilds=position.rebuilds + 1)
         properties = {POSITION: after.to_json(), **self._counts("FROM anew")}
         kept_as = f"{BEFORE_REBUILD}{after.rebuilds}"
-        replace_files(self._table, current_files(self._table), self._written, properties, what, keep_as=kept_as)
+        replace_files(self._table, current_files(self._table), self._written, properties, keep_as=kept_as)
 
     def _fingerprint(self, into: str, file: DataFile) -> bool:
         """Add coordinates, fate and a hash of each event of a file to a table; False where it cannot be read."""
-        content = columns([FATE, OP, KEY, TIMESTAMP, SCHEMA_ID, *(field.name for field in self._product.fields)])
+        content = columns([FATE, OP, KEY, TIMESTAMP, SCHEMA_ID, *(field.name for field in self._tables.product.fields)])
         rows = relation_of(self._table, [file])
         try:
             self._engine.execute(f"INSERT INTO {into} SELECT {_COORDINATES}, {FATE}, hash({content}) FROM {rows}")
@@ -150,7 +147,7 @@ class Rewrite:
 
     def _lacking(self) -> list[DataFile]:
         """What the log lacks, written to files of its own."""
-        schema = table_schema(self._product, "log")
+        schema = table_schema(self._tables.product, "log")
         rows = relation_of(self._table, self._written)
         reader = self._engine.sql(
             f"SELECT {columns(schema.names)} FROM {rows} SEMI JOIN {_LACKING} USING ({_COORDINATES})"

@@ -19,17 +19,16 @@ from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.types import arrow_schema
 from mesh_pipelines.errors import UnknownVersion
 from mesh_pipelines.lake import fold, overlay
-from mesh_pipelines.lake.catalog import Pinned
 from mesh_pipelines.lake.files import bounds, each_of, files_of, is_null, relation, relation_of
 from mesh_pipelines.lake.log import POSITION, snapshot_of
 from mesh_pipelines.lake.overlay import Overlay
-from mesh_pipelines.lake.tables import BASE_ENVELOPE, up_to_date
+from mesh_pipelines.lake.product_tables import ProductTables
+from mesh_pipelines.lake.tables import BASE_ENVELOPE
 from mesh_pipelines.positions import Position, Version
 from mesh_pipelines.sql.quote import quote
 
 if TYPE_CHECKING:
     import duckdb
-    from pyiceberg.catalog import Catalog
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
 
@@ -56,31 +55,29 @@ class Base:
     unaudited: int = 0
 
 
-def register(
-    connection: duckdb.DuckDBPyConnection,
-    catalog: Catalog | Pinned,
-    product: DataProduct,
-    version: Version,
-    name: str,
-    *,
-    from_log: bool = False,
-    suspects: bool = False,
-) -> None:
-    """Make a view ``name`` of the product's contract columns at this version; ``from_log`` leaves the base aside.
+@dataclass(frozen=True)
+class Part:
+    """Which rows of a state to read, where not all of them.
 
-    ``suspects`` leaves out rows of the base that are known to break no row rule, where the version has an overlay.
-
-    Raises:
-        UnknownVersion: a derived product's rows at that version have expired.
-        TableMissing: the product was not applied.
+    ``files`` names the base's files to read (None: all); ``live`` leaves out files that hold nothing but tombstones;
+    ``suspects`` leaves out the base's rows that break no row rule.
     """
-    select = state_sql(catalog, product, version, from_log=from_log, suspects=suspects)
+
+    files: Collection[str] | None = None
+    live: bool = False
+    suspects: bool = False
+
+
+WHOLE = Part()
+
+
+def register(connection: duckdb.DuckDBPyConnection, name: str, select: str) -> None:
+    """Make a view of a state, given as what ``state_sql`` gives."""
     connection.execute(f"CREATE OR REPLACE VIEW {quote(name)} AS {select}")
 
 
 def state_sql(
-    catalog: Catalog | Pinned,
-    product: DataProduct,
+    tables: ProductTables,
     version: Version,
     *,
     from_log: bool = False,
@@ -89,17 +86,24 @@ def state_sql(
 ) -> str:
     """The SELECT over data files that gives the product's state at this version, contract columns in order.
 
-    ``envelope`` names columns of each row's latest event to give before them; a derived product has none.
+    ``from_log`` leaves the base aside. ``envelope`` names columns of each row's latest event to give before the
+    contract's; a derived product has none. ``suspects`` leaves out rows of the base that are known to break no row
+    rule, where the version has an overlay.
+
+    Raises:
+        UnknownVersion: a derived product's rows at that version have expired.
+        TableMissing: the product was not applied.
     """
+    product = tables.product
     columns = fold.columns([*envelope, *(field.name for field in product.fields)])
     if not product.has_log:
-        return f"SELECT {columns} FROM {_result(catalog, product, version)}"
+        return f"SELECT {columns} FROM {_result(tables, version)}"
     assert version.position is not None, f"{product.fqn}: a stream's version has a position"
     if not product.event_type.folds_by_key:
-        events = events_sql(catalog, product, None, version.position)
+        events = events_sql(tables, None, version.position)
         return f"SELECT {columns} FROM {events}"
-    base = None if from_log else usable_base(up_to_date(catalog, product, "base"), version)
-    return f"SELECT {columns} FROM {_rows_sql(catalog, product, base, version, suspects)} WHERE {fold.LIVE}"
+    base = None if from_log else usable_base(tables.up_to_date("base"), version)
+    return f"SELECT {columns} FROM {_rows_sql(tables, base, version, suspects)} WHERE {fold.LIVE}"
 
 
 def event_columns(product: DataProduct) -> str:
@@ -107,17 +111,18 @@ def event_columns(product: DataProduct) -> str:
     return fold.columns([*BASE_ENVELOPE, *arrow_schema(product).names])
 
 
-def folded_sql(catalog: Catalog | Pinned, product: DataProduct, base: Base | None, until: Position) -> str:
+def folded_sql(tables: ProductTables, base: Base | None, until: Position) -> str:
     """The latest event of each key before a position, tombstones included, in ``event_columns``."""
     if base is None:
-        return fold.latest(events_sql(catalog, product, None, until))
-    table = up_to_date(catalog, product, "base")
+        return fold.latest(events_sql(tables, None, until))
+    columns = event_columns(tables.product)
+    table = tables.up_to_date("base")
     known = replaced_in(table, base)
     if known is None:
-        rows = fold.latest(f"(SELECT {event_columns(product)} FROM {relation(table, snapshot_id=base.snapshot_id)})")
+        rows = fold.latest(f"(SELECT {columns} FROM {relation(table, snapshot_id=base.snapshot_id)})")
     else:
-        rows = overlaid_sql(catalog, product, base, (known, _source(base.replaced)), base.position)
-    return rows if base.position == until else fold.onto(rows, events_sql(catalog, product, base.position, until))
+        rows = overlaid_sql(tables, base, (known, _source(base.replaced)), base.position)
+    return rows if base.position == until else fold.onto(rows, events_sql(tables, base.position, until))
 
 
 def replaced_in(table: Table, base: Base) -> Overlay | None:
@@ -126,56 +131,44 @@ def replaced_in(table: Table, base: Base) -> Overlay | None:
 
 
 def overlaid_sql(
-    catalog: Catalog | Pinned,
-    product: DataProduct,
+    tables: ProductTables,
     base: Base,
     found: tuple[Overlay, str | None],
     until: Position,
-    *,
-    only: Collection[str] | None = None,
-    live: bool = False,
-    suspects: bool = False,
+    part: Part = WHOLE,
 ) -> str:
-    """What ``folded_sql`` gives, by an overlay and the SQL of its rows (None: it is empty), as a relation.
-
-    ``only`` names the base's files to read; ``live`` leaves out files that hold nothing but tombstones; ``suspects``
-    leaves out the base's rows that break no row rule.
-    """
+    """What ``folded_sql`` gives, by an overlay and the SQL of its rows (None: it is empty), as a relation."""
     known, source = found
-    table = up_to_date(catalog, product, "base")
-    columns = event_columns(product)
-    files = [file for file in files_of(table, base.snapshot_id) if only is None or file.file_path in only]
-    if live:
+    table = tables.up_to_date("base")
+    columns = event_columns(tables.product)
+    files = [file for file in files_of(table, base.snapshot_id) if part.files is None or file.file_path in part.files]
+    if part.live:
         files = [file for file in files if _may_be_live(table, file)]
-    parts = known.base_parts(table, files, columns, f"{BREAKS} <> 0" if suspects else "TRUE")
+    parts = known.base_parts(table, files, columns, f"{BREAKS} <> 0" if part.suspects else "TRUE")
     if base.position != until:
-        parts += _tail_parts(catalog, product, base, known, until, live=live)
+        parts += _tail_parts(tables, base, known, until, live=part.live)
     if not parts:
         parts = [f"SELECT {columns}, 0 AS bit FROM {relation_of(table, [])}"]
     return f"({known.current_sql(parts, columns, source)})"
 
 
-def tail_sql(
-    catalog: Catalog | Pinned, product: DataProduct, base: Base, found: tuple[Overlay, str], until: Position
-) -> str:
+def tail_sql(tables: ProductTables, base: Base, found: tuple[Overlay, str], until: Position) -> str:
     """A SELECT of the events behind a base that an overlay knows as current: it speaks of one generation only.
 
     For looking few of them up: to plan each file on its own costs more than that.
     """
     known, source = found
-    table = up_to_date(catalog, product, "log")
-    events = _tail_part(product, known, until, relation_of(table, _log_files(table, base.position, until)))
-    return known.current_sql([events], event_columns(product), source)
+    table = tables.up_to_date("log")
+    events = _tail_part(tables.product, known, until, relation_of(table, _log_files(table, base.position, until)))
+    return known.current_sql([events], event_columns(tables.product), source)
 
 
-def _tail_parts(
-    catalog: Catalog | Pinned, product: DataProduct, base: Base, known: Overlay, until: Position, *, live: bool = False
-) -> list[str]:
-    table = up_to_date(catalog, product, "log")
+def _tail_parts(tables: ProductTables, base: Base, known: Overlay, until: Position, *, live: bool = False) -> list[str]:
+    table = tables.up_to_date("log")
     files = _log_files(table, base.position, until)
     if live:
         files = [file for file in files if _may_be_live(table, file)]
-    return [_tail_part(product, known, until, rows) for rows in each_of(table, files)]
+    return [_tail_part(tables.product, known, until, rows) for rows in each_of(table, files)]
 
 
 def _tail_part(product: DataProduct, known: Overlay, until: Position, rows: str) -> str:
@@ -191,30 +184,29 @@ def _may_be_live(table: Table, file: DataFile) -> bool:
     return not only_deletes and not (fate and not fate[0] <= Fate.OK <= fate[1])
 
 
-def _rows_sql(
-    catalog: Catalog | Pinned, product: DataProduct, base: Base | None, version: Version, suspects: bool = False
-) -> str:
+def _rows_sql(tables: ProductTables, base: Base | None, version: Version, suspects: bool = False) -> str:
     assert version.position is not None
     if base and base.snapshot_id == version.base_snapshot_id:
-        table = up_to_date(catalog, product, "base")
+        table = tables.up_to_date("base")
         at_base = base.position == version.position
         address = base.replaced if at_base else version.overlay
         known = replaced_in(table, base) if at_base else overlay.read(table, address)
         if known is not None:
             found = known, _source(address)
-            return overlaid_sql(catalog, product, base, found, version.position, live=True, suspects=suspects)
-    return folded_sql(catalog, product, base, version.position)
+            return overlaid_sql(tables, base, found, version.position, Part(live=True, suspects=suspects))
+    return folded_sql(tables, base, version.position)
 
 
 def _source(address: str | None) -> str | None:
     return overlay.source_of(address) if address else None
 
 
-def events_sql(catalog: Catalog | Pinned, product: DataProduct, after: Position | None, until: Position) -> str:
+def events_sql(tables: ProductTables, after: Position | None, until: Position) -> str:
     """The events taken over between two positions, in ``event_columns``."""
-    table = up_to_date(catalog, product, "log")
+    table = tables.up_to_date("log")
     files = relation_of(table, _log_files(table, after, until))
-    return f"(SELECT {event_columns(product)} FROM {files} WHERE {fold.TAKEN_OVER} AND {fold.between(after, until)})"
+    columns = event_columns(tables.product)
+    return f"(SELECT {columns} FROM {files} WHERE {fold.TAKEN_OVER} AND {fold.between(after, until)})"
 
 
 def _log_files(table: Table, after: Position | None, until: Position) -> list[DataFile]:
@@ -246,13 +238,13 @@ def bases_of(table: Table) -> list[Base]:
     ]
 
 
-def _result(catalog: Catalog | Pinned, product: DataProduct, version: Version) -> str:
-    table = up_to_date(catalog, product, "base")
+def _result(tables: ProductTables, version: Version) -> str:
+    table = tables.up_to_date("base")
     assert version.base_snapshot_id is not None
     if table.snapshot_by_id(version.base_snapshot_id) is None:
         raise UnknownVersion(
-            f"{product.fqn}: the rows of version {version.number} have expired",
-            next_step=f"mesh rebuild {product.fqn} --version {version.number}",
+            f"{tables.product.fqn}: the rows of version {version.number} have expired",
+            next_step=f"mesh rebuild {tables.product.fqn} --version {version.number}",
         )
     return relation(table, snapshot_id=version.base_snapshot_id)
 

@@ -1,8 +1,4 @@
-"""A product's tables: which it has, their columns, and how they follow the contract as it changes.
-
-The log and, for keyed streams, its folded base keep every column the contract ever had under one Iceberg field id, so
-a renamed or widened column reads right from files written before.
-"""
+"""Which tables a product has, what columns each has by its contract, and how one of them is loaded."""
 
 from __future__ import annotations
 
@@ -14,10 +10,8 @@ from mesh_pipelines.audit.history import RESULT_SCHEMA
 from mesh_pipelines.contract.envelope import BREAKS, DIGEST, GENERATION, KEY, OFFSET, OP, PARTITION, TIMESTAMP
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.types import arrow_schema, log_schema
-from mesh_pipelines.errors import ApplyRefused, TableOutdated
-from mesh_pipelines.lake.catalog import Kind, Pinned, load, table_name
-from mesh_pipelines.lake.commit import TABLE_PROPERTIES
-from mesh_pipelines.lake.files import default_properties
+from mesh_pipelines.errors import TableDamaged, TableOutdated
+from mesh_pipelines.lake.catalog import Kind, table_missing, table_name
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -53,24 +47,6 @@ def table_schema(product: DataProduct, kind: Kind) -> pa.Schema:
             return RESULT_SCHEMA
 
 
-def up_to_date(catalog: Catalog | Pinned, product: DataProduct, kind: Kind) -> Table:
-    """The product's table as it is now, with all the columns it is read and written by.
-
-    Raises:
-        TableMissing: the product was not applied.
-        TableOutdated: it was, but not since it has these columns.
-    """
-    table = load(catalog, product, kind)
-    known = {column.name for column in table.schema().fields}
-    lacking = [name for name in table_schema(product, kind).names if name not in known]
-    if lacking:
-        raise TableOutdated(
-            f"{product.fqn}: its table {kind} lacks {', '.join(lacking)}; it was made before they were there",
-            next_step="mesh apply",
-        )
-    return table
-
-
 def kinds(product: DataProduct) -> tuple[Kind, ...]:
     """The tables the product has."""
     if not product.has_log:
@@ -80,141 +56,82 @@ def kinds(product: DataProduct) -> tuple[Kind, ...]:
     return ("log", "versions", "checks")
 
 
-def exists(catalog: Catalog, product: DataProduct) -> bool:
-    """Whether all of the product's tables exist."""
-    return not missing_tables(catalog, product)
+class ProductTable:
+    """One of a product's tables, as the catalog has it.
 
-
-def missing_tables(catalog: Catalog, product: DataProduct) -> list[str]:
-    """The tables the product should have and does not."""
-    return [kind for kind in kinds(product) if not catalog.table_exists(table_name(product, kind))]
-
-
-def create_tables(catalog: Catalog, product: DataProduct) -> list[str]:
-    """Create what is missing; gives the names of what was created."""
-    missing: list[Kind] = [kind for kind in kinds(product) if not catalog.table_exists(table_name(product, kind))]
-    if missing:
-        _create_namespace(catalog, (product.domain,))
-        _create_namespace(catalog, (product.domain, product.name))
-    for kind in missing:
-        catalog.create_table_if_not_exists(
-            table_name(product, kind), schema=table_schema(product, kind), properties=dict(TABLE_PROPERTIES)
-        )
-    return list(missing)
-
-
-def _create_namespace(catalog: Catalog, name: tuple[str, ...]) -> None:
-    """Make sure that there is a namespace; an SQL catalog looks before it writes, and may lose a race to another."""
-    from sqlalchemy.exc import IntegrityError
-
-    try:
-        catalog.create_namespace_if_not_exists(name)
-    except IntegrityError:
-        if not catalog.namespace_exists(name):
-            raise
-
-
-def plan_evolution(catalog: Catalog, product: DataProduct) -> list[str]:
-    """What has to change in the existing tables' columns, one sentence a change.
-
-    Raises:
-        ApplyRefused: a change would lose data: a column gone, a type narrowed or replaced.
+    A ``pinned`` one is loaded once and then stays as it was, but for what this process commits to it: loading costs 4
+    ms of parsing, and one step asks for the same table many times. A commit through it holds on the state that was
+    loaded, as ever.
     """
-    changes: list[str] = []
-    for kind in _data_kinds(catalog, product):
-        table = load(catalog, product, kind)
-        changes += [f"{kind}: {change}" for change in _column_changes(product, kind, table)]
-    return changes
 
+    def __init__(self, catalog: Catalog, product: DataProduct, kind: Kind, *, pinned: bool = False) -> None:
+        self.product = product
+        self.kind: Kind = kind
+        self._catalog = catalog
+        self._pinned = pinned
+        self._loaded: Table | None = None
 
-def evolve(catalog: Catalog, product: DataProduct) -> None:
-    """Carry out ``plan_evolution``: add, rename and widen columns, one commit a table."""
-    for kind in _data_kinds(catalog, product):
-        table = load(catalog, product, kind)
-        if not _column_changes(product, kind, table):
-            continue
-        with table.transaction() as evolving:
-            known = {column.name for column in table.schema().fields}
-            with evolving.update_schema() as update:
-                for field in product.fields:
-                    former = next((alias for alias in field.aliases if alias in known), None)
-                    if field.name not in known and former:
-                        update.rename_column(former, field.name)
-            known = {column.name for column in evolving.table_metadata.schema().fields}
-            with evolving.update_schema() as update:
-                update.union_by_name(table_schema(product, kind))
-            added = [field for field in product.fields if field.name not in known]
-            evolving.set_properties(default_properties(evolving.table_metadata.schema(), added))
+    @property
+    def name(self) -> tuple[str, str, str]:
+        """Its identifier in the catalog."""
+        return table_name(self.product, self.kind)
 
+    @property
+    def schema(self) -> pa.Schema:
+        """Its columns as the contract has them."""
+        return table_schema(self.product, self.kind)
 
-def _data_kinds(catalog: Catalog, product: DataProduct) -> list[Kind]:
-    return [
-        kind for kind in kinds(product) if kind in ("log", "base") and catalog.table_exists(table_name(product, kind))
-    ]
+    @property
+    def exists(self) -> bool:
+        """Whether it was created."""
+        return self._catalog.table_exists(self.name)
 
+    def load(self) -> Table:
+        """The table as it is now, or as it was when it was pinned.
 
-def _column_changes(product: DataProduct, kind: Kind, table: Table) -> list[str]:
-    from pyiceberg.io.pyarrow import schema_to_pyarrow
+        Raises:
+            TableMissing: the product was not applied.
+            TableDamaged: it was, and the table's metadata is gone or torn.
+        """
+        if self._loaded is not None:
+            return self._loaded
+        table = self._load()
+        if self._pinned:
+            self._loaded = table
+        return table
 
-    have = schema_to_pyarrow(table.schema(), include_field_ids=False)
-    want = table_schema(product, kind)
-    own = {field.name for field in product.fields}
-    changes = [f"add column {name}" for name in want.names if name not in have.names and name not in own]
-    renamed: set[str] = set()
-    refused: list[str] = []
-    for field in product.fields:
-        current = field.name if field.name in have.names else next((a for a in field.aliases if a in have.names), None)
-        if current is None:
-            changes.append(f"add column {field.name}")
-            continue
-        if current != field.name:
-            renamed.add(current)
-            changes.append(f"rename column {current} to {field.name}")
-        before, after = have.field(current).type, want.field(field.name).type
-        match _fits(before, after):
-            case "same":
-                pass
-            case "widens":
-                changes.append(f"change column {field.name} from {before} to {after}")
-            case _:
-                refused.append(f"column {field.name} cannot go from {before} to {after}")
-    gone = [name for name in have.names if name not in want.names and name not in renamed]
-    refused += [f"column {name} is no longer in the contract; its data would be out of reach" for name in gone]
-    if refused:
-        raise ApplyRefused(f"{product.fqn}: {'; '.join(refused)}", next_step="mend the contract")
-    return changes
+    def up_to_date(self) -> Table:
+        """What ``load`` gives, with all the columns it is read and written by.
 
+        Raises:
+            TableMissing: the product was not applied.
+            TableOutdated: it was, but not since the table has these columns.
+        """
+        table = self.load()
+        known = {column.name for column in table.schema().fields}
+        lacking = [name for name in self.schema.names if name not in known]
+        if lacking:
+            raise TableOutdated(
+                f"{self.product.fqn}: its table {self.kind} lacks {', '.join(lacking)}; it was made before they were "
+                "there",
+                next_step="mesh apply",
+            )
+        return table
 
-def _fits(before: pa.DataType, after: pa.DataType) -> str:
-    before, after = _plain(before), _plain(after)
-    if before.equals(after):
-        return "same"
-    if (pa.types.is_int32(before) and pa.types.is_int64(after)) or (
-        pa.types.is_float32(before) and pa.types.is_float64(after)
-    ):
-        return "widens"
-    if pa.types.is_decimal(before) and pa.types.is_decimal(after):
-        return "widens" if before.scale == after.scale and before.precision < after.precision else "differs"
-    if pa.types.is_struct(before) and pa.types.is_struct(after):
-        kept = all(
-            after.get_field_index(f.name) >= 0 and _fits(f.type, after.field(f.name).type) != "differs" for f in before
-        )
-        return "widens" if kept else "differs"
-    if pa.types.is_list(before) and pa.types.is_list(after):
-        return _fits(before.value_type, after.value_type)
-    return "differs"
+    def _load(self) -> Table:
+        from pyiceberg.exceptions import NoSuchTableError, ValidationError
 
-
-def _plain(data_type: pa.DataType) -> pa.DataType:
-    """The type without Arrow's 32/64-bit offset variants, which a table does not tell apart."""
-    if pa.types.is_large_string(data_type):
-        return pa.string()
-    if pa.types.is_large_binary(data_type):
-        return pa.binary()
-    if pa.types.is_large_list(data_type) or pa.types.is_list(data_type):
-        return pa.list_(_plain(data_type.value_type))
-    if pa.types.is_map(data_type):
-        return pa.map_(_plain(data_type.key_type), _plain(data_type.item_type))
-    if pa.types.is_struct(data_type):
-        return pa.struct([pa.field(f.name, _plain(f.type)) for f in data_type])
-    return data_type
+        try:
+            try:
+                return self._catalog.load_table(self.name)
+            except FileNotFoundError:
+                # Writers remove the metadata of many commits ago: what the catalog named may be that by now.
+                return self._catalog.load_table(self.name)
+        except NoSuchTableError as error:
+            raise table_missing(self.product, self.kind) from error
+        except (FileNotFoundError, ValidationError) as error:
+            raise TableDamaged(
+                f"{self.product.fqn}: the metadata of its table {self.kind} cannot be read: "
+                f"{str(error).splitlines()[0]}",
+                next_step="restore it from a copy of the warehouse",
+            ) from error

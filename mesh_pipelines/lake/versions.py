@@ -11,15 +11,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import ConcurrentWriter, NothingPublished, Unaudited, UnknownVersion
-from mesh_pipelines.lake.catalog import load
 from mesh_pipelines.lake.commit import append
-from mesh_pipelines.lake.tables import VERSIONS_SCHEMA
+from mesh_pipelines.lake.tables import VERSIONS_SCHEMA, ProductTable
 from mesh_pipelines.positions import Version
 
 if TYPE_CHECKING:
-    from pyiceberg.catalog import Catalog
     from pyiceberg.table import Table
 
 NEWEST = "mesh.newest"
@@ -40,9 +37,9 @@ UNTAG = "untagged"
 class Versions:
     """One product's versions table. All reads raise TableMissing where the product was not applied."""
 
-    def __init__(self, catalog: Catalog, product: DataProduct) -> None:
-        self._catalog = catalog
-        self._product = product
+    def __init__(self, table: ProductTable) -> None:
+        self._table = table
+        self._product = table.product
 
     def published(self) -> Version | None:
         """The version that readers see."""
@@ -248,7 +245,7 @@ class Versions:
             }
             for transition, version in transitions
         ]
-        append(table, pa.Table.from_pylist(rows, schema=VERSIONS_SCHEMA), properties, f"{self._product.fqn}.versions")
+        append(table, pa.Table.from_pylist(rows, schema=VERSIONS_SCHEMA), properties)
 
     def _history(self) -> list[tuple[str, Version, datetime]]:
         """All transitions but those of candidates, in the order they happened."""
@@ -261,7 +258,7 @@ class Versions:
         return [(row["transition"], Version.from_json(row["version"]), row["at"]) for row in rows]
 
     def _load(self) -> Table:
-        return load(self._catalog, self._product, "versions")
+        return self._table.load()
 
 
 def published_in(properties: Mapping[str, str]) -> Version | None:

@@ -23,9 +23,8 @@ def docs(platform: Platform, product: DataProduct, *, version: int | None = None
     """
     from mesh_pipelines.audit import history
     from mesh_pipelines.gx.data_docs import build
-    from mesh_pipelines.lake import checks
 
-    audits = history.audits(checks.read(platform.catalog, product))
+    audits = history.audits(platform.tables_of(product).checks.read())
     chosen = [audit for audit in audits if version in (None, audit[0]["version"])][:_MOST]
     if not chosen:
         what = f"version {version}" if version else "nothing"

@@ -36,15 +36,11 @@ def news(platform: Platform, seen: Seen, audited: datetime | None, published: da
     verdict = newest.verdict if newest else None
     versions: list[Version] = []
     if current and current.published_at and (published is None or _at(current.published_at) > published):
-        from mesh_pipelines.lake.versions import Versions
-
-        versions = Versions(platform.catalog, seen.product).published_since(published or _EVER)
+        versions = platform.tables_of(seen.product).versions.published_since(published or _EVER)
     audits: list[list[RuleState]] = []
     if newest and verdict and (audited is None or _at(verdict.at) > audited):
-        from mesh_pipelines.lake import checks
-
         since = audited - _AGAIN if audited else _EVER
-        rows = checks.since(platform.catalog, seen.product, since).to_pylist()
+        rows = platform.tables_of(seen.product).checks.since(since).to_pylist()
         runs = {version.candidate_id: version.run for version in [*versions, newest]}
         audits = [list(results) for results in _audits(rows, runs)]
     return News(audits, _publications(versions, first=published is None))
@@ -58,10 +54,9 @@ def with_times(platform: Platform, seen: Seen, memory: Memory) -> Memory:
         return memory
     if memory.oldest_of == standing.position.rebuilds and memory.oldest:
         return memory
-    from mesh_pipelines.lake.catalog import load
     from mesh_pipelines.lake.log import oldest_in
 
-    oldest = oldest_in(load(platform.catalog, seen.product, "log"))
+    oldest = oldest_in(platform.tables_of(seen.product).load("log"))
     return replace(memory, oldest=oldest, oldest_of=standing.position.rebuilds)
 
 
@@ -85,7 +80,7 @@ def _newest(platform: Platform, product: DataProduct, version: Version, names: S
     ends = {name: " + INTERVAL 1 DAY" if kinds[name] is Kind.DATE else "" for name in names}
     columns = ", ".join(f"epoch_us(CAST(max({quote(name)}){ends[name]} AS TIMESTAMPTZ))" for name in names)
     with closing(connect(platform.settings)) as engine:
-        rows = state_sql(platform.catalog, product, version)
+        rows = state_sql(platform.tables_of(product), version)
         found = engine.execute(f"SELECT {columns} FROM ({rows})").fetchall()[0]
     return {
         name: _EVER + timedelta(microseconds=value)

@@ -1,4 +1,6 @@
-"""A stream's candidate, and what is known of it before its audit: counts of the version before, and of the delta.
+"""A product's next version on its way, and what is known of it before its audit.
+
+That is the counts of the version before, and of the delta.
 
 Counts of bad rows are additive: bad(new) = bad(before) - bad(rows replaced) + bad(rows that came). They are added only
 to those of the newest candidate, and only where that was audited whole or by the same addition, under the same
@@ -10,270 +12,222 @@ that an error, if there ever was one, ends there. ``mesh rebuild`` compares both
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+import duckdb
+
 from mesh_pipelines.contract.envelope import KEY
-from mesh_pipelines.contract.model import DataProduct, Rule, RuleKind
+from mesh_pipelines.contract.model import Rule, RuleKind
+from mesh_pipelines.lake import base, delta, overlay, state
+from mesh_pipelines.lake.base import Base
+from mesh_pipelines.lake.delta import ARRIVED, Delta
+from mesh_pipelines.lake.files import files_of
+from mesh_pipelines.lake.overlay import Overlay
+from mesh_pipelines.lake.product_tables import ProductTables
 from mesh_pipelines.positions import Position, Version
 from mesh_pipelines.rules.compile import duplicates_query
-from mesh_pipelines.rules.mask import MISKEYED, Known, is_miskeyed, keeps_unique, mask_of
+from mesh_pipelines.rules.mask import MISKEYED, Known, is_miskeyed, keeps_unique
 from mesh_pipelines.sql.quote import quote
 
 if TYPE_CHECKING:
-    import duckdb
+    import pyarrow as pa
 
     from mesh_pipelines.audit.results import Audit
-    from mesh_pipelines.lake.catalog import Pinned
-    from mesh_pipelines.lake.delta import Delta
-    from mesh_pipelines.lake.overlay import Overlay
-    from mesh_pipelines.lake.state import Base
 
-CANDIDATE = "candidate"
 _SUSPECTS = "candidate suspects"
 
 
-@dataclass(frozen=True)
-class Materialised:
-    """A draft with its data in place as the view ``candidate``, and what is known of it (None: nothing)."""
+class Candidate:
+    """A draft, its data, and what is known of them: first put in place, then audited as the view ``relation``.
 
-    draft: Version
-    rewrote_base: bool
-    known: Known | None = None
-
-
-def materialise(
-    catalog: Pinned,
-    product: DataProduct,
-    engine: duckdb.DuckDBPyConnection,
-    draft: Version,
-    former: Version | None,
-    *,
-    tail_rows: int,
-) -> Materialised:
-    """Put a stream's candidate in place; ``former`` is the newest candidate there is.
-
-    ``tail_rows``: the tail behind a base that is too short to be felt.
+    ``former`` is the newest candidate there is, and ``tail_rows`` the tail behind a base that is too short to be felt.
+    ``known`` is None where nothing is known before the audit.
     """
-    from mesh_pipelines.lake import state
 
-    assert draft.position is not None
-    if not product.event_type.folds_by_key:
-        state.register(engine, catalog, product, draft, CANDIDATE)
-        return Materialised(draft, False, _known_of_appended(catalog, product, engine, draft, former))
-    from mesh_pipelines.lake import base
+    relation = "candidate"
 
-    used, rewrote = base.keep_up(engine, catalog, product, draft.position, tail_rows=tail_rows)
-    found = _found(catalog, product, engine, used, draft, former) if used and not rewrote else None
-    if used and not rewrote and found is None:
-        used, rewrote = base.rewrite_base(engine, catalog, product, draft.position), True
-    if used is None or found is None:
-        draft = replace(draft, base_snapshot_id=used.snapshot_id if used else None)
-        state.register(engine, catalog, product, draft, CANDIDATE)
-        return Materialised(draft, rewrote)
-    delta, added = found
-    draft, taken_in, whole = _stored(catalog, product, engine, used, delta, draft, tail_rows)
-    known = None
-    if former and added and not whole and _adds_up(product, former, delta):
-        known = _known_of_folded(catalog, product, engine, draft, former, delta)
-    if known is None or known.miskeyed or not _follows_from_counts(product):
-        state.register(engine, catalog, product, draft, CANDIDATE)
-    return Materialised(draft, taken_in, known)
+    def __init__(
+        self,
+        tables: ProductTables,
+        engine: duckdb.DuckDBPyConnection,
+        draft: Version,
+        former: Version | None,
+        *,
+        tail_rows: int,
+    ) -> None:
+        self.draft = draft
+        self.known: Known | None = None
+        self.rewrote_base = False
+        self._tables = tables
+        self._product = tables.product
+        self._engine = engine
+        self._former = former
+        self._tail_rows = tail_rows
+        self._shown = False
 
+    def put(self, rows: pa.RecordBatchReader) -> None:
+        """Put a derived product's rows in place."""
+        self.draft = replace(self.draft, base_snapshot_id=base.write_result(self._tables, rows))
+        self.rewrote_base = True
+        self._show()
 
-def _stored(
-    catalog: Pinned,
-    product: DataProduct,
-    engine: duckdb.DuckDBPyConnection,
-    base: Base,
-    delta: Delta,
-    draft: Version,
-    tail_rows: int,
-) -> tuple[Version, bool, bool]:
-    """The draft with what it is read by: this base and an overlay, or a base that took in the tail.
+    def fold(self) -> None:
+        """Put a stream's events up to the draft's position in place."""
+        if self._product.event_type.folds_by_key:
+            self._fold_by_key()
+            return
+        self._show()
+        if self._former and self._former.position and self._position.follows(self._former.position):
+            added = delta.appended(self._engine, self._tables, self._former.position, self._position)
+            self.known = self._sum(self._former, added, lambda: self.relation)
 
-    Also whether it did, and whether it is time for an audit of all rows.
-    """
-    from mesh_pipelines.lake import base as bases
-    from mesh_pipelines.lake import overlay
-    from mesh_pipelines.lake.files import files_of
-    from mesh_pipelines.lake.tables import up_to_date
+    def audited(self, audit: Audit) -> Version:
+        """The version to store: the draft with its verdict, and the counts that the next version's may be added to."""
+        held = self._tables.log.quarantined() if self._product.has_log else 0
+        return replace(self._counted(audit), rows=audit.rows, quarantined=held, verdict=audit.verdict)
 
-    assert draft.position is not None
-    table = up_to_date(catalog, product, "base")
-    rows = sum(file.record_count for file in files_of(table, base.snapshot_id))
-    if not bases.worth_taking_in(rows, base.position.lag_to(draft.position), tail_rows):
-        address = overlay.write(table, delta.overlay)
-        return replace(draft, base_snapshot_id=base.snapshot_id, overlay=address), False, False
-    taken = bases.take_in(engine, catalog, product, base, delta.overlay, draft.position)
-    return replace(draft, base_snapshot_id=taken.snapshot_id), True, taken.unaudited == 0
+    @property
+    def _position(self) -> Position:
+        assert self.draft.position is not None, f"{self._product.fqn}: a stream's draft has a position"
+        return self.draft.position
 
+    def _show(self) -> None:
+        """Make the view of the candidate's rows, unless it is there."""
+        if not self._shown:
+            state.register(self._engine, self.relation, state.state_sql(self._tables, self.draft))
+            self._shown = True
 
-def _known_of_folded(
-    catalog: Pinned,
-    product: DataProduct,
-    engine: duckdb.DuckDBPyConnection,
-    draft: Version,
-    former: Version,
-    delta: Delta,
-) -> Known:
-    from mesh_pipelines.lake import state
+    def _fold_by_key(self) -> None:
+        used, self.rewrote_base = base.keep_up(self._engine, self._tables, self._position, tail_rows=self._tail_rows)
+        found = self._delta(used) if used and not self.rewrote_base else None
+        if used and found is None and not self.rewrote_base:
+            used, self.rewrote_base = base.rewrite_base(self._engine, self._tables, self._position), True
+        if used is None or found is None:
+            self.draft = replace(self.draft, base_snapshot_id=used.snapshot_id if used else None)
+            self._show()
+            return
+        came, former = found
+        audit_all = self._store(used, came)
+        if former and not audit_all:
+            self.known = self._sum(former, came, self._suspects)
+        if self.known is None or self.known.miskeyed or not self._follows_from_counts:
+            self._show()
 
-    if not _follows_from_counts(product):
-        state.register(engine, catalog, product, draft, CANDIDATE)
+    def _store(self, used: Base, came: Delta) -> bool:
+        """Store what the draft is read by: this base and an overlay, or a base that takes in the tail.
 
-    def suspects() -> str:
-        state.register(engine, catalog, product, draft, _SUSPECTS, suspects=True)
+        Gives whether it is time for an audit of all rows.
+        """
+        table = self._tables.up_to_date("base")
+        rows = sum(file.record_count for file in files_of(table, used.snapshot_id))
+        if not base.worth_taking_in(rows, used.position.lag_to(self._position), self._tail_rows):
+            address = overlay.write(table, came.overlay)
+            self.draft = replace(self.draft, base_snapshot_id=used.snapshot_id, overlay=address)
+            return False
+        taken = base.take_in(self._engine, self._tables, used, came.overlay, self._position)
+        self.draft = replace(self.draft, base_snapshot_id=taken.snapshot_id)
+        self.rewrote_base = True
+        return taken.unaudited == 0
+
+    def _delta(self, used: Base) -> tuple[Delta, Version | None] | None:
+        """What came and what it replaced, and the former version where it goes on from that and not from the base.
+
+        None where the base's rows do not say which of them are dead, or where the delta is not simply behind it.
+        """
+        replaced = state.replaced_in(self._tables.up_to_date("base"), used)
+        if replaced is None:
+            return None
+        before = self._former_overlay(used, replaced)
+        start = before or (used.position, replaced)
+        found = delta.folded(self._engine, self._tables, used, start, self._position)
+        return (found, self._former if before else None) if found else None
+
+    def _former_overlay(self, used: Base, replaced: Overlay) -> tuple[Position, Overlay] | None:
+        """The former version's position and overlay, where it has the same base and the draft goes on from it."""
+        former = self._former
+        if former is None or former.position is None or former.base_snapshot_id != used.snapshot_id:
+            return None
+        if not (self._position.follows(former.position) and former.position.follows(used.position)):
+            return None
+        if former.position == used.position:
+            return former.position, replaced
+        known = overlay.read(self._tables.up_to_date("base"), former.overlay)
+        return (former.position, known) if known else None
+
+    def _suspects(self) -> str:
+        suspects = state.state_sql(self._tables, self.draft, suspects=True)
+        state.register(self._engine, _SUSPECTS, suspects)
         return _SUSPECTS
 
-    return _sum(product, engine, former, delta, suspects)
+    @cached_property
+    def _follows_from_counts(self) -> bool:
+        """Whether an audit from counts asks nothing of the candidate itself, as long as no row is miskeyed.
 
+        Making the view alone opens every file of it.
+        """
+        return all(
+            rule.kind in (RuleKind.ROW, RuleKind.ROW_COUNT, RuleKind.TEXT)
+            or (rule.kind is RuleKind.UNIQUE and keeps_unique(rule, self._product))
+            for rule in self._product.rules
+        )
 
-def _follows_from_counts(product: DataProduct) -> bool:
-    """Whether an audit from counts asks nothing of the candidate itself, as long as no row is miskeyed.
+    def _sum(self, former: Version, came: Delta, suspects: Callable[[], str]) -> Known | None:
+        """The former version's counts and the delta's; None where they do not add up.
 
-    Making the view alone opens every file of it.
-    """
-    return all(
-        rule.kind in (RuleKind.ROW, RuleKind.ROW_COUNT, RuleKind.TEXT)
-        or (rule.kind is RuleKind.UNIQUE and keeps_unique(rule, product))
-        for rule in product.rules
-    )
-
-
-def _found(
-    catalog: Pinned,
-    product: DataProduct,
-    engine: duckdb.DuckDBPyConnection,
-    base: Base,
-    draft: Version,
-    former: Version | None,
-) -> tuple[Delta, bool] | None:
-    """The delta to this draft, and whether it goes on from the former version and not from the base.
-
-    None where the base's rows do not say which of them are dead, or where the delta is not simply behind it.
-    """
-    from mesh_pipelines.lake import delta, state
-    from mesh_pipelines.lake.tables import up_to_date
-
-    assert draft.position is not None
-    replaced = state.replaced_in(up_to_date(catalog, product, "base"), base)
-    if replaced is None:
-        return None
-    before = _former_overlay(catalog, product, base, replaced, draft.position, former)
-    added = before is not None
-    found = delta.folded(engine, catalog, product, base, before or (base.position, replaced), draft.position)
-    return (found, added) if found else None
-
-
-def _former_overlay(
-    catalog: Pinned, product: DataProduct, base: Base, replaced: Overlay, position: Position, former: Version | None
-) -> tuple[Position, Overlay] | None:
-    from mesh_pipelines.lake import overlay
-    from mesh_pipelines.lake.tables import up_to_date
-
-    if former is None or former.position is None or former.base_snapshot_id != base.snapshot_id:
-        return None
-    if not (position.follows(former.position) and former.position.follows(base.position)):
-        return None
-    if former.position == base.position:
-        return former.position, replaced
-    known = overlay.read(up_to_date(catalog, product, "base"), former.overlay)
-    return (former.position, known) if known else None
-
-
-def _known_of_appended(
-    catalog: Pinned,
-    product: DataProduct,
-    engine: duckdb.DuckDBPyConnection,
-    draft: Version,
-    former: Version | None,
-) -> Known | None:
-    from mesh_pipelines.lake import delta
-
-    if former is None or former.position is None or draft.position is None:
-        return None
-    if not draft.position.follows(former.position):
-        return None
-    found = delta.appended(engine, catalog, product, former.position, draft.position)
-    return _sum(product, engine, former, found, lambda: CANDIDATE) if _adds_up(product, former, found) else None
-
-
-def _adds_up(product: DataProduct, former: Version, delta: Delta) -> bool:
-    """Whether the former version's counts are known, mean the same, and the delta's are known."""
-    mask = mask_of(product)
-    known = former.bad is not None and former.miskeyed is not None and set(mask.rules) <= set(former.bad)
-    same = (former.contract_hash, former.mask) == (product.contract_hash, mask.fingerprint)
-    return known and same and delta.counted
-
-
-def _sum(
-    product: DataProduct, engine: duckdb.DuckDBPyConnection, former: Version, delta: Delta, suspects: Callable[[], str]
-) -> Known:
-    assert former.bad is not None
-    assert former.miskeyed is not None
-
-    def change(bit: int) -> int:
-        return delta.came.bad(bit) - delta.replaced.bad(bit)
-
-    rows = former.rows + delta.came.rows - delta.replaced.rows
-    bad = {rule: former.bad[rule] + change(bit) for rule, bit in mask_of(product).bits.items()}
-    miskeyed = former.miskeyed + change(MISKEYED)
-    known = Known(rows, bad, miskeyed, suspects)
-    for rule in product.rules:
-        if rule.kind is RuleKind.UNIQUE:
-            count = _duplicates(product, engine, rule, former, miskeyed)
-            if count is not None:
+        They do where both are known, and mean the same.
+        """
+        mask = self._tables.mask
+        same = (former.contract_hash, former.mask) == (self._product.contract_hash, mask.fingerprint)
+        if former.bad is None or former.miskeyed is None or not (same and came.counted):
+            return None
+        if not set(mask.rules) <= set(former.bad):
+            return None
+        rows = former.rows + came.came.rows - came.replaced.rows
+        bad = {rule: former.bad[rule] + came.change(bit) for rule, bit in mask.bits.items()}
+        miskeyed = former.miskeyed + came.change(MISKEYED)
+        known = Known(rows, bad, miskeyed, suspects)
+        for rule in self._product.rules:
+            if rule.kind is RuleKind.UNIQUE and (count := self._duplicates(rule, former, miskeyed)) is not None:
                 bad[rule.id] = count
-    return known
+        return known
 
+    def _duplicates(self, rule: Rule, former: Version, miskeyed: int) -> int | None:
+        """The bad rows of a uniqueness rule; None where it has to be measured over the whole.
 
-def _duplicates(
-    product: DataProduct, engine: duckdb.DuckDBPyConnection, rule: Rule, former: Version, miskeyed: int
-) -> int | None:
-    """The bad rows of a uniqueness rule; None where it has to be measured over the whole.
+        Where there were no duplicates before, all there are share a value with a row that came.
+        """
+        if self._product.event_type.folds_by_key and miskeyed == 0 and keeps_unique(rule, self._product):
+            return 0
+        if not former.bad or former.bad.get(rule.id) != 0 or self._follows_from_counts:
+            return None
+        self._show()
+        columns = ", ".join(map(quote, rule.fields))
+        came = f"(SELECT {columns} FROM {ARRIVED} WHERE newest AND live)"
+        touched = f"(SELECT {columns} FROM {quote(self.relation)} SEMI JOIN {came} AS came USING ({columns}))"
+        return self._count(duplicates_query(rule.fields, touched))
 
-    Where there were no duplicates before, all there are share a value with a row that came.
-    """
-    import duckdb
+    def _counted(self, audit: Audit) -> Version:
+        """The draft with its counts of bad rows; without them where a rule could not be computed."""
+        rules = {rule.id for rule in self._product.rules if rule.kind in (RuleKind.ROW, RuleKind.UNIQUE)}
+        bad = {result.rule: result.bad for result in audit.results if result.rule in rules and result.bad is not None}
+        if not self._product.has_log or set(bad) != rules:
+            return self.draft
+        miskeyed = self.known.miskeyed if self.known else self._miskeyed()
+        return replace(self.draft, bad=bad, miskeyed=miskeyed, mask=self._tables.mask.fingerprint)
 
-    if product.event_type.folds_by_key and miskeyed == 0 and keeps_unique(rule, product):
-        return 0
-    if not former.bad or former.bad.get(rule.id) != 0 or _follows_from_counts(product):
-        return None
-    columns = ", ".join(map(quote, rule.fields))
-    came = f"(SELECT {columns} FROM arrived WHERE newest AND live)"
-    touched = f"(SELECT {columns} FROM {quote(CANDIDATE)} SEMI JOIN {came} AS came USING ({columns}))"
-    try:
-        [(count,)] = engine.execute(duplicates_query(rule.fields, touched)).fetchall()
-    except duckdb.Error:
-        return None
-    return count
+    def _miskeyed(self) -> int | None:
+        """The rows whose message key is not the text of the contract's key."""
+        if not self._product.event_type.folds_by_key:
+            return 0
+        rows = state.state_sql(self._tables, self.draft, envelope=[KEY])
+        return self._count(f"SELECT count(*) FROM ({rows}) WHERE {is_miskeyed(self._product)}")
 
-
-def counted(
-    catalog: Pinned, product: DataProduct, engine: duckdb.DuckDBPyConnection, done: Materialised, audit: Audit
-) -> Version:
-    """The draft with the counts that the next version's may be added to; none where a rule could not be computed."""
-    rules = {rule.id for rule in product.rules if rule.kind in (RuleKind.ROW, RuleKind.UNIQUE)}
-    bad = {result.rule: result.bad for result in audit.results if result.rule in rules and result.bad is not None}
-    if not product.has_log or set(bad) != rules:
-        return done.draft
-    miskeyed = done.known.miskeyed if done.known else _miskeyed(catalog, product, engine, done.draft)
-    return replace(done.draft, bad=bad, miskeyed=miskeyed, mask=mask_of(product).fingerprint)
-
-
-def _miskeyed(catalog: Pinned, product: DataProduct, engine: duckdb.DuckDBPyConnection, draft: Version) -> int | None:
-    """The rows whose message key is not the text of the contract's key."""
-    import duckdb
-
-    from mesh_pipelines.lake import state
-
-    if not product.event_type.folds_by_key:
-        return 0
-    rows = state.state_sql(catalog, product, draft, envelope=[KEY])
-    try:
-        [(count,)] = engine.execute(f"SELECT count(*) FROM ({rows}) WHERE {is_miskeyed(product)}").fetchall()
-    except duckdb.Error:
-        return None
-    return count
+    def _count(self, query: str) -> int | None:
+        """The one number a query gives; None where it cannot be computed."""
+        try:
+            [(count,)] = self._engine.execute(query).fetchall()
+        except duckdb.Error:
+            return None
+        return count

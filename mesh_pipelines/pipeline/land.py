@@ -79,12 +79,11 @@ def land(platform: Platform, product: DataProduct, *, on_progress: Progress | No
         TopicMissing, TableMissing: the product was not applied.
     """
     from mesh_pipelines.kafka import continuity
-    from mesh_pipelines.lake.log import Log
 
     started = time.monotonic()
     if product.topic and format_of(product.topic).schemas:
         Thread(target=platform.registry.prepare, args=(product.topic.subject,), name="prepare", daemon=True).start()
-    log = Log(platform.catalog, product)
+    log = platform.tables_of(product).log
     stored = log.position()
     begin, end = stream_bounds(platform, product)
     if stored:

@@ -39,11 +39,10 @@ def publish(platform: Platform, product: DataProduct) -> Published:
         Unaudited: there is no candidate, or its verdict is for another candidate or contract.
         ConcurrentWriter: another writer moved the pointer first; transient.
     """
-    from mesh_pipelines.lake.versions import Versions
     from mesh_pipelines.serve.bi_file import write_serving_file
 
     started = time.monotonic()
-    versions = Versions(platform.catalog, product)
+    versions = platform.tables_of(product).versions
     newest = versions.newest()
     if newest is None:
         raise Unaudited(f"{product.fqn}: there is no candidate to publish", next_step=f"mesh snapshot {product.fqn}")

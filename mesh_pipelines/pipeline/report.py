@@ -166,9 +166,7 @@ def _landed_bytes(platform: Platform, product: DataProduct, commits: int) -> int
     """The bytes of the files that the newest commits to the log added; None where they are not all known any more."""
     from pyiceberg.table.snapshots import Operation
 
-    from mesh_pipelines.lake.catalog import load
-
-    snapshots = load(platform.catalog, product, "log").metadata.snapshots
+    snapshots = platform.tables_of(product).load("log").metadata.snapshots
     newest = sorted(snapshots, key=lambda one: one.sequence_number or 0, reverse=True)[:commits]
     known = [one.summary for one in newest if one.summary and one.summary.operation is Operation.APPEND]
     if len(known) < commits:
@@ -178,8 +176,6 @@ def _landed_bytes(platform: Platform, product: DataProduct, commits: int) -> int
 
 def _bytes(platform: Platform, product: DataProduct, kind: Kind, snapshot_id: int | None) -> int | None:
     """The bytes that one commit wrote."""
-    from mesh_pipelines.lake.catalog import load
-
-    snapshot = load(platform.catalog, product, kind).snapshot_by_id(snapshot_id) if snapshot_id else None
+    snapshot = platform.tables_of(product).load(kind).snapshot_by_id(snapshot_id) if snapshot_id else None
     written = snapshot.summary.additional_properties.get(_ADDED) if snapshot and snapshot.summary else None
     return int(written) if written else None

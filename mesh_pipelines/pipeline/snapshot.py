@@ -20,7 +20,6 @@ from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.engine import confine, connect
 from mesh_pipelines.errors import NothingPublished
 from mesh_pipelines.lake.storage import over_storage
-from mesh_pipelines.pipeline.candidate import CANDIDATE, Materialised, counted, materialise
 from mesh_pipelines.pipeline.report import reported
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.positions import Version
@@ -28,10 +27,11 @@ from mesh_pipelines.sql.quote import quote
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
     from mesh_pipelines.audit.results import Audit
-    from mesh_pipelines.lake.catalog import Pinned
-    from mesh_pipelines.lake.versions import Versions
+    from mesh_pipelines.lake.product_tables import ProductTables
+    from mesh_pipelines.pipeline.candidate import Candidate
 
 
 @dataclass(frozen=True)
@@ -71,32 +71,34 @@ def snapshot(
         NothingPublished: an input of a derived product has no published version yet.
         ConcurrentWriter: another snapshot of the product was stored first; transient.
     """
-    started = time.monotonic()
-    from mesh_pipelines.lake.catalog import Pinned
-    from mesh_pipelines.lake.versions import Versions
+    from mesh_pipelines.pipeline.candidate import Candidate
 
-    catalog = Pinned(platform.catalog)
-    versions = Versions(platform.catalog, product)
-    draft = replace(_draft(platform, product, versions, catalog), run=run)
-    newest = versions.newest()
+    started = time.monotonic()
+    tables = platform.tables_of(product).pinned()
+    draft = replace(_draft(platform, tables), run=run)
+    newest = tables.versions.newest()
     if newest and not anew and _same_content(newest, draft):
-        return Snapshot(
-            product.fqn, newest, False, _stored_audit(platform, product, newest), False, time.monotonic() - started
-        )
+        return Snapshot(product.fqn, newest, False, _stored_audit(tables, newest), False, time.monotonic() - started)
     settings = platform.settings
     with closing(confine(connection.cursor(), settings) if connection else connect(settings)) as engine:
-        done = _materialise(platform, product, engine, draft, None if anew else newest, catalog)
-        candidate, audit = _audit(platform, product, engine, done, catalog)
-    _store(platform, product, versions, candidate, audit)
+        former = None if anew else newest
+        candidate = Candidate(tables, engine, draft, former, tail_rows=settings.base_tail_rows)
+        if product.transform:
+            candidate.put(_transformed(platform, product, engine, draft))
+        else:
+            candidate.fold()
+        version, audit = _audit(platform, product, engine, candidate)
+    _store(tables, version, audit)
     seconds = time.monotonic() - started
-    return Snapshot(product.fqn, candidate, True, audit, done.rewrote_base, seconds, whole=done.known is None)
+    return Snapshot(product.fqn, version, True, audit, candidate.rewrote_base, seconds, whole=candidate.known is None)
 
 
-def _draft(platform: Platform, product: DataProduct, versions: Versions, catalog: Pinned) -> Version:
+def _draft(platform: Platform, tables: ProductTables) -> Version:
     """The candidate before its data: what it will be made of."""
+    product = tables.product
     draft = Version(
         product=product.fqn,
-        number=versions.next_number(),
+        number=tables.versions.next_number(),
         candidate_id=uuid.uuid4().hex,
         contract_version=product.contract_version,
         contract_hash=product.contract_hash,
@@ -105,9 +107,7 @@ def _draft(platform: Platform, product: DataProduct, versions: Versions, catalog
     )
     if product.transform:
         return replace(draft, input_versions=pin_inputs(platform, product))
-    from mesh_pipelines.lake.log import Log
-
-    position = Log(catalog, product).position()
+    position = tables.log.position()
     if position is None:
         raise NothingPublished(f"{product.fqn}: nothing has been landed yet", next_step=f"mesh land {product.fqn}")
     return replace(draft, position=position)
@@ -119,11 +119,9 @@ def pin_inputs(platform: Platform, product: DataProduct) -> dict[str, int]:
     Raises:
         NothingPublished: an input has no published version.
     """
-    from mesh_pipelines.lake.versions import Versions
-
     pinned: dict[str, int] = {}
     for name in product.inputs:
-        published = Versions(platform.catalog, platform.product(name)).published()
+        published = platform.tables_of(platform.product(name)).versions.published()
         if published is None:
             raise NothingPublished(
                 f"{product.fqn}: its input {name} has no published version yet", next_step=f"mesh run {name}"
@@ -140,38 +138,25 @@ def _same_content(stored: Version, draft: Version) -> bool:
     )
 
 
-def _materialise(
-    platform: Platform,
-    product: DataProduct,
-    engine: duckdb.DuckDBPyConnection,
-    draft: Version,
-    newest: Version | None,
-    catalog: Pinned,
-) -> Materialised:
-    """The candidate's data as a view ``candidate``."""
-    from mesh_pipelines.lake import base, state
-
-    if product.transform is None:
-        return materialise(catalog, product, engine, draft, newest, tail_rows=platform.settings.base_tail_rows)
-    register_inputs(platform, engine, draft.input_versions)
+def _transformed(
+    platform: Platform, product: DataProduct, engine: duckdb.DuckDBPyConnection, draft: Version
+) -> pa.RecordBatchReader:
+    """The rows of a derived product's SQL over its inputs, as the draft pins them."""
     from mesh_pipelines.pipeline import transform
 
-    rows = transform.run(engine, product, timeout_s=platform.settings.sql_timeout_s)
-    draft = replace(draft, base_snapshot_id=base.write_result(platform.catalog, product, rows))
-    state.register(engine, platform.catalog, product, draft, CANDIDATE)
-    return Materialised(draft, rewrote_base=True)
+    register_inputs(platform, engine, draft.input_versions)
+    return transform.run(engine, product, timeout_s=platform.settings.sql_timeout_s)
 
 
 def register_inputs(platform: Platform, engine: duckdb.DuckDBPyConnection, pinned: Mapping[str, int]) -> None:
     """The inputs at these versions as views ``domain.name``, and nothing else of the mesh."""
-    from mesh_pipelines.lake import state
-    from mesh_pipelines.lake.versions import Versions
+    from mesh_pipelines.lake.state import register, state_sql
 
     for name, number in pinned.items():
         source = platform.product(name)
-        version = Versions(platform.catalog, source).at(number)
+        tables = platform.tables_of(source).pinned()
         flat = f"input {name}"
-        state.register(engine, platform.catalog, source, version, flat)
+        register(engine, flat, state_sql(tables, tables.versions.at(number)))
         engine.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(source.domain)}")
         view = f"{quote(source.domain)}.{quote(source.name)}"
         engine.execute(f"CREATE OR REPLACE VIEW {view} AS FROM {quote(flat)}")
@@ -179,46 +164,34 @@ def register_inputs(platform: Platform, engine: duckdb.DuckDBPyConnection, pinne
 
 @reported("audit")
 def _audit(
-    platform: Platform, product: DataProduct, engine: duckdb.DuckDBPyConnection, done: Materialised, catalog: Pinned
+    platform: Platform, product: DataProduct, engine: duckdb.DuckDBPyConnection, candidate: Candidate
 ) -> tuple[Version, Audit]:
     from mesh_pipelines.audit.audit import audit
 
-    draft = done.draft
-    inputs = {name: f"input {name}" for name in draft.input_versions}
-    outcome = audit(
+    found = audit(
         engine,
-        CANDIDATE,
+        candidate.relation,
         product,
-        candidate_id=draft.candidate_id,
-        inputs=inputs,
+        candidate_id=candidate.draft.candidate_id,
+        inputs={name: f"input {name}" for name in candidate.draft.input_versions},
         timeout_s=platform.settings.sql_timeout_s,
-        known=done.known,
+        known=candidate.known,
     )
-    draft = counted(catalog, product, engine, done, outcome)
-    held = _quarantined(catalog, product)
-    return replace(draft, rows=outcome.rows, quarantined=held, verdict=outcome.verdict), outcome
+    return candidate.audited(found), found
 
 
-def _quarantined(catalog: Pinned, product: DataProduct) -> int:
-    from mesh_pipelines.lake.log import Log
-
-    return Log(catalog, product).quarantined() if product.has_log else 0
-
-
-def _store(platform: Platform, product: DataProduct, versions: Versions, candidate: Version, audit: Audit) -> None:
+def _store(tables: ProductTables, candidate: Version, audit: Audit) -> None:
     """Results first: those of a candidate that never came to be are harmless, a verdict without results is not."""
     from mesh_pipelines.audit import history
-    from mesh_pipelines.lake import checks
 
-    checks.append(platform.catalog, product, history.rows(product, candidate.number, audit))
-    versions.propose(candidate)
+    tables.checks.append(history.rows(tables.product, candidate.number, audit))
+    tables.versions.propose(candidate)
 
 
-def _stored_audit(platform: Platform, product: DataProduct, version: Version) -> Audit | None:
+def _stored_audit(tables: ProductTables, version: Version) -> Audit | None:
     from mesh_pipelines.audit import history
-    from mesh_pipelines.lake import checks
 
-    return history.audit(checks.read(platform.catalog, product, candidate_id=version.candidate_id), version)
+    return history.audit(tables.checks.read(candidate_id=version.candidate_id), version)
 
 
 def _now() -> str:

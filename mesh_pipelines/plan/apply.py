@@ -150,7 +150,7 @@ def topic_config(topic: TopicSettings) -> dict[str, str]:
 
 
 def _execute(platform: Platform, action: Action) -> None:
-    from mesh_pipelines.lake.tables import create_tables, evolve
+    from mesh_pipelines.lake.evolve import evolve
 
     match action:
         case CreateTopic(topic=topic):
@@ -164,9 +164,9 @@ def _execute(platform: Platform, action: Action) -> None:
         case SetCompatibility(subject=subject, after=after):
             platform.registry.set_compatibility(subject, after)
         case CreateTables(product=product):
-            create_tables(platform.catalog, platform.product(product))
+            platform.tables_of(platform.product(product)).create()
         case EvolveTables(product=product):
-            evolve(platform.catalog, platform.product(product))
+            evolve(platform.tables_of(platform.product(product)))
         case _:
             assert_never(action)
 
@@ -244,13 +244,11 @@ def _plan_config(
 
 
 def _not_landed(platform: Platform, admin: StreamAdmin, product: DataProduct, topic: TopicSettings) -> int:
-    from mesh_pipelines.lake.log import Log
-    from mesh_pipelines.lake.tables import exists
-
     end = admin.end_offsets([topic.name])[topic.name]
     landed: Position | None = None
-    if exists(platform.catalog, product):
-        landed = Log(platform.catalog, product).position()
+    tables = platform.tables_of(product)
+    if tables.exist():
+        landed = tables.log.position()
     return (landed or admin.start_offsets([topic.name])[topic.name]).lag_to(end)
 
 
@@ -288,14 +286,15 @@ def _plan_schema(
 
 
 def _plan_tables(platform: Platform, products: tuple[DataProduct, ...], refuse: Callable[[str], None]) -> list[Action]:
-    from mesh_pipelines.lake.tables import missing_tables, plan_evolution
+    from mesh_pipelines.lake.evolve import plan_evolution
 
     actions: list[Action] = []
     for product in products:
-        if missing := missing_tables(platform.catalog, product):
+        tables = platform.tables_of(product)
+        if missing := tables.missing():
             actions.append(CreateTables(product.fqn, tuple(missing)))
         try:
-            changes = plan_evolution(platform.catalog, product)
+            changes = plan_evolution(tables)
         except ApplyRefused as error:
             refuse(error.message)
             continue

@@ -188,14 +188,12 @@ def versions(request: Request, domain: Part, name: Part) -> list[dict[str, Any]]
     """Every version published: position, rows, verdict, contract."""
     from dataclasses import asdict
 
-    from mesh_pipelines.lake.versions import Versions
-
     portal = portal_of(request)
     entry = portal.entry(domain, name)
     if entry.product is None:
         return []
     try:
-        found = Versions(portal.landscape.platform.catalog, entry.product).all()
+        found = portal.landscape.platform.tables_of(entry.product).versions.all()
     except TableMissing:
         return []
     return [asdict(one) for one in reversed(found)]

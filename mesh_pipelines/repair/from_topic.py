@@ -61,16 +61,16 @@ def reread(
         BrokerUnreachable, RegistryUnreachable: transient; nothing was changed.
     """
     from mesh_pipelines.kafka import continuity
-    from mesh_pipelines.lake.log import Log
 
     started = time.monotonic()
     begin, end = stream_bounds(platform, product)
-    stored = Log(platform.catalog, product).position()
+    tables = platform.tables_of(product)
+    stored = tables.log.position()
     if stored is None:
         raise NothingPublished(f"{product.fqn}: nothing has been landed yet", next_step=f"mesh land {product.fqn}")
     continuity.check(product.fqn, stored, begin, end)
     with closing(connect(platform.settings)) as engine:
-        rewrite = Rewrite(platform.catalog, product, engine)
+        rewrite = Rewrite(tables, engine)
         events = _read(platform, product, rewrite, begin, on_progress)
         differences = rewrite.compare()
         _refuse_lost(product, rewrite, differences, events)

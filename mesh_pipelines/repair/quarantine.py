@@ -21,6 +21,8 @@ from mesh_pipelines.platform import Platform
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from mesh_pipelines.lake.log import Log
+
 
 @dataclass(frozen=True)
 class Redriven:
@@ -114,11 +116,10 @@ def _again(platform: Platform, product: DataProduct) -> Callable[[pa.Table], pa.
     return again
 
 
-def _log(platform: Platform, product: DataProduct) -> Any:
-    from mesh_pipelines.lake.log import Log
+def _log(platform: Platform, product: DataProduct) -> Log:
 
     if not product.has_log:
         raise UsageError(
             f"{product.fqn} is derived: it has no events", next_step=f"mesh quarantine list {product.inputs[0]}"
         )
-    return Log(platform.catalog, product)
+    return platform.tables_of(product).log

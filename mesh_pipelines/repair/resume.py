@@ -44,10 +44,9 @@ def resume(platform: Platform, product: DataProduct, accept: str | None = None) 
         ConcurrentWriter: a landing committed meanwhile; nothing was changed.
     """
     from mesh_pipelines.kafka import continuity
-    from mesh_pipelines.lake.log import Log
 
     begin, end = stream_bounds(platform, product)
-    log = Log(platform.catalog, product)
+    log = platform.tables_of(product).log
     stored, earlier = log.position(), log.losses()
     found = _broken(platform, product, stored, begin, end)
     if found is None or stored is None:

@@ -24,14 +24,13 @@ def rollback(platform: Platform, product: DataProduct, number: int, why: str = "
         ConcurrentWriter: another writer moved the pointer first; transient.
     """
     from mesh_pipelines.lake.state import state_sql
-    from mesh_pipelines.lake.versions import Versions
     from mesh_pipelines.serve.bi_file import write_serving_file
 
-    versions = Versions(platform.catalog, product)
+    tables = platform.tables_of(product)
     # Asked for beforehand: readers cannot be taken to rows that are no longer there.
-    state_sql(platform.catalog, product, versions.at(number))
+    state_sql(tables, tables.versions.at(number))
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
     reason = f"{stamp} by {operator()}{f': {why}' if why else ''}"
-    version = versions.roll_back(number, reason)
+    version = tables.versions.roll_back(number, reason)
     write_serving_file(platform.settings, platform.products.values(), platform.tables)
     return version

@@ -27,6 +27,8 @@ from mesh_pipelines.positions import Version
 if TYPE_CHECKING:
     import duckdb
 
+    from mesh_pipelines.lake.product_tables import ProductTables
+
 # Versions whose snapshots expiry keeps for reading as they were; older ones of streams fold from the log again.
 KEPT_VERSIONS = 20
 
@@ -67,7 +69,8 @@ def compact(platform: Platform, product: DataProduct) -> Upkeep:
     from mesh_pipelines.lake import compaction
 
     started = time.monotonic()
-    done = [compaction.compact(platform.catalog, product, table) for table in _tables(product)]
+    tables = platform.tables_of(product)
+    done = [compaction.compact(tables, kind) for kind in _growing(tables)]
     _refresh_serving(platform)
     return Upkeep(
         product.fqn,
@@ -85,7 +88,7 @@ def expire(platform: Platform, product: DataProduct, keep: int = KEPT_VERSIONS) 
     from mesh_pipelines.lake import compaction
 
     started = time.monotonic()
-    expired = compaction.expire(platform.catalog, product, keep)
+    expired = compaction.expire(platform.tables_of(product), keep)
     return Upkeep(product.fqn, 0, 0, expired.snapshots, expired.files, time.monotonic() - started)
 
 
@@ -106,25 +109,23 @@ def rebuild(platform: Platform, product: DataProduct, *, number: int | None = No
         ConcurrentWriter: another writer committed meanwhile; transient.
     """
     from mesh_pipelines.lake import base
-    from mesh_pipelines.lake.versions import Versions
 
     started = time.monotonic()
-    versions = Versions(platform.catalog, product)
+    tables = platform.tables_of(product)
+    versions = tables.versions
     version = versions.at(number) if number is not None else versions.published()
     if version is None:
         raise NothingPublished(f"{product.fqn}: nothing is published yet", next_step=f"mesh run {product.fqn}")
     with closing(connect(platform.settings)) as engine:
-        _recompute(platform, product, engine, version)
+        _recompute(platform, tables, engine, version)
         rows = engine.table("recomputed").shape[0]
-        differing = _differing(platform, product, engine, version)
+        differing = _differing(tables, engine, version)
         miscounted = _miscounted(product, engine, version)
         snapshot_id = version.base_snapshot_id
         if product.transform and differing is None:
-            snapshot_id = base.write_result(platform.catalog, product, engine.table("recomputed").to_arrow_reader())
+            snapshot_id = base.write_result(tables, engine.table("recomputed").to_arrow_reader())
         elif version.position and product.event_type.folds_by_key and (differing is None or differing == (0, 0)):
-            snapshot_id = base.rewrite_base(
-                engine, platform.catalog, product, version.position, from_log=True
-            ).snapshot_id
+            snapshot_id = base.rewrite_base(engine, tables, version.position, from_log=True).snapshot_id
     if differing is None:
         versions.restore(replace(version, base_snapshot_id=snapshot_id, overlay=None))
     missing, surplus = differing or (None, None)
@@ -169,33 +170,32 @@ def publish_anew(platform: Platform, product: DataProduct) -> int | None:
         AuditBlocked: it breaks a blocking rule; the published version stays.
     """
     from mesh_pipelines.lake import base
-    from mesh_pipelines.lake.log import Log
-    from mesh_pipelines.lake.versions import Versions
 
-    versions = Versions(platform.catalog, product)
-    published = versions.published()
-    if published is None or published.number != versions.next_number() - 1:
+    tables = platform.tables_of(product)
+    published = tables.versions.published()
+    if published is None or published.number != tables.versions.next_number() - 1:
         return None
-    position = Log(platform.catalog, product).position() if product.has_log else None
+    position = tables.log.position() if product.has_log else None
     if position and product.event_type.folds_by_key:
         with closing(connect(platform.settings)) as engine:
-            base.rewrite_base(engine, platform.catalog, product, position, from_log=True)
+            base.rewrite_base(engine, tables, position, from_log=True)
     snapshot(platform, product, anew=True)
     return publish(platform, product).version.number
 
 
-def _recompute(platform: Platform, product: DataProduct, engine: duckdb.DuckDBPyConnection, version: Version) -> None:
+def _recompute(platform: Platform, tables: ProductTables, engine: duckdb.DuckDBPyConnection, version: Version) -> None:
     """The version's rows from the log, or from its pinned inputs, as ``recomputed``."""
     from mesh_pipelines.lake import state
     from mesh_pipelines.lake.files import damage
 
+    product = tables.product
     if product.transform:
         register_inputs(platform, engine, version.input_versions)
         rows = transform.run(engine, product, timeout_s=platform.settings.sql_timeout_s)
         engine.register("recomputed", rows.read_all())
         return
     try:
-        state.register(engine, platform.catalog, product, version, "from log", from_log=True)
+        state.register(engine, "from log", state.state_sql(tables, version, from_log=True))
         engine.execute('CREATE TABLE recomputed AS FROM "from log"')
     except damage() as error:
         raise TableDamaged(
@@ -204,9 +204,7 @@ def _recompute(platform: Platform, product: DataProduct, engine: duckdb.DuckDBPy
         ) from error
 
 
-def _differing(
-    platform: Platform, product: DataProduct, engine: duckdb.DuckDBPyConnection, version: Version
-) -> tuple[int, int] | None:
+def _differing(tables: ProductTables, engine: duckdb.DuckDBPyConnection, version: Version) -> tuple[int, int] | None:
     """How many recomputed rows are not there, and how many rows there were not recomputed, duplicates counted.
 
     None where what is there expired or cannot be read.
@@ -215,7 +213,7 @@ def _differing(
     from mesh_pipelines.lake.files import damage
 
     try:
-        state.register(engine, platform.catalog, product, version, "before")
+        state.register(engine, "before", state.state_sql(tables, version))
         [(missing, surplus)] = engine.execute(
             "SELECT (SELECT count(*) FROM (FROM recomputed EXCEPT ALL FROM before)),"
             " (SELECT count(*) FROM (FROM before EXCEPT ALL FROM recomputed))"
@@ -245,11 +243,9 @@ def _miscounted(product: DataProduct, engine: duckdb.DuckDBPyConnection, version
     )
 
 
-def _tables(product: DataProduct) -> tuple[Kind, ...]:
+def _growing(tables: ProductTables) -> tuple[Kind, ...]:
     """The tables that grow by small commits; a derived product's rows are written anew each time."""
-    from mesh_pipelines.lake.tables import kinds
-
-    return tuple(kind for kind in kinds(product) if kind != "base" or product.has_log)
+    return tuple(kind for kind in tables.kinds if kind != "base" or tables.product.has_log)
 
 
 def _refresh_serving(platform: Platform) -> None:

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mesh_pipelines.errors import EnvironmentFault
-from mesh_pipelines.lake.log import Log
-from mesh_pipelines.lake.versions import Versions
 from mesh_pipelines.local.services import Services
 from mesh_pipelines.selftest import subject as subjects
 from mesh_pipelines.selftest.subject import Subject
@@ -81,6 +79,6 @@ class Bench:
 
 def progress(subject: Subject) -> tuple[object, ...]:
     """Where a product stands; a change of it is a commit that happened."""
-    catalog = subject.platform().catalog
-    newest = Versions(catalog, subject.product).newest()
-    return Log(catalog, subject.product).position(), newest and (newest.candidate_id, newest.published_at)
+    tables = subject.platform().tables_of(subject.product)
+    newest = tables.versions.newest()
+    return tables.log.position(), newest and (newest.candidate_id, newest.published_at)

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from mesh_pipelines.contract.envelope import FATE, GENERATION, KEY, OFFSET, PARTITION, Fate
-from mesh_pipelines.lake.catalog import load
-from mesh_pipelines.lake.versions import Versions
 from mesh_pipelines.positions import Position, Version
 from mesh_pipelines.selftest.ledger import Entry, Ledger
 from mesh_pipelines.selftest.subject import Subject
@@ -52,7 +50,7 @@ def compare(subject: Subject, *, settled: bool = False) -> Findings:
     """
     platform = subject.platform()
     found = _log(subject, settled=settled)
-    versions = Versions(platform.catalog, subject.product)
+    versions = platform.tables_of(subject.product).versions
     found += Findings(unaudited=sum(not _is_audited(version) for version in versions.all()))
     published = versions.published()
     if published is None:
@@ -98,7 +96,7 @@ def digest(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _log(subject: Subject, *, settled: bool) -> Findings:
-    table = load(subject.platform().catalog, subject.product, "log")
+    table = subject.platform().tables_of(subject.product).load("log")
     columns = (GENERATION, PARTITION, OFFSET, KEY, FATE, *COLUMNS)
     rows = table.scan(selected_fields=columns).to_arrow().to_pylist()
     position = Position.from_json(table.properties["mesh.position"]) if "mesh.position" in table.properties else None

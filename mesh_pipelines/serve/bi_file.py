@@ -23,6 +23,7 @@ from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import TableMissing, TableOutdated
 from mesh_pipelines.failpoints import reach
 from mesh_pipelines.lake.catalog import table_name
+from mesh_pipelines.lake.product_tables import ProductTables
 from mesh_pipelines.lake.properties import Name, TableProperties
 from mesh_pipelines.lake.state import state_sql
 from mesh_pipelines.lake.tables import kinds
@@ -33,7 +34,6 @@ from mesh_pipelines.sql.quote import literal, quote
 
 if TYPE_CHECKING:
     import duckdb
-    from pyiceberg.catalog import Catalog
 
 _MARK = "\nread from "
 
@@ -54,7 +54,7 @@ def write_serving_file(settings: Settings, products: Iterable[DataProduct], tabl
         for product, mark in anew:
             published = published_in(versions.get(table_name(product, "versions"), {}))
             if published:
-                _write_view(connection, product, published, tables.catalog, mark)
+                _write_view(connection, ProductTables(tables.catalog, product), published, mark)
     reach("serving.written")
     os.replace(aside, target)
     return target
@@ -90,12 +90,11 @@ def _marks(connection: duckdb.DuckDBPyConnection) -> dict[Name, str]:
     return {(schema, view): (comment or "").rpartition(_MARK)[2] for schema, view, comment in views.fetchall()}
 
 
-def _write_view(
-    connection: duckdb.DuckDBPyConnection, product: DataProduct, published: Version, catalog: Catalog, mark: str
-) -> None:
+def _write_view(connection: duckdb.DuckDBPyConnection, tables: ProductTables, published: Version, mark: str) -> None:
     """A product that waits for ``mesh apply`` has no view meanwhile: the others' publishing does not wait for it."""
+    product = tables.product
     try:
-        select = state_sql(catalog, product, published)
+        select = state_sql(tables, published)
     except (TableMissing, TableOutdated):
         return
     name = f"{quote(product.domain)}.{quote(product.name)}"

@@ -104,11 +104,10 @@ def _inner(field: Field) -> Iterator[Field]:
 
 def _select(platform: Platform, product: DataProduct, version: Version, condition: str, limit: int) -> Rows:
     from mesh_pipelines import engine
-    from mesh_pipelines.lake.catalog import Pinned
     from mesh_pipelines.lake.state import state_sql
 
     envelope = _COORDINATES if product.has_log else ()
-    state = state_sql(Pinned(platform.catalog), product, version, envelope=envelope)
+    state = state_sql(platform.tables_of(product).pinned(), version, envelope=envelope)
     masked = hidden(product)
     columns = (*envelope, *(field.name for field in product.fields))
     shown = [name for name in columns if name not in masked]

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from mesh_pipelines import engine
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import QueryInvalid, UnknownProduct
-from mesh_pipelines.lake.state import state_sql
 from mesh_pipelines.serve.reading import read_version
 from mesh_pipelines.settings import Settings
 from mesh_pipelines.sql.quote import quote
@@ -46,15 +45,10 @@ def query(
     named = [_product(products, name) for name in sorted(select.names)]
     if unread := pinned.keys() - {product.fqn for product in named}:
         raise _invalid(f"a version was given for {', '.join(sorted(unread))}, which the query does not read")
-    views = {
-        product.fqn: (
-            product,
-            state_sql(catalog, product, read_version(catalog, product, version=pinned.get(product.fqn)).version),
-        )
-        for product in named
-    }
+    readings = [read_version(catalog, product, version=pinned.get(product.fqn)) for product in named]
+    views = [(reading.product, reading.sql()) for reading in readings]
     connection = engine.connect(settings)
-    for product, rows in views.values():
+    for product, rows in views:
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(product.domain)}")
         connection.execute(f"CREATE VIEW {quote(product.domain)}.{quote(product.name)} AS {rows}")
     author = engine.Author(connection, settings.sql_timeout_s, _invalid)

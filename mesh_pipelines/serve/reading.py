@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.types import arrow_schema
 from mesh_pipelines.errors import UsageError
+from mesh_pipelines.lake.product_tables import ProductTables
 from mesh_pipelines.lake.state import state_sql
-from mesh_pipelines.lake.versions import Versions
 from mesh_pipelines.positions import Version
 
 if TYPE_CHECKING:
@@ -27,9 +27,17 @@ class Reading:
     The version was pinned when this was made: what is published later does not change it.
     """
 
-    product: DataProduct
+    tables: ProductTables
     version: Version
-    catalog: Catalog
+
+    @property
+    def product(self) -> DataProduct:
+        """What is read, under the contract it is read by."""
+        return self.tables.product
+
+    def sql(self) -> str:
+        """The rows as a SELECT over data files, contract columns in order."""
+        return state_sql(self.tables, self.version)
 
     def duckdb(self, connection: duckdb.DuckDBPyConnection | None = None) -> duckdb.DuckDBPyRelation:
         """The rows as a lazy relation, on this connection or on one of its own."""
@@ -38,7 +46,7 @@ class Reading:
         if connection is None:
             connection = duckdb.connect()
             connection.execute("SET TimeZone = 'UTC'")
-        return connection.sql(state_sql(self.catalog, self.product, self.version))
+        return connection.sql(self.sql())
 
     def arrow(self) -> pa.Table:
         """The rows as an Arrow table in the contract's columns and types."""
@@ -66,12 +74,12 @@ def read_version(
     """
     if version is not None and as_of is not None:
         raise UsageError("give either version or as_of, not both")
-    versions = Versions(catalog, product)
+    tables = ProductTables(catalog, product)
     if version is not None:
-        return Reading(product, versions.at(version), catalog)
+        return Reading(tables, tables.versions.at(version))
     if as_of is not None:
-        return Reading(product, versions.as_of(_moment(as_of)), catalog)
-    return Reading(product, versions.current(), catalog)
+        return Reading(tables, tables.versions.as_of(_moment(as_of)))
+    return Reading(tables, tables.versions.current())
 
 
 def _moment(as_of: datetime | str) -> datetime:

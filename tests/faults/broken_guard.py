@@ -29,13 +29,13 @@ def retries() -> None:
     """A losing commit is tried again on the winner's state, as the table library does by default."""
 
     @contextmanager
-    def transaction(table: Any, what: str) -> Generator[Any]:
+    def transaction(table: Any) -> Generator[Any]:
         table.metadata.properties["commit.retry.num-retries"] = "10"
         try:
             with table.transaction() as opened:
                 yield opened
         except (CommitFailedException, ValidationException) as error:
-            raise ConcurrentWriter(what) from error
+            raise ConcurrentWriter(".".join(table.name())) from error
 
     commit.transaction = transaction
 
@@ -54,12 +54,12 @@ def verdict() -> None:
 def position() -> None:
     """Rows are committed first and the position after them, as a consumer group would."""
 
-    def append(table: Any, rows: Any, properties: Any, what: str, *, summary: Any = ()) -> None:
-        with commit.transaction(table, what) as opened:
+    def append(table: Any, rows: Any, properties: Any, *, summary: Any = ()) -> None:
+        with commit.transaction(table) as opened:
             for part in rows if isinstance(rows, list) else [rows]:
                 opened.append(part)
         table.refresh()
-        with commit.transaction(table, what) as opened:
+        with commit.transaction(table) as opened:
             opened.set_properties(dict(properties))
 
     log.append = append

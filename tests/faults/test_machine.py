@@ -18,7 +18,6 @@ from hypothesis.stateful import (
 )
 
 from mesh_pipelines.failpoints import POINTS
-from mesh_pipelines.lake.log import Log
 from mesh_pipelines.lake.versions import Versions
 from mesh_pipelines.local.services import Services
 from mesh_pipelines.local.supervisor import free_ports
@@ -102,7 +101,7 @@ class Life(RuleBasedStateMachine):
     def redrive(self) -> None:
         platform, product = self.subject.platform(), self.subject.product
         came_back = redrive(platform, product).came_back
-        position = Log(platform.catalog, product).position()
+        position = platform.tables_of(product).log.position()
         entries = self.subject.ledger.entries
         waiting = [
             at
@@ -148,7 +147,7 @@ class Life(RuleBasedStateMachine):
             assert self.bench.settle(self.subject).clean
 
     def versions(self) -> Versions:
-        return Versions(self.subject.platform().catalog, self.subject.product)
+        return self.subject.platform().tables_of(self.subject.product).versions
 
     def is_published(self) -> bool:
         return self.versions().published() is not None

@@ -22,10 +22,8 @@ from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.errors import ConcurrentWriter, Unaudited
 from mesh_pipelines.lake import base, compaction, state
 from mesh_pipelines.lake.catalog import open_catalog
-from mesh_pipelines.lake.log import Log
+from mesh_pipelines.lake.product_tables import ProductTables
 from mesh_pipelines.lake.rewrite import Rewrite
-from mesh_pipelines.lake.tables import create_tables
-from mesh_pipelines.lake.versions import Versions
 from mesh_pipelines.positions import PartitionOffset, Position, Verdict, Version
 from mesh_pipelines.settings import Settings
 
@@ -122,12 +120,12 @@ def mending(chosen: set[tuple[int, int, int]]) -> Any:
 def read_anew(catalog: Any, product: DataProduct, events: list[tuple[int, int, int, Event]]) -> Position:
     """Rewrite the log by these events; gives where it stands then."""
     with closing(duckdb.connect()) as engine:
-        rewrite = Rewrite(catalog, product, engine)
+        rewrite = Rewrite(ProductTables(catalog, product), engine)
         rewrite.add(rows_of(product, events))
         differences = rewrite.compare()
         if not differences.none:
             rewrite.swap(differences)
-    position = Log(catalog, product).position()
+    position = ProductTables(catalog, product).log.position()
     assert position
     return position
 
@@ -135,7 +133,7 @@ def read_anew(catalog: Any, product: DataProduct, events: list[tuple[int, int, i
 def read_state(catalog: Any, product: DataProduct, position: Position, **options: Any) -> dict[str, int]:
     version = Version(product.fqn, 1, "c", "1", "h", "now", 0, position=position)
     with closing(duckdb.connect()) as connection:
-        state.register(connection, catalog, product, version, "state", **options)
+        state.register(connection, "state", state.state_sql(ProductTables(catalog, product), version, **options))
         rows = connection.sql("SELECT id, amount FROM state").fetchall()
     assert len(rows) == len(dict(rows))
     return dict(rows)
@@ -156,8 +154,8 @@ def test_state_equals_the_reference_fold(
     with tempfile.TemporaryDirectory() as folder:
         product = product_of(Path(folder) / "assets")
         catalog = open_catalog(Settings(home=Path(folder)))
-        create_tables(catalog, product)
-        log = Log(catalog, product)
+        ProductTables(catalog, product).create()
+        log = ProductTables(catalog, product).log
         position = Position("cluster", "shop.orders", "topic-0")
         stored: Position | None = None
         history: list[tuple[int, int, int, Event]] = []
@@ -200,15 +198,15 @@ def test_state_equals_the_reference_fold(
                 marks.append((position, reference_fold(history)))
             if rewrite:
                 with closing(duckdb.connect()) as engine:
-                    base.rewrite_base(engine, catalog, product, position)
+                    base.rewrite_base(engine, ProductTables(catalog, product), position)
         assert log.rows() == len(history)
         assert log.fates().get("ok", 0) == sum(event.fate == "ok" for *_, event in history)
         assert log.position() == position
         for at, expected in marks:
             assert read_state(catalog, product, at) == expected
             assert read_state(catalog, product, at, from_log=True) == expected
-        compaction.compact(catalog, product, "log")
-        compaction.expire(catalog, product, keep=1, age_floor_s=0.0)
+        compaction.compact(ProductTables(catalog, product), "log")
+        compaction.expire(ProductTables(catalog, product), keep=1, age_floor_s=0.0)
         assert log.position() == position
         for at, expected in marks:
             assert read_state(catalog, product, at) == expected
@@ -218,13 +216,13 @@ def test_state_equals_the_reference_fold(
 def orders(tmp_path: Path) -> tuple[Any, DataProduct]:
     product = product_of(tmp_path / "assets")
     catalog = open_catalog(Settings(home=tmp_path))
-    create_tables(catalog, product)
+    ProductTables(catalog, product).create()
     return catalog, product
 
 
 def test_a_writer_that_stands_elsewhere_adds_nothing(orders: tuple[Any, DataProduct]) -> None:
     catalog, product = orders
-    log = Log(catalog, product)
+    log = ProductTables(catalog, product).log
     start = Position("cluster", "shop.orders", "topic")
     after = start.advance({0: PartitionOffset(1)})
     batch = rows_of(product, [(0, 0, 0, Event(0, "a", 1))])
@@ -235,22 +233,21 @@ def test_a_writer_that_stands_elsewhere_adds_nothing(orders: tuple[Any, DataProd
 
 
 def test_a_lost_race_in_the_catalog_adds_nothing(orders: tuple[Any, DataProduct]) -> None:
-    from mesh_pipelines.lake.catalog import load
     from mesh_pipelines.lake.commit import append
 
     catalog, product = orders
     batch = rows_of(product, [(0, 0, 0, Event(0, "a", 1))])
-    first, second = load(catalog, product, "log"), load(catalog, product, "log")
-    append(first, batch, {"mesh.position": "x"}, "first")
+    first, second = ProductTables(catalog, product).load("log"), ProductTables(catalog, product).load("log")
+    append(first, batch, {"mesh.position": "x"})
     with pytest.raises(ConcurrentWriter):
-        append(second, batch, {"mesh.position": "y"}, "second")
-    table = load(catalog, product, "log")
+        append(second, batch, {"mesh.position": "y"})
+    table = ProductTables(catalog, product).load("log")
     assert (table.scan().to_arrow().num_rows, table.properties["mesh.position"]) == (1, "x")
 
 
 def test_publishing_needs_a_passing_verdict_for_exactly_this(orders: tuple[Any, DataProduct]) -> None:
     catalog, product = orders
-    versions = Versions(catalog, product)
+    versions = ProductTables(catalog, product).versions
     position = Position("cluster", "shop.orders", "topic")
     candidate = Version(product.fqn, 1, "one", "1.0.0", product.contract_hash, "now", 0, position=position)
     verdict = Verdict("one", product.contract_hash, True, 1, 0, 0, 0, 0, "now")

@@ -15,12 +15,11 @@ from mesh_pipelines.contract.read.load import load_product
 from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.errors import TableDamaged, UnknownVersion
 from mesh_pipelines.lake import compaction
-from mesh_pipelines.lake.catalog import load, open_catalog
+from mesh_pipelines.lake.catalog import open_catalog
 from mesh_pipelines.lake.commit import current_files
-from mesh_pipelines.lake.log import Log
+from mesh_pipelines.lake.evolve import evolve
+from mesh_pipelines.lake.product_tables import ProductTables
 from mesh_pipelines.lake.storage import over_storage
-from mesh_pipelines.lake.tables import create_tables, evolve
-from mesh_pipelines.lake.versions import Versions
 from mesh_pipelines.platform import operator
 from mesh_pipelines.positions import PartitionOffset, Position, Verdict, Version
 from mesh_pipelines.serve.reading import Reading
@@ -52,14 +51,14 @@ def clicks(tmp_path: Path) -> tuple[Any, DataProduct]:
     (folder / "contract.yaml").write_text(CONTRACT)
     product = load_product(folder)
     catalog = open_catalog(Settings(home=tmp_path))
-    create_tables(catalog, product)
+    ProductTables(catalog, product).create()
     return catalog, product
 
 
 def land(catalog: Any, product: DataProduct, commits: int, rows: int = 3) -> Position:
     import pyarrow as pa
 
-    log = Log(catalog, product)
+    log = ProductTables(catalog, product).log
     for _ in range(commits):
         stored = log.position()
         start = stored or Position("cluster", "shop.clicks", "topic")
@@ -76,7 +75,7 @@ def land(catalog: Any, product: DataProduct, commits: int, rows: int = 3) -> Pos
 
 
 def publish(catalog: Any, product: DataProduct, position: Position) -> Version:
-    versions = Versions(catalog, product)
+    versions = ProductTables(catalog, product).versions
     number = versions.next_number()
     name = f"candidate {number}"
     verdict = Verdict(name, product.contract_hash, True, 1, 0, 0, 0, 0, "now")
@@ -87,7 +86,7 @@ def publish(catalog: Any, product: DataProduct, position: Position) -> Version:
 
 
 def folder_of(catalog: Any, product: DataProduct, kind: Any = "log") -> Path:
-    return Path(urlparse(load(catalog, product, kind).location()).path)
+    return Path(urlparse(ProductTables(catalog, product).load(kind).location()).path)
 
 
 def test_a_file_stays_for_the_floor_after_nothing_names_it(clicks: tuple[Any, DataProduct]) -> None:
@@ -97,18 +96,22 @@ def test_a_file_stays_for_the_floor_after_nothing_names_it(clicks: tuple[Any, Da
     yesterday = time.time() - 86_400
     for file in data:
         os.utime(file, (yesterday, yesterday))
-    compaction.compact(catalog, product, "log")
+    compaction.compact(ProductTables(catalog, product), "log")
     # The files are old, but were replaced just now: who planned a moment ago still reads them.
-    assert compaction.expire(catalog, product, keep=1).files == 0
+    assert compaction.expire(ProductTables(catalog, product), keep=1).files == 0
     assert all(file.exists() for file in data)
     notes = folder_of(catalog, product) / "metadata" / "unnamed.json"
     seen = notes.read_text()
-    assert compaction.expire(catalog, product, keep=1).files == 0
+    assert compaction.expire(ProductTables(catalog, product), keep=1).files == 0
     compaction._write_notes(notes, {name: at - 3601 for name, at in compaction._read_notes(notes).items()})
     assert seen != notes.read_text()
-    compaction.expire(catalog, product, keep=1)
+    compaction.expire(ProductTables(catalog, product), keep=1)
     assert not any(file.exists() for file in data)
-    assert Log(catalog, product).rows() == load(catalog, product, "log").scan().to_arrow().num_rows == 15
+    assert (
+        ProductTables(catalog, product).log.rows()
+        == ProductTables(catalog, product).load("log").scan().to_arrow().num_rows
+        == 15
+    )
 
 
 def test_a_writer_that_has_not_committed_loses_no_file(clicks: tuple[Any, DataProduct]) -> None:
@@ -118,9 +121,9 @@ def test_a_writer_that_has_not_committed_loses_no_file(clicks: tuple[Any, DataPr
     stray.write_bytes(b"not yet")
     other = folder_of(catalog, product) / "data" / "notes.txt"
     other.write_text("not ours")
-    compaction.expire(catalog, product, keep=1)
+    compaction.expire(ProductTables(catalog, product), keep=1)
     assert stray.exists()
-    compaction.expire(catalog, product, keep=1, age_floor_s=0.0)
+    compaction.expire(ProductTables(catalog, product), keep=1, age_floor_s=0.0)
     assert not stray.exists()
     assert other.exists()
 
@@ -128,15 +131,15 @@ def test_a_writer_that_has_not_committed_loses_no_file(clicks: tuple[Any, DataPr
 def test_the_position_survives_every_snapshot_but_one(clicks: tuple[Any, DataProduct]) -> None:
     catalog, product = clicks
     position = land(catalog, product, 12)
-    compaction.compact(catalog, product, "log")
-    compaction.expire(catalog, product, keep=1, age_floor_s=0.0)
-    table = load(catalog, product, "log")
+    compaction.compact(ProductTables(catalog, product), "log")
+    compaction.expire(ProductTables(catalog, product), keep=1, age_floor_s=0.0)
+    table = ProductTables(catalog, product).load("log")
     assert len(table.metadata.snapshots) == 1
-    assert Log(catalog, product).position() == position
+    assert ProductTables(catalog, product).log.position() == position
     [snapshot] = table.metadata.snapshots
     assert snapshot.summary is not None
     assert Position.from_json(str(snapshot.summary["mesh.position"])) == position
-    assert Log(catalog, product).rows() == table.scan().to_arrow().num_rows == 36
+    assert ProductTables(catalog, product).log.rows() == table.scan().to_arrow().num_rows == 36
 
 
 def test_files_and_metadata_stay_bounded(clicks: tuple[Any, DataProduct]) -> None:
@@ -145,32 +148,32 @@ def test_files_and_metadata_stay_bounded(clicks: tuple[Any, DataProduct]) -> Non
     for _ in range(6):
         publish(catalog, product, land(catalog, product, 10))
         for kind in ("log", "versions", "checks"):
-            compaction.compact(catalog, product, kind)
-        compaction.expire(catalog, product, keep=1, age_floor_s=0.0)
+            compaction.compact(ProductTables(catalog, product), kind)
+        compaction.expire(ProductTables(catalog, product), keep=1, age_floor_s=0.0)
         folder = folder_of(catalog, product)
         counts.append((len(list(folder.glob("data/**/*.parquet"))), len(list((folder / "metadata").iterdir()))))
     assert max(data for data, _ in counts) <= 15
     assert counts[-1][1] <= counts[1][1] + 5
-    assert [version.number for version in Versions(catalog, product).all()] == [1, 2, 3, 4, 5, 6]
+    assert [version.number for version in ProductTables(catalog, product).versions.all()] == [1, 2, 3, 4, 5, 6]
 
 
 def test_sizes_are_merged_by_fours(clicks: tuple[Any, DataProduct]) -> None:
     catalog, product = clicks
     land(catalog, product, 3)
-    assert compaction.compact(catalog, product, "log").files_after == 3
+    assert compaction.compact(ProductTables(catalog, product), "log").files_after == 3
     land(catalog, product, 1)
-    assert compaction.compact(catalog, product, "log").files_after == 1
+    assert compaction.compact(ProductTables(catalog, product), "log").files_after == 1
     land(catalog, product, 4)
-    compaction.compact(catalog, product, "log")
+    compaction.compact(ProductTables(catalog, product), "log")
     # One file of 12 rows and one of 12 more: a size of which there are two is left alone.
-    assert sorted(file.record_count for file in current_files(load(catalog, product, "log"))) == [12, 12]
+    assert sorted(file.record_count for file in current_files(ProductTables(catalog, product).load("log"))) == [12, 12]
 
 
 def test_a_tag_is_kept_and_can_be_taken_away(clicks: tuple[Any, DataProduct]) -> None:
     catalog, product = clicks
     for _ in range(3):
         publish(catalog, product, land(catalog, product, 1))
-    versions = Versions(catalog, product)
+    versions = ProductTables(catalog, product).versions
     versions.tag(1, "first")
     assert versions.tags() == {"first": 1}
     with pytest.raises(UnknownVersion):
@@ -204,18 +207,18 @@ def test_what_a_column_was_added_with_fills_old_rows_for_good(clicks: tuple[Any,
     catalog, product = clicks
     version = publish(catalog, product, land(catalog, product, 4))
     product = with_defaults(tmp_path / "assets" / "shop" / "clicks", "red")
-    evolve(catalog, product)
+    evolve(ProductTables(catalog, product))
     filled = read(catalog, product, version)
     assert {row[1] for row in filled} == {"red"}
     assert None not in {value for row in filled for value in row}
-    assert compaction.compact(catalog, product, "log").files_after == 1
+    assert compaction.compact(ProductTables(catalog, product), "log").files_after == 1
     assert read(catalog, product, version) == filled
     later = with_defaults(tmp_path / "assets" / "shop" / "clicks", "blue")
     assert read(catalog, later, version) == filled
 
 
 def read(catalog: Any, product: DataProduct, version: Version) -> list[Any]:
-    return Reading(product, version, catalog).duckdb().fetchall()
+    return Reading(ProductTables(catalog, product), version).duckdb().fetchall()
 
 
 def test_files_that_are_gone_or_torn_are_named(clicks: tuple[Any, DataProduct]) -> None:
@@ -226,14 +229,14 @@ def test_files_that_are_gone_or_torn_are_named(clicks: tuple[Any, DataProduct]) 
     [torn, *_] = folder.glob("data/**/*.parquet")
     torn.write_bytes(torn.read_bytes()[:100])
     with pytest.raises(TableDamaged, match="Parquet"):
-        upkeep(catalog, product, "log")
+        upkeep(ProductTables(catalog, product), "log")
     torn.unlink()
     with pytest.raises(TableDamaged, match=torn.name):
-        upkeep(catalog, product, "log")
+        upkeep(ProductTables(catalog, product), "log")
     for metadata in folder.glob("metadata/*.json"):
         metadata.write_text("{")
     with pytest.raises(TableDamaged, match=r"shop\.clicks: the metadata of its table log"):
-        upkeep(catalog, product, "log")
+        upkeep(ProductTables(catalog, product), "log")
 
 
 def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,8 +274,8 @@ def test_null_lists_and_maps_stay_null_when_written_and_when_compacted(
         CONTRACT.replace("v3.1.0", "v3.2.0") + NESTED
     )
     catalog, product = clicks[0], load_product(tmp_path / "assets" / "shop" / "clicks")
-    evolve(catalog, product)
-    log = Log(catalog, product)
+    evolve(ProductTables(catalog, product))
+    log = ProductTables(catalog, product).log
     sent = [
         {
             "lines": [{"sku": "a"}, {"sku": None}],
@@ -295,6 +298,11 @@ def test_null_lists_and_maps_stay_null_when_written_and_when_compacted(
     assert position is not None
     version = publish(catalog, product, position)
     for _ in range(2):
-        rows = Reading(product, version, catalog).arrow().select(["lines", "words", "address", "tags"]).to_pylist()
+        rows = (
+            Reading(ProductTables(catalog, product), version)
+            .arrow()
+            .select(["lines", "words", "address", "tags"])
+            .to_pylist()
+        )
         assert sorted(map(repr, rows)) == sorted(map(repr, sent * 4))
-        compaction.compact(catalog, product, "log")
+        compaction.compact(ProductTables(catalog, product), "log")

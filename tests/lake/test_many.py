@@ -16,12 +16,11 @@ from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.read.load import load_product
 from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.errors import TableMissing
-from mesh_pipelines.lake.catalog import load, open_catalog, table_name
-from mesh_pipelines.lake.log import Log
+from mesh_pipelines.lake.catalog import open_catalog, table_name
+from mesh_pipelines.lake.product_tables import ProductTables
 from mesh_pipelines.lake.properties import TableProperties
 from mesh_pipelines.lake.standing import standings
-from mesh_pipelines.lake.tables import create_tables, exists, kinds
-from mesh_pipelines.lake.versions import Versions
+from mesh_pipelines.lake.tables import kinds
 from mesh_pipelines.positions import PartitionOffset, Position, Verdict, Version
 from mesh_pipelines.serve.bi_file import write_serving_file
 from mesh_pipelines.settings import Settings
@@ -59,7 +58,7 @@ def product_of(folder: Path, name: str, description: str = "Orders.") -> DataPro
 
 
 def land(catalog: Any, product: DataProduct, *fates: str) -> Position:
-    log = Log(catalog, product)
+    log = ProductTables(catalog, product).log
     before = log.position()
     start = before or START
     first = start.next_offset(0)
@@ -81,11 +80,11 @@ def land(catalog: Any, product: DataProduct, *fates: str) -> Position:
 
 
 def propose(catalog: Any, product: DataProduct, number: int, *, passed: bool = True, publish: bool = True) -> None:
-    position = Log(catalog, product).position()
+    position = ProductTables(catalog, product).log.position()
     assert position is not None
     verdict = Verdict(f"c{number}", product.contract_hash, passed, 1, int(not passed), 0, 0, 0, "now")
     draft = Version(product.fqn, number, f"c{number}", "1.0.0", product.contract_hash, "now", 1, position=position)
-    versions = Versions(catalog, product)
+    versions = ProductTables(catalog, product).versions
     versions.propose(replace(draft, verdict=verdict))
     if publish:
         versions.publish(f"c{number}", product.contract_hash, f"2024-01-0{number}T00:00:00+00:00")
@@ -98,7 +97,7 @@ def mesh(tmp_path: Path) -> tuple[Any, dict[str, DataProduct]]:
     products = {name: product_of(tmp_path, name) for name in NAMES}
     for name, product in products.items():
         if name != "not_applied":
-            create_tables(catalog, product)
+            ProductTables(catalog, product).create()
     catalog.drop_table(table_name(products["half"], "checks"))
     for name in ("landed", "published", "blocked", "ahead"):
         land(catalog, products[name], "ok", "ok", "diverted")
@@ -139,7 +138,7 @@ def test_standings_are_what_the_tables_say(mesh: tuple[Any, dict[str, DataProduc
     found = standings(tables, products.values())
     for product in products.values():
         standing = found[product.fqn]
-        assert standing.applied is exists(catalog, product)
+        assert standing.applied is ProductTables(catalog, product).exist()
         held = (standing.quarantined, standing.redriven)
         assert told(catalog, product) == (
             standing.missing or (standing.published, standing.newest, standing.position, *held)
@@ -148,7 +147,7 @@ def test_standings_are_what_the_tables_say(mesh: tuple[Any, dict[str, DataProduc
 
 def told(catalog: Any, product: DataProduct) -> tuple[Any, ...] | str:
     """What the tables themselves say, one by one."""
-    versions, log = Versions(catalog, product), Log(catalog, product)
+    versions, log = ProductTables(catalog, product).versions, ProductTables(catalog, product).log
     try:
         return versions.published(), versions.newest(), log.position(), log.quarantined(), log.redriven()
     except TableMissing as error:
@@ -181,7 +180,9 @@ def test_a_table_that_moves_on_meanwhile_is_read_as_it_is_then(
         return locations
 
     monkeypatch.setattr(properties, "_locations", move_on)
-    assert TableProperties(catalog).of([name]) == {name: load(catalog, products["landed"], "log").properties}
+    assert TableProperties(catalog).of([name]) == {
+        name: ProductTables(catalog, products["landed"]).load("log").properties
+    }
 
 
 def views(file: Path) -> dict[str, tuple[str, str]]:

@@ -47,13 +47,13 @@ def table(local_settings: Settings, rows: pa.Table) -> Table:
 
 
 def test_what_is_written_is_read(table: Table, rows: pa.Table) -> None:
-    append(table, rows, {}, "orders")
+    append(table, rows, {})
     found = rows_of(table, current_files(table)).read_all()
     assert found.to_pylist() == rows.to_pylist()
 
 
 def test_parts_are_files_of_one_commit_in_their_order(table: Table, rows: pa.Table) -> None:
-    append(table, [rows.slice(0, 1_000), rows.slice(1_000, 3_500), rows.slice(4_500)], {}, "orders")
+    append(table, [rows.slice(0, 1_000), rows.slice(1_000, 3_500), rows.slice(4_500)], {})
     files = current_files(table)
     assert sorted(file.record_count for file in files) == [500, 1_000, 3_500]
     assert len(table.metadata.snapshots) == 1
@@ -73,7 +73,7 @@ def test_columns_that_repeat_have_dictionaries_and_ordered_ones_differences(tabl
 
 
 def test_a_table_is_read_by_name_until_it_evolves(table: Table, rows: pa.Table) -> None:
-    append(table, rows, {}, "orders")
+    append(table, rows, {})
     by_name = relation_of(table, current_files(table))
     with table.update_schema() as update:
         update.rename_column("cents", "amount")
@@ -86,7 +86,7 @@ def test_a_table_is_read_by_name_until_it_evolves(table: Table, rows: pa.Table) 
 
 
 def test_columns_that_the_rows_lack_are_null(table: Table, rows: pa.Table) -> None:
-    append(table, rows.select(["status", "id"]), {}, "orders")
+    append(table, rows.select(["status", "id"]), {})
     found = rows_of(table, current_files(table)).read_all()
     assert found["id"].to_pylist() == rows["id"].to_pylist()
     assert found["cents"].null_count == ROWS

@@ -17,11 +17,12 @@ from mesh_pipelines.contract.read.load import load_product
 from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.errors import ConcurrentWriter, TableOutdated
 from mesh_pipelines.lake import commit
-from mesh_pipelines.lake.catalog import load, open_catalog, table_name
+from mesh_pipelines.lake.catalog import open_catalog, table_name
+from mesh_pipelines.lake.evolve import evolve, plan_evolution
 from mesh_pipelines.lake.log import Log
+from mesh_pipelines.lake.product_tables import ProductTables
 from mesh_pipelines.lake.properties import TableProperties
 from mesh_pipelines.lake.state import state_sql
-from mesh_pipelines.lake.tables import create_tables, evolve, plan_evolution
 from mesh_pipelines.lake.versions import LAST, Versions
 from mesh_pipelines.positions import PartitionOffset, Position, Verdict, Version
 from mesh_pipelines.serve.bi_file import write_serving_file
@@ -108,17 +109,17 @@ def all_pass(product: DataProduct) -> Any:
 
 
 def stored(catalog: Any, product: DataProduct) -> list[dict[str, Any]]:
-    return load(catalog, product, "log").scan().to_arrow().sort_by("_offset").to_pylist()
+    return ProductTables(catalog, product).load("log").scan().to_arrow().sort_by("_offset").to_pylist()
 
 
 def test_a_column_added_between_others_is_no_hindrance(folder: Path) -> None:
     product = product_of(folder, "size")
     catalog = open_catalog(Settings(home=folder))
-    create_tables(catalog, product)
-    land(Log(catalog, product), product, ["ok", "undecodable", "ok"])
+    ProductTables(catalog, product).create()
+    land(ProductTables(catalog, product).log, product, ["ok", "undecodable", "ok"])
     wider = product_of(folder, "colour", "size")
-    evolve(catalog, wider)
-    log = Log(catalog, wider)
+    evolve(ProductTables(catalog, wider))
+    log = ProductTables(catalog, wider).log
     assert log.quarantined_at(0, 0, 1)["_reason"].to_pylist() == ["unreadable"]
     assert log.redrive(all_pass(wider)) == 1
     assert [(row["_offset"], row["_fate"], row[REDRIVE]) for row in stored(catalog, wider)] == [
@@ -131,7 +132,7 @@ def test_a_column_added_between_others_is_no_hindrance(folder: Path) -> None:
 def test_a_log_written_before_redrives_were_known_gets_their_column(folder: Path) -> None:
     product = product_of(folder)
     catalog = open_catalog(Settings(home=folder))
-    create_tables(catalog, product)
+    ProductTables(catalog, product).create()
     catalog.drop_table(table_name(product, "log"))
     schema = log_schema(product)
     older = schema.remove(schema.get_field_index(REDRIVE))
@@ -140,21 +141,20 @@ def test_a_log_written_before_redrives_were_known_gets_their_column(folder: Path
     raw = json.loads(position.to_json())
     del raw["redrives"]
     commit.append(
-        load(catalog, product, "log"),
+        ProductTables(catalog, product).load("log"),
         events(product, 0, ["ok", "undecodable"]).drop_columns([REDRIVE]),
         {"mesh.position": json.dumps(raw), "mesh.fates.ok": "1", "mesh.fates.undecodable": "1"},
-        "an older log",
     )
-    log = Log(catalog, product)
+    log = ProductTables(catalog, product).log
     assert log.position() == position
     for touch in (lambda: land(log, product, ["ok"]), lambda: log.redrive(all_pass(product))):
         with pytest.raises(TableOutdated, match=REDRIVE):
             touch()
     with pytest.raises(TableOutdated, match=REDRIVE):
-        state_sql(catalog, product, Version(product.fqn, 1, "c", "1", "h", "now", 0, position=position))
-    assert plan_evolution(catalog, product) == [f"log: add column {REDRIVE}"]
-    evolve(catalog, product)
-    assert plan_evolution(catalog, product) == []
+        state_sql(ProductTables(catalog, product), Version(product.fqn, 1, "c", "1", "h", "now", 0, position=position))
+    assert plan_evolution(ProductTables(catalog, product)) == [f"log: add column {REDRIVE}"]
+    evolve(ProductTables(catalog, product))
+    assert plan_evolution(ProductTables(catalog, product)) == []
     land(log, product, ["ok"])
     assert log.redrive(all_pass(product)) == 1
     assert [row[REDRIVE] for row in stored(catalog, product)] == [None, 1, None]
@@ -165,11 +165,11 @@ def test_a_log_written_before_redrives_were_known_gets_their_column(folder: Path
 def test_numbers_go_on_where_the_last_one_used_was_not_kept(folder: Path) -> None:
     product = product_of(folder)
     catalog = open_catalog(Settings(home=folder))
-    create_tables(catalog, product)
-    versions = Versions(catalog, product)
+    ProductTables(catalog, product).create()
+    versions = ProductTables(catalog, product).versions
     for number in (1, 2):
         publish(versions, product, number)
-    with load(catalog, product, "versions").transaction() as opened:
+    with ProductTables(catalog, product).load("versions").transaction() as opened:
         opened.remove_properties(LAST)
     assert versions.next_number() == 3
 
@@ -178,8 +178,8 @@ def test_what_waits_for_apply_does_not_keep_others_out_of_the_serving_file(folde
     orders, returns = product_of(folder), product_of(folder, name="returns")
     catalog = open_catalog(Settings(home=folder))
     for product in (orders, returns):
-        create_tables(catalog, product)
-        publish(Versions(catalog, product), product, 1)
+        ProductTables(catalog, product).create()
+        publish(ProductTables(catalog, product).versions, product, 1)
     wider = product_of(folder, "colour")
     for products, views in (([wider, returns], {"returns"}), ([orders, returns], {"orders", "returns"})):
         serving = write_serving_file(Settings(home=folder), products, TableProperties(catalog))
@@ -191,23 +191,23 @@ def test_what_waits_for_apply_does_not_keep_others_out_of_the_serving_file(folde
 def test_only_files_that_hold_quarantined_events_are_read(folder: Path) -> None:
     product = product_of(folder)
     catalog = open_catalog(Settings(home=folder))
-    create_tables(catalog, product)
-    log = Log(catalog, product)
+    ProductTables(catalog, product).create()
+    log = ProductTables(catalog, product).log
     for fates in (["ok", "ok"], ["ok", "diverted"], ["ok"], ["undecodable"]):
         land(log, product, fates)
-    before = {task.file.file_path for task in load(catalog, product, "log").scan().plan_files()}
+    before = {task.file.file_path for task in ProductTables(catalog, product).load("log").scan().plan_files()}
     seen: list[tuple[int, int]] = []
     assert log.redrive(all_pass(product), lambda at, files: seen.append((at, files))) == 2
     assert seen == [(1, 2), (2, 2)]
-    after = {task.file.file_path for task in load(catalog, product, "log").scan().plan_files()}
+    after = {task.file.file_path for task in ProductTables(catalog, product).load("log").scan().plan_files()}
     assert len(before & after) == 3
 
 
 def test_a_landing_during_a_redrive_wins_and_nothing_is_lost(folder: Path) -> None:
     product = product_of(folder)
     catalog = open_catalog(Settings(home=folder))
-    create_tables(catalog, product)
-    log = Log(catalog, product)
+    ProductTables(catalog, product).create()
+    log = ProductTables(catalog, product).log
     land(log, product, ["ok", "undecodable"])
 
     def land_meanwhile(rows: pa.Table) -> pa.Table:
@@ -225,8 +225,8 @@ def test_a_landing_during_a_redrive_wins_and_nothing_is_lost(folder: Path) -> No
 def test_a_redrive_during_a_landing_wins_and_nothing_is_lost(folder: Path) -> None:
     product = product_of(folder)
     catalog = open_catalog(Settings(home=folder))
-    create_tables(catalog, product)
-    log = Log(catalog, product)
+    ProductTables(catalog, product).create()
+    log = ProductTables(catalog, product).log
     stood = land(log, product, ["ok", "undecodable"])
     log.redrive(all_pass(product))
     with pytest.raises(ConcurrentWriter):

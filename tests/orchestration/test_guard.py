@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from mesh_pipelines.lake.versions import Versions
 from mesh_pipelines.local.supervisor import Supervisor
 from mesh_pipelines.orchestration.graphql import load_errors
 from mesh_pipelines.orchestration.instance import children
@@ -148,7 +147,7 @@ def test_no_route_publishes_the_unaudited(stage: tuple[Dagster, Platform, str]) 
     chain = [dagster.key("log"), dagster.key("snapshot"), dagster.key()]
 
     def version() -> int:
-        published = Versions(platform.catalog, platform.product(name)).published()
+        published = platform.tables_of(platform.product(name)).versions.published()
         assert published is not None
         return published.number
 

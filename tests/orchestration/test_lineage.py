@@ -8,7 +8,6 @@ import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 from mesh_pipelines.contract.scaffold import scaffold
-from mesh_pipelines.lake.tables import create_tables
 from mesh_pipelines.orchestration.assets import part_key, product_assets
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
@@ -19,7 +18,7 @@ def test_a_step_is_a_child_of_dagsters_run(local_settings: Settings) -> None:
     file = local_settings.home / "lineage.jsonl"
     platform = Platform.open(local_settings.model_copy(update={"openlineage_file": file}))
     orders = platform.product("shop.orders")
-    create_tables(platform.catalog, orders)
+    platform.tables_of(orders).create()
     with dg.instance_for_test() as instance:
         done = dg.materialize(
             product_assets(platform, orders),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dagster as dg
 
 from mesh_pipelines.contract.scaffold import scaffold
-from mesh_pipelines.lake.tables import create_tables
 from mesh_pipelines.orchestration.definitions import domain_definitions
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
@@ -24,5 +23,5 @@ def test_only_a_fault_fails_the_rebuild(local_settings: Settings) -> None:
     with dg.instance_for_test() as instance:
         assert not rebuild.execute_in_process(instance=instance, raise_on_error=False).success, "it has no tables"
         platform = Platform.open(local_settings)
-        create_tables(platform.catalog, platform.product("shop.orders"))
+        platform.tables_of(platform.product("shop.orders")).create()
         assert rebuild.execute_in_process(instance=instance).success

@@ -15,8 +15,7 @@ from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.scaffold import scaffold
 from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.engine import connect
-from mesh_pipelines.lake.log import Log
-from mesh_pipelines.lake.tables import create_tables
+from mesh_pipelines.lake.product_tables import ProductTables
 from mesh_pipelines.pipeline.publish import publish
 from mesh_pipelines.pipeline.snapshot import register_inputs, snapshot
 from mesh_pipelines.platform import Platform
@@ -61,7 +60,7 @@ class Mesh:
 
 
 def _land(catalog: Any, product: DataProduct, ids: list[str]) -> None:
-    create_tables(catalog, product)
+    ProductTables(catalog, product).create()
     at = dt.datetime(2013, 1, 1, tzinfo=dt.UTC)
     rows = [
         {
@@ -77,7 +76,7 @@ def _land(catalog: Any, product: DataProduct, ids: list[str]) -> None:
         for offset, name in enumerate(ids)
     ]
     end = Position("cluster", product.fqn, "topic").advance({0: PartitionOffset(len(ids))})
-    Log(catalog, product).append(pa.Table.from_pylist(rows, schema=log_schema(product)), None, end)
+    ProductTables(catalog, product).log.append(pa.Table.from_pylist(rows, schema=log_schema(product)), None, end)
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,6 @@ from mesh_pipelines.audit.audit import audit
 from mesh_pipelines.audit.results import State
 from mesh_pipelines.engine import check
 from mesh_pipelines.errors import TransformInvalid, UsageError
-from mesh_pipelines.lake.tables import create_tables
 from mesh_pipelines.pipeline import transform
 from mesh_pipelines.pipeline.snapshot import snapshot
 from mesh_pipelines.rules.compile import Uncompilable
@@ -122,7 +121,7 @@ def test_the_engine_reaches_nothing_even_unchecked(mesh: Mesh, attack: str, noth
 
 def test_a_connection_of_someone_else_is_confined_before_it_is_used(mesh: Mesh) -> None:
     """Dagster's, for instance."""
-    create_tables(mesh.platform.catalog, mesh.totals)
+    mesh.platform.tables_of(mesh.totals).create()
     with closing(duckdb.connect()) as theirs:
         assert snapshot(mesh.platform, mesh.totals, connection=theirs).candidate
         with pytest.raises(duckdb.PermissionException):

@@ -23,11 +23,9 @@ from mesh_pipelines.engine import connect
 from mesh_pipelines.errors import AuditDiffers
 from mesh_pipelines.lake import compaction, state
 from mesh_pipelines.lake.base import DEAD_SHARE
-from mesh_pipelines.lake.catalog import load
 from mesh_pipelines.lake.files import files_of
 from mesh_pipelines.lake.log import Log
-from mesh_pipelines.lake.tables import create_tables
-from mesh_pipelines.lake.versions import Versions
+from mesh_pipelines.lake.product_tables import ProductTables
 from mesh_pipelines.pipeline.publish import publish
 from mesh_pipelines.pipeline.snapshot import Snapshot, snapshot
 from mesh_pipelines.platform import Platform
@@ -104,7 +102,7 @@ class Mesh:
         self.settings = Settings(home=folder, assets=folder / "assets", base_tail_rows=tail_rows)
         self.maximum = 50
         self.promise(50)
-        create_tables(self.platform.catalog, self.product)
+        self.platform.tables_of(self.product).create()
         self.position = Position("cluster", "shop.orders", "topic")
         self.stored: Position | None = None
         self.seen: list[tuple[Version, list[Any]]] = []
@@ -120,7 +118,7 @@ class Mesh:
 
     @property
     def log(self) -> Log:
-        return Log(self.platform.catalog, self.product)
+        return self.platform.tables_of(self.product).log
 
     def land(self, events: list[Event]) -> None:
         rows = []
@@ -146,7 +144,7 @@ class Mesh:
 
     def do(self, step: str, events: list[Event]) -> None:
         """One step of whoever works on a product."""
-        catalog, versions = self.platform.catalog, Versions(self.platform.catalog, self.product)
+        catalog, versions = self.platform.catalog, self.platform.tables_of(self.product).versions
         match step:
             case "publish" if (newest := versions.newest()) and newest.verdict and newest.verdict.passed:
                 if newest.contract_hash == self.product.contract_hash:
@@ -161,9 +159,9 @@ class Mesh:
                 versions.roll_back(1, "a test")
             case "compact":
                 for table in ("log", "base") if self.kind == "state" else ("log",):
-                    compaction.compact(catalog, self.product, table)
+                    compaction.compact(ProductTables(catalog, self.product), table)
             case "expire":
-                compaction.expire(catalog, self.product, keep=2, age_floor_s=0.0)
+                compaction.expire(ProductTables(catalog, self.product), keep=2, age_floor_s=0.0)
             case "recreated" if self.stored:
                 self.position = Position(
                     "cluster",
@@ -184,8 +182,9 @@ class Mesh:
         assert taken.candidate
         assert taken.audit
         with closing(connect(self.settings)) as engine:
-            state.register(engine, self.platform.catalog, self.product, taken.candidate, "all", from_log=True)
-            state.register(engine, self.platform.catalog, self.product, taken.candidate, "read")
+            tables = self.platform.tables_of(self.product)
+            state.register(engine, "all", state.state_sql(tables, taken.candidate, from_log=True))
+            state.register(engine, "read", state.state_sql(tables, taken.candidate))
             rows = sorted(engine.execute('FROM "all"').fetchall(), key=repr)
             assert sorted(engine.execute("FROM read").fetchall(), key=repr) == rows
             whole = audit(engine, "all", self.product, candidate_id=taken.candidate.candidate_id)
@@ -201,7 +200,7 @@ class Mesh:
         """Every version that was ever seen still reads the same."""
         with closing(duckdb.connect()) as engine:
             for version, rows in self.seen:
-                state.register(engine, self.platform.catalog, self.product, version, "read")
+                state.register(engine, "read", state.state_sql(self.platform.tables_of(self.product), version))
                 assert sorted(engine.execute("FROM read").fetchall(), key=repr) == rows
 
 
@@ -277,10 +276,10 @@ def test_a_rebuild_compares_the_counts_with_an_audit_of_everything(tmp_path: Pat
     assert version.bad
     # What an addition gone wrong would leave behind.
     wrong = {**version.bad, "amount.maximum": 3}
-    Versions(mesh.platform.catalog, mesh.product).restore(replace(version, bad=wrong))
+    mesh.platform.tables_of(mesh.product).versions.restore(replace(version, bad=wrong))
     with pytest.raises(AuditDiffers, match=r"amount\.maximum: 3, not 0"):
         rebuild(mesh.platform, mesh.product)
-    newest = Versions(mesh.platform.catalog, mesh.product).current()
+    newest = mesh.platform.tables_of(mesh.product).versions.current()
     assert (newest.number, newest.bad) == (version.number + 1, version.bad)
 
 
@@ -297,7 +296,7 @@ def grown(folder: Path) -> Mesh:
 
 def base_of(mesh: Mesh) -> tuple[state.Base, list[Any]]:
     """The newest base and its files."""
-    table = load(mesh.platform.catalog, mesh.product, "base")
+    table = mesh.platform.tables_of(mesh.product).load("base")
     base = state.bases_of(table)[0]
     return base, files_of(table, base.snapshot_id)
 
@@ -389,6 +388,6 @@ def test_upkeep_removes_the_overlays_that_no_kept_version_has(tmp_path: Path) ->
         mesh.check()
     publish(mesh.platform, mesh.product)
     overlays = list(tmp_path.rglob("overlay/*.parquet"))
-    compaction.expire(mesh.platform.catalog, mesh.product, keep=2, age_floor_s=0.0)
+    compaction.expire(mesh.platform.tables_of(mesh.product), keep=2, age_floor_s=0.0)
     assert (len(overlays), len(list(tmp_path.rglob("overlay/*.parquet")))) == (4, 2)
     mesh.check_versions()

@@ -11,8 +11,6 @@ from mesh_pipelines.cli.main import invoke
 from mesh_pipelines.contract.scaffold import scaffold
 from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.errors import UnknownVersion
-from mesh_pipelines.lake.log import Log
-from mesh_pipelines.lake.tables import create_tables
 from mesh_pipelines.observe.audit_docs import docs
 from mesh_pipelines.pipeline.snapshot import snapshot
 from mesh_pipelines.platform import Platform
@@ -30,11 +28,11 @@ def test_the_command_builds_the_pages_of_what_was_audited(
     scaffold(local_settings.assets, "shop/orders")
     platform = Platform.open(local_settings)
     orders = platform.product("shop.orders")
-    create_tables(platform.catalog, orders)
+    platform.tables_of(orders).create()
     with pytest.raises(UnknownVersion):
         docs(platform, orders)
     end = Position("cluster", "shop.orders", "topic").advance({0: PartitionOffset(1)})
-    Log(platform.catalog, orders).append(log_schema(orders).empty_table(), None, end)
+    platform.tables_of(orders).log.append(log_schema(orders).empty_table(), None, end)
     taken = snapshot(platform, orders)
     assert taken.candidate
     assert invoke(["docs", "shop.orders", "--out", str(tmp_path / "site")]) == 0

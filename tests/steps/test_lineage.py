@@ -22,7 +22,6 @@ from confluent_kafka import Producer
 
 from mesh_pipelines.contract.scaffold import scaffold
 from mesh_pipelines.errors import MeshError, NothingPublished, TopicMissing, Unaudited
-from mesh_pipelines.lake.tables import create_tables
 from mesh_pipelines.pipeline.land import land
 from mesh_pipelines.pipeline.publish import publish
 from mesh_pipelines.pipeline.report import within_run
@@ -194,7 +193,7 @@ def test_a_run_from_topic_to_derived_product(
 def test_a_landing_that_fails_is_told_of(settings: Settings, contract: Any, backend: Backend) -> None:
     clicks = contract("clicks", CLICKS, kind="measurement", more=JSON)
     platform = Platform.open(settings.model_copy(update={"openlineage_url": f"{backend.url}/at/a/path"}))
-    create_tables(platform.catalog, platform.product(clicks))
+    platform.tables_of(platform.product(clicks)).create()
     with pytest.raises(TopicMissing):
         land(platform, platform.product(clicks))
     assert [event["eventType"] for event in backend.events] == ["START", "FAIL"]
@@ -213,7 +212,7 @@ def unserved(local_settings: Settings, **more: Any) -> Platform:
     """A platform with one product whose tables are there and empty: its steps fail, without any service."""
     scaffold(local_settings.assets, "shop/orders")
     platform = Platform.open(local_settings.model_copy(update=more))
-    create_tables(platform.catalog, platform.product("shop.orders"))
+    platform.tables_of(platform.product("shop.orders")).create()
     return platform
 
 

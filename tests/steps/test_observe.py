@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from mesh_pipelines.lake.catalog import load
 from mesh_pipelines.observe.notify import notify
 from mesh_pipelines.observe.observe import observe, watch
 from mesh_pipelines.observe.store.history import History
@@ -291,7 +290,7 @@ def test_one_product_that_cannot_be_read_stops_no_other(settings: Settings, hist
     run(platform)
     now = datetime.now(UTC)
     observe(platform, history, now)
-    torn = load(platform.catalog, platform.product(names[0]), "versions").metadata_location
+    torn = platform.tables_of(platform.product(names[0])).load("versions").metadata_location
     Path(torn.removeprefix("file://")).write_text("{ torn")
     observe(Platform.open(settings), history, now + timedelta(seconds=10))
     assert [state(history, name).health for name in names] == [Health.BAD, Health.GOOD]

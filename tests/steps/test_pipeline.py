@@ -33,8 +33,6 @@ from mesh_pipelines.errors import (
     UnknownVersion,
     UsageError,
 )
-from mesh_pipelines.lake.log import Log
-from mesh_pipelines.lake.versions import Versions
 from mesh_pipelines.observe.status import status
 from mesh_pipelines.pipeline.land import land
 from mesh_pipelines.pipeline.publish import publish
@@ -132,7 +130,7 @@ def test_published_tables_equal_an_independent_fold(settings: Settings, contract
         [done] = run(platform)
         assert done.error is None
         assert published(settings, name) == orders.state
-    assert Log(platform.catalog, platform.product(name)).rows() == 3_301
+    assert platform.tables_of(platform.product(name)).log.rows() == 3_301
     assert read(name, settings=settings, version=1).arrow().num_rows > 0
     rebuilt = upkeep.rebuild(platform, platform.product(name))
     assert rebuilt.identical
@@ -243,7 +241,7 @@ def test_json_measurements_append_and_divert(settings: Settings, contract: Any) 
     got = read(name, settings=settings).arrow().to_pylist()
     kept = [event for event in sent if event["ms"] is not None]
     assert sorted((row["page"], row["ms"]) for row in got) == sorted((event["page"], event["ms"]) for event in kept)
-    fates = Log(platform.catalog, platform.product(name)).fates()
+    fates = platform.tables_of(platform.product(name)).log.fates()
     assert fates == {"ok": 450, "diverted": 50, "undecodable": 3}
 
 
@@ -432,7 +430,7 @@ def test_a_redrive_brings_events_back_where_they_lay(settings: Settings, contrac
     assert rows_counted(settings, counts) == 3
     with pytest.raises(UsageError, match="0:1"):
         show(mended, product, 0, 1)
-    assert Log(mended.catalog, product).redriven() == 2
+    assert mended.tables_of(product).log.redriven() == 2
     upkeep.rebuild(mended, product)
     upkeep.compact(mended, product)
     assert {row["id"] for row in read(name, settings=settings).arrow().to_pylist()} == {"a", "b", "c"}
@@ -455,7 +453,7 @@ def test_a_rollback_takes_readers_back_and_the_stream_goes_on(settings: Settings
     assert [done.error for done in run(platform)] == [None, None]
     assert published(settings, name) == states[0]
     assert rows_counted(settings, counts) == len(states[0])
-    known = Versions(platform.catalog, product).all()
+    known = platform.tables_of(product).versions.all()
     assert [one.number for one in known] == [1, 2, 3]
     assert [one.withdrawn is not None and "wrong amounts" in one.withdrawn for one in known] == [False, True, True]
     assert {row["order_id"]: row for row in read(name, settings=settings, version=3).arrow().to_pylist()} == states[2]
@@ -532,7 +530,7 @@ def test_a_silent_registry_is_waited_out_and_never_quarantines(settings: Setting
         silent = settings.model_copy(update={"schema_registry_url": wrong, "timeout_s": 2.0})
         with pytest.raises(RegistryUnreachable):
             land(Platform.open(silent), platform.product(name))
-    assert Log(platform.catalog, platform.product(name)).rows() == 0
+    assert platform.tables_of(platform.product(name)).log.rows() == 0
     assert land(platform, platform.product(name)).quarantined == 0
 
 

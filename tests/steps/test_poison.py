@@ -19,8 +19,6 @@ from mesh_pipelines.errors import Undecodable
 from mesh_pipelines.formats.avro.reader import WriterSchema
 from mesh_pipelines.formats.decoded import Decoded, Reader
 from mesh_pipelines.formats.guarded import LARGE_BYTES, Guarded
-from mesh_pipelines.lake.catalog import load
-from mesh_pipelines.lake.log import Log
 from mesh_pipelines.pipeline.land import land
 from mesh_pipelines.plan import apply
 from mesh_pipelines.platform import Platform
@@ -99,7 +97,7 @@ def test_every_poisonous_event_is_quarantined_with_its_reason_and_every_good_one
     assert sorted(row["_raw"] for row in held) == sorted(readings.poison * 3)
     assert all(row["_reason"] for row in held)
     assert all(values[row["_offset"]] == row["_raw"] for row in held)
-    taken = load(platform.catalog, product, "log").scan(row_filter="_fate = 'ok'").to_arrow()
+    taken = platform.tables_of(product).load("log").scan(row_filter="_fate = 'ok'").to_arrow()
     assert sorted(taken["value"].to_pylist()) == list(range(700))
 
 
@@ -113,7 +111,7 @@ def test_a_timestamp_that_is_no_instant_holds_nothing_up(settings: Settings, con
         producer.produce(name, readings.event("a", at), timestamp=instant)
     assert producer.flush(30) == 0
     assert land(platform, product).rows == 4
-    rows = load(platform.catalog, product, "log").scan().to_arrow().sort_by("_offset")
+    rows = platform.tables_of(product).load("log").scan().to_arrow().sort_by("_offset")
     assert rows["value"].to_pylist() == [0, 1, 2, 3]
     assert rows["_timestamp"].to_pylist() == [datetime.fromtimestamp(1, UTC), None, None, None]
 
@@ -130,7 +128,7 @@ def test_a_topic_of_poison_stops_at_the_share_and_goes_on_where_the_contract_let
     with pytest.raises(Undecodable, match=r"12 of 112 events.*0\.1;.*0:100 no schema id") as stopped:
         land(platform, product)
     assert "maxUndecodableShare" in (stopped.value.next_step or "")
-    assert Log(platform.catalog, product).position() == before
+    assert platform.tables_of(product).log.position() == before
     contract("readings", READINGS, kind="measurement", more=share(0.2))
     patient = Platform.open(settings)
     landed = land(patient, patient.product(name))
@@ -176,7 +174,7 @@ def test_where_a_reader_fails_its_events_are_decoded_in_a_process_of_their_own(
     landed = land(platform, product)
     assert (landed.rows, landed.quarantined) == (10, 0)
     assert len(elsewhere) == 10
-    taken = load(platform.catalog, product, "log").scan(row_filter="_fate = 'ok'").to_arrow()
+    taken = platform.tables_of(product).load("log").scan(row_filter="_fate = 'ok'").to_arrow()
     assert taken["value"].to_pylist() == list(range(10))
 
 
@@ -197,5 +195,5 @@ def test_large_events_land_and_those_over_the_limit_are_quarantined_unread(
     assert held["_offset"] == 3
     assert "MESH_MAX_EVENT_BYTES" in held["_reason"]
     assert [size // LARGE_BYTES for size in elsewhere] == [2]
-    taken = load(platform.catalog, product, "log").scan(row_filter="_fate = 'ok'").to_arrow()
+    taken = platform.tables_of(product).load("log").scan(row_filter="_fate = 'ok'").to_arrow()
     assert [len(sensor) for sensor in taken["sensor"].to_pylist()] == [1, 2 * LARGE_BYTES, 2, 3]

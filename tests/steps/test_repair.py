@@ -23,9 +23,8 @@ from confluent_kafka.admin import AdminClient
 from mesh_pipelines import read
 from mesh_pipelines.errors import AuditBlocked, RebuildRefused, TableDamaged, UnknownVersion, VersionDiffers
 from mesh_pipelines.lake import base, commit
-from mesh_pipelines.lake.catalog import load
-from mesh_pipelines.lake.log import POSITION, Log
-from mesh_pipelines.lake.versions import Versions
+from mesh_pipelines.lake.log import POSITION
+from mesh_pipelines.lake.product_tables import ProductTables
 from mesh_pipelines.observe.status import status
 from mesh_pipelines.pipeline.run import run
 from mesh_pipelines.plan import apply
@@ -87,15 +86,16 @@ class Shop:
         return self.published() == self.sent and self.total() == sum(self.sent.values())
 
     def files(self, kind: Any) -> list[Any]:
-        return sorted(commit.current_files(load(self.catalog, self.product, kind)), key=lambda file: file.file_path)
+        table = ProductTables(self.catalog, self.product).load(kind)
+        return sorted(commit.current_files(table), key=lambda file: file.file_path)
 
     def tamper(self, kind: Any, change: Callable[[pa.Table], pa.Table]) -> None:
         """Write a table's rows anew with a change, as a fault in another program would."""
-        table = load(self.catalog, self.product, kind)
+        table = ProductTables(self.catalog, self.product).load(kind)
         rows = change(commit.rows_of(table, self.files(kind)).read_all())
         kept = {POSITION: table.properties[POSITION]}
         written = commit.write_files(table, rows.to_reader())
-        commit.replace_files(table, self.files(kind), written, kept, "tampered")
+        commit.replace_files(table, self.files(kind), written, kept)
 
 
 @pytest.fixture
@@ -185,9 +185,10 @@ def test_a_damaged_base_is_made_again(shop: Shop) -> None:
 def test_a_wrong_result_of_a_derived_product_is_found(shop: Shop) -> None:
     shop.run(a=1, b=2)
     totals = shop.platform.product(shop.totals)
-    versions = Versions(shop.catalog, totals)
+    tables = ProductTables(shop.catalog, totals)
+    versions = tables.versions
     wrong = pa.table({"everything": ["all"], "amount": pa.array([5], pa.int64())}).to_reader()
-    snapshot_id = base.write_result(shop.catalog, totals, wrong)
+    snapshot_id = base.write_result(tables, wrong)
     versions.restore(replace(versions.current(), base_snapshot_id=snapshot_id))
     assert shop.total() == 5
     done = upkeep.rebuild(shop.platform, totals)
@@ -198,10 +199,10 @@ def test_a_wrong_result_of_a_derived_product_is_found(shop: Shop) -> None:
 def test_events_another_program_took_from_the_log_come_back_from_the_topic(shop: Shop) -> None:
     shop.run(a=1, b=2, c=3)
     shop.run(d=4, e=5)
-    landed = Log(shop.catalog, shop.product).rows()
-    table = load(shop.catalog, shop.product, "log")
+    landed = ProductTables(shop.catalog, shop.product).log.rows()
+    table = ProductTables(shop.catalog, shop.product).load("log")
     kept = {POSITION: table.properties[POSITION]}
-    commit.replace_files(table, shop.files("log")[:1], [], kept, "another program")
+    commit.replace_files(table, shop.files("log")[:1], [], kept)
     shop.run(f=6)
     harmed = {number: shop.published(number) for number in (1, 2, 3)}
     assert not shop.converged()
@@ -212,7 +213,7 @@ def test_events_another_program_took_from_the_log_come_back_from_the_topic(shop:
     assert (done.changed, done.damaged, done.published_as) == (0, 0, 4)
     shop.run()
     assert shop.converged()
-    assert Log(shop.catalog, shop.product).fates() == {"ok": landed + 1, "undecodable": 0, "diverted": 0}
+    assert ProductTables(shop.catalog, shop.product).log.fates() == {"ok": landed + 1, "undecodable": 0, "diverted": 0}
     assert {number: shop.published(number) for number in (1, 2, 3)} == harmed
     again = reread(shop.platform, shop.product)
     assert (again.lacking, again.changed, again.damaged, again.published_as) == (0, 0, 0, None)
@@ -240,12 +241,12 @@ def test_wrong_events_in_the_log_are_replaced_and_old_versions_stay(shop: Shop) 
     shop.run(c=3)
     wrong = {"a": 2, "b": 4, "c": 3}
     assert (shop.published(), shop.total()) == (wrong, 9)
-    before = Log(shop.catalog, shop.product).position()
+    before = ProductTables(shop.catalog, shop.product).log.position()
     assert before
 
     done = reread(shop.platform, shop.product)
     assert (done.events, done.lacking, done.changed, done.published_as) == (3, 0, 2, 3)
-    assert Log(shop.catalog, shop.product).position() == replace(before, rebuilds=1)
+    assert ProductTables(shop.catalog, shop.product).log.position() == replace(before, rebuilds=1)
     shop.run()
     assert shop.converged()
     for _ in range(2):
@@ -272,13 +273,13 @@ def test_landing_goes_on_while_the_topic_is_read_anew(shop: Shop) -> None:
     assert (done.events, done.changed) == (4, 2)
     shop.run()
     assert shop.converged()
-    assert Log(shop.catalog, shop.product).rows() == 4
+    assert ProductTables(shop.catalog, shop.product).log.rows() == 4
 
 
 def test_a_topic_that_has_less_than_the_log_is_not_read_anew(shop: Shop) -> None:
     shop.run(**{f"k{number}": number for number in range(20)})
     files = shop.files("log")
-    log = Log(shop.catalog, shop.product)
+    log = ProductTables(shop.catalog, shop.product).log
     position = log.position()
     admin = AdminClient({"bootstrap.servers": shop.settings.brokers})
     [trimmed] = admin.delete_records([TopicPartition(shop.orders, 0, 3)]).values()

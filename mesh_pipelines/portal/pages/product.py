@@ -6,7 +6,7 @@ import difflib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -25,6 +25,9 @@ from mesh_pipelines.portal.search import all_fields
 from mesh_pipelines.portal.snippets import snippets
 from mesh_pipelines.portal.text import compact, duration
 from mesh_pipelines.positions import Version
+
+if TYPE_CHECKING:
+    from mesh_pipelines.lake.versions import Versions
 
 router = APIRouter(prefix="/products/{domain}/{name}", include_in_schema=False)
 
@@ -394,10 +397,8 @@ def _kind(line: str) -> str:
     return {"+": "added", "-": "removed", "@": "place"}.get(line[:1], "same")
 
 
-def _versions(portal: Portal, product: DataProduct) -> Any:
-    from mesh_pipelines.lake.versions import Versions
-
-    return Versions(portal.landscape.platform.catalog, product)
+def _versions(portal: Portal, product: DataProduct) -> Versions:
+    return portal.landscape.platform.tables_of(product).versions
 
 
 def _rule(product: DataProduct, identity: str) -> Rule:

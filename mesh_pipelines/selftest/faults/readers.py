@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from mesh_pipelines.errors import AuditBlocked, ConcurrentWriter, NothingPublished, StorageUnavailable
-from mesh_pipelines.lake.versions import Versions
 from mesh_pipelines.selftest.bench import RUN_S, Bench, Outcome
 from mesh_pipelines.selftest.subject import Subject
 from mesh_pipelines.selftest.verify import Findings, compare, digest, fold
@@ -52,7 +51,7 @@ def _decided(bench: Bench, subject: Subject) -> list[str]:
 
 def _judge(subject: Subject, seen: list[tuple[int, str]]) -> Findings:
     """Each reading against the ledger's fold at the position of the version it says it is."""
-    versions = {one.number: one for one in Versions(subject.platform().catalog, subject.product).all()}
+    versions = {one.number: one for one in subject.platform().tables_of(subject.product).versions.all()}
     expected = {number: digest(fold(subject.ledger, version.position).values()) for number, version in versions.items()}
     wrong = sum(expected.get(number) != text for number, text in seen)
     return Findings(unaudited=wrong)

@@ -8,8 +8,6 @@ from collections.abc import Callable
 import psutil
 
 from mesh_pipelines.errors import EnvironmentFault
-from mesh_pipelines.lake.log import Log
-from mesh_pipelines.lake.versions import Versions
 from mesh_pipelines.local.supervisor import Supervisor
 from mesh_pipelines.orchestration import graphql
 from mesh_pipelines.orchestration.instance import children
@@ -82,11 +80,8 @@ def _run_workers(supervisor: Supervisor) -> list[psutil.Process]:
 
 
 def _is_published(subject: Subject) -> bool:
-    catalog = subject.platform().catalog
-    version, position = (
-        Versions(catalog, subject.product).published(),
-        Log(catalog, subject.product).position(),
-    )
+    tables = subject.platform().tables_of(subject.product)
+    version, position = tables.versions.published(), tables.log.position()
     if version is None or version.position is None or position is None:
         return False
     end = subject.platform().streams.end_offsets([subject.name])[subject.name]

@@ -21,8 +21,6 @@ from mesh_pipelines.errors import (
     StreamTruncated,
     TopicRecreated,
 )
-from mesh_pipelines.lake.log import Log
-from mesh_pipelines.lake.versions import Versions
 from mesh_pipelines.local.services import Services
 from mesh_pipelines.plan import apply
 from mesh_pipelines.repair.resume import resume
@@ -172,9 +170,9 @@ def compacted(bench: Bench, rounds: int) -> Outcome:
             time.sleep(0.2)
         _await_compaction(bench, subject)
         codes = bench.run(subject)
-        landed = Log(subject.platform().catalog, subject.product).rows()
+        landed = subject.platform().tables_of(subject.product).log.rows()
         gaps += len(subject.ledger.entries) - landed
-        published = Versions(subject.platform().catalog, subject.product).published()
+        published = subject.platform().tables_of(subject.product).versions.published()
         if codes != [""] or published is None:
             return Outcome("compacted topic", rounds, gaps, found, f"the run ended with {codes}")
         found += state(subject, published)
@@ -209,7 +207,7 @@ def _noticed(bench: Bench, subject: Subject, kind: type[StreamDiscontinuity], pr
     problems += _expect(bench.run(subject), kind.code)
     stopped = progress(subject) == before
     done = resume(subject.platform(), subject.product, kind.accept)
-    record = Log(subject.platform().catalog, subject.product).losses()[-1:]
+    record = subject.platform().tables_of(subject.product).log.losses()[-1:]
     if not stopped or done.accepted is None or record != [done.accepted]:
         problems.append(f"the log moved before the loss was accepted, or kept no record of it: {record}")
         return False
@@ -252,7 +250,7 @@ def _expect(codes: list[str], code: str) -> list[str]:
 
 
 def _covers_all(subject: Subject) -> bool:
-    position = Log(subject.platform().catalog, subject.product).position()
+    position = subject.platform().tables_of(subject.product).log.position()
     assert position is not None
     return all(offset < position.next_offset(partition) for _, partition, offset in subject.ledger.entries)
 
