@@ -49,7 +49,7 @@ EXTENSION := $(BIN)/python -c "import setuptools; setuptools.setup()" -q build_e
 sanitize: setup  ## the native extension's tests and fuzzer under AddressSanitizer and UBSan; needs gcc
 	CFLAGS="$(SANITIZERS)" $(EXTENSION)
 	export LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0; \
-		$(BIN)/python -m pytest tests/streams -k "not guarded" && $(BIN)/python tests/faults/fuzz.py; \
+		$(BIN)/python -m pytest tests/formats tests/kafka -k "not guarded" && $(BIN)/python tests/faults/fuzz.py; \
 		status=$$?; unset LD_PRELOAD; $(EXTENSION); exit $$status
 
 lock: setup  ## resolve the dependencies anew

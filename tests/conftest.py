@@ -17,8 +17,11 @@ import psutil
 import pytest
 
 from mesh_pipelines.local.supervisor import free_ports
+from mesh_pipelines.native import extension
 from mesh_pipelines.settings import Settings
 
+# The decoders and sources there are: the one in C, where it was built, and the one without it.
+READERS = {"portable": False, "native": True} if extension() else {"portable": False}
 _START_S = 240
 # "host:port http://host:port/path" of a broker and a registry that run already, so that none are started.
 _SERVICES = "TEST_SERVICES"
@@ -35,6 +38,12 @@ with Services(Settings()):
     print("ready", flush=True)
     stop.wait()
 """
+
+
+@pytest.fixture(params=READERS.values(), ids=READERS)
+def native(request: pytest.FixtureRequest) -> bool:
+    """Whether the native extension is used; a test that takes this runs over both."""
+    return request.param
 
 
 @pytest.fixture

@@ -102,21 +102,23 @@ class Registry:
         """
         from confluent_kafka.schema_registry import Schema
 
-        asked = Schema(schema, schemas.type)
-        if self._require(lambda: self._client.test_compatibility_all_versions(subject, asked), subject):
-            return []
         mode = self.compatibility(subject) or self._ask(self._client.get_compatibility) or ""
+        is_transitive = mode.endswith("_TRANSITIVE")
+        # Asked about all versions, some registries (Apicurio) compare with all of them whatever the mode is.
+        test = self._client.test_compatibility_all_versions if is_transitive else self._client.test_compatibility
+        if self._require(lambda: test(subject, Schema(schema, schemas.type)), subject):
+            return []
         reasons = [
             f"version {version}: {reason}"
-            for version, registered in self._versions(subject, None if mode.endswith("_TRANSITIVE") else 1)
+            for version, registered in self._versions(subject, _COMPARED if is_transitive else 1)
             for reason in _reasons(schemas, schema, registered, mode)
         ]
         return reasons or [f"the registry refuses it (mode {mode or 'unknown'}) without a reason"]
 
-    def _versions(self, subject: str, count: int | None) -> Iterator[tuple[int, str]]:
-        """Number and schema of a subject's versions, newest first; ``count`` at most, None for all."""
+    def _versions(self, subject: str, count: int) -> Iterator[tuple[int, str]]:
+        """Number and schema of a subject's newest versions, newest first."""
         numbers = sorted(self._require(lambda: self._client.get_versions(subject), subject), reverse=True)
-        for number in numbers[: min(count or _COMPARED, _COMPARED)]:
+        for number in numbers[:count]:
             found = self._ask(lambda number=number: self._client.get_version(subject, number))
             if found:
                 yield number, str(found.schema.schema_str)

@@ -13,12 +13,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mesh_pipelines.contract.envelope import ENVELOPE
-from mesh_pipelines.contract.model import MAX_TYPE_DEPTH, Field, FieldType, Kind
+from mesh_pipelines.contract.model import Field, FieldType, Kind
 from mesh_pipelines.contract.read.load import load_product
 from mesh_pipelines.contract.types import arrow_schema, arrow_type, duckdb_type, log_schema
 from mesh_pipelines.contract.values import default_value, parse
 from mesh_pipelines.formats.avro.from_fields import avro_schema
-from mesh_pipelines.formats.avro.schema import Unreadable, tree
+from mesh_pipelines.formats.avro.schema import tree
 from mesh_pipelines.formats.avro.to_fields import field_type
 
 CASES = Path(__file__).parent / "cases"
@@ -111,73 +111,6 @@ def test_log_has_the_envelope_first_and_lets_everything_be_null() -> None:
     assert schema.names[: len(ENVELOPE)] == ENVELOPE.names
     assert schema.names[len(ENVELOPE) :] == arrow_schema(product).names
     assert all(field.nullable for field in arrow_schema(product))
-
-
-@pytest.mark.parametrize(
-    ("schema", "kind"),
-    [
-        ("string", Kind.STRING),
-        (["null", "long"], Kind.LONG),
-        (["long", "null"], Kind.LONG),
-        ({"type": {"type": "int", "logicalType": "date"}}, Kind.DATE),
-        ({"type": "long", "logicalType": "timestamp-millis"}, Kind.TIMESTAMP),
-        ({"type": "int", "logicalType": "time-millis"}, Kind.TIME),
-        ({"type": "long", "logicalType": "unheard-of"}, Kind.LONG),
-        ({"type": "string", "logicalType": "date"}, Kind.STRING),
-        ({"type": "enum", "name": "E", "symbols": ["A"]}, Kind.STRING),
-        ({"type": "fixed", "name": "F", "size": 3}, Kind.BYTES),
-    ],
-)
-def test_from_avro(schema: Any, kind: Kind) -> None:
-    assert field_type(tree(schema)) == FieldType(kind)
-
-
-def test_named_types_are_found_again_by_short_and_full_name() -> None:
-    point = {"type": "record", "name": "Point", "fields": [{"name": "x", "type": "double"}]}
-    schema = {
-        "type": "record",
-        "name": "Line",
-        "namespace": "org.example",
-        "fields": [
-            {"name": "a", "type": point},
-            {"name": "b", "type": ["null", "Point"]},
-            {"name": "c", "type": "org.example.Point"},
-        ],
-    }
-    a, b, c = field_type(tree(schema)).fields
-    assert a.type == b.type == c.type
-    assert [field.required for field in (a, b, c)] == [True, False, True]
-
-
-@pytest.mark.parametrize(
-    ("schema", "problem"),
-    [
-        (["int", "string"], "is a union of several types"),
-        (["null"], "is null and nothing else"),
-        ("text", "has the unknown type 'text'"),
-        ({"type": "fixed", "name": "U", "size": 16, "logicalType": "uuid"}, "is a UUID of 16 bytes"),
-        ({"type": "bytes", "logicalType": "decimal", "precision": 39}, "is not a decimal of up to 38 digits"),
-        ({"type": "record", "name": "R"}, "defines the record R without its fields"),
-        ({"type": "enum"}, "has the type enum without a name"),
-        ({}, "in place of an Avro type"),
-        (None, "in place of an Avro type"),
-    ],
-)
-def test_from_avro_refuses(schema: Any, problem: str) -> None:
-    with pytest.raises(ValueError, match=problem):
-        field_type(tree(schema))
-
-
-def test_recursion_and_depth_are_refused_with_the_field() -> None:
-    node = {"type": "record", "name": "Node", "fields": [{"name": "next", "type": ["null", "Node"]}]}
-    schema = {"type": "record", "name": "R", "fields": [{"name": "first", "type": node}]}
-    with pytest.raises(Unreadable, match=r"field first\.next is recursive"):
-        field_type(tree(schema))
-    deep: Any = "int"
-    for _ in range(MAX_TYPE_DEPTH + 2):
-        deep = {"type": "array", "items": deep}
-    with pytest.raises(ValueError, match="nests deeper"):
-        field_type(tree(deep))
 
 
 @pytest.mark.parametrize(
