@@ -103,7 +103,7 @@ def poison(rng: random.Random, header: bytes, datum: bytes) -> bytes:
 
 def fill(settings: Settings, name: str, share: float, events: int) -> None:
     """Produce the events of one topic."""
-    registry = SchemaRegistryClient({"url": settings.registry_url})
+    registry = SchemaRegistryClient({"url": settings.registry_url.reveal()})
     latest = registry.get_latest_version(f"poison.{name}-value")
     schema = fastavro.parse_schema(json.loads(latest.schema.schema_str or ""))
     header = b"\0" + (latest.schema_id or 0).to_bytes(4, "big")

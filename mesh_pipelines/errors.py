@@ -40,18 +40,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from mesh_pipelines.confidential import masked
+
 
 class MeshError(Exception):
-    """Base of all intended errors: a stable ``code``, an ``exit_code``, and the ``next_step`` to take."""
+    """Base of all intended errors: a stable ``code``, an ``exit_code``, and the ``next_step`` to take.
+
+    Its texts hold no secret of the settings, whatever a library said that they quote.
+    """
 
     code: ClassVar[str] = "M000"
     exit_code: ClassVar[int] = 1
     transient: ClassVar[bool] = False
 
     def __init__(self, message: str, *, next_step: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.next_step = next_step
+        self.message = masked(message)
+        self.next_step = masked(next_step) if next_step else next_step
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message}\n  next: {self.next_step}" if self.next_step else self.message

@@ -1,30 +1,47 @@
-"""Every setting of the platform, read once from ``MESH_*`` variables and handed down as one object.
+"""Every setting of the platform, read once and handed down as one object.
 
-Nothing else in the package reads the environment. A ``.env`` file is not read: what a process runs with is what its
-environment says.
+They come from ``MESH_*`` variables and from a file ``mesh.toml`` (``settings_file.py``); the environment wins. Nothing
+else in the package reads either. A ``.env`` file is not read. Settings that may hold a secret do not show it when they
+are printed, and all secrets are hidden in errors and logs (``confidential.py``).
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic import BaseModel, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from mesh_pipelines import native
+from mesh_pipelines.confidential import Address, remember, secrets_of
 from mesh_pipelines.errors import EnvironmentFault, SettingInvalid
+from mesh_pipelines.settings_file import SettingsFile
 
 # Table addresses are URIs to some of their readers and patterns to others.
 _UNADDRESSABLE = set("#?*[\\")
+
+# What an address of these settings begins with, and goes on with.
+_FORMS = {
+    "openlineage_url": (re.compile(r"https?://[^/]+.*"), "http://host:port or https://host"),
+    "smtp_url": (re.compile(r"smtps?://[^/?#]+/?"), "smtp://user:password@host:port or smtps://..."),
+}
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Settings(BaseSettings):
-    """The platform's settings; each field ``x`` is the variable ``MESH_X``."""
+    """The platform's settings; each field ``x`` is the variable ``MESH_X``, and the key ``x`` of ``mesh.toml``."""
 
-    model_config = SettingsConfigDict(env_prefix="MESH_", env_ignore_empty=True, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="MESH_", env_ignore_empty=True, frozen=True, extra="ignore", hide_input_in_errors=True
+    )
+
+    config: Path | None = Field(
+        None, description="The settings file. Unset: mesh.toml of the current folder or the nearest one above it."
+    )
 
     home: Path = Field(Path(".mesh"), description="Folder of all local state: services, tables, Dagster.")
     cache: Path = Field(
@@ -35,15 +52,15 @@ class Settings(BaseSettings):
     bootstrap_servers: str | None = Field(
         None, description="Kafka's bootstrap servers. Unset: the local broker of `mesh up`."
     )
-    schema_registry_url: str | None = Field(
+    schema_registry_url: Address | None = Field(
         None, description="Base URL of a registry with the Confluent API. Unset: the local one of `mesh up`."
     )
-    kafka_config: dict[str, str] = Field(
-        default_factory=dict,
+    kafka_config: dict[str, SecretStr] = Field(
+        default_factory=dict[str, SecretStr],
         description="More client properties as JSON: security.protocol, sasl.mechanisms, sasl.username, ...",
     )
-    schema_registry_config: dict[str, str] = Field(
-        default_factory=dict,
+    schema_registry_config: dict[str, SecretStr] = Field(
+        default_factory=dict[str, SecretStr],
         description="More registry client properties as JSON: basic.auth.user.info, ssl.ca.location, ...",
     )
     replication_factor: Annotated[int, Field(ge=-1, le=10_000)] = Field(
@@ -53,11 +70,13 @@ class Settings(BaseSettings):
         10.0, description="Seconds to wait for a broker's or registry's answer."
     )
 
-    catalog_uri: str | None = Field(
+    catalog_uri: Address | None = Field(
         None,
         description="Iceberg catalog: an http(s) REST address or an SQL URI. Unset: SQLite under the home folder.",
     )
-    catalog_config: dict[str, str] = Field(default_factory=dict, description="More Iceberg catalog properties as JSON.")
+    catalog_config: dict[str, SecretStr] = Field(
+        default_factory=dict[str, SecretStr], description="More Iceberg catalog properties as JSON."
+    )
     warehouse: str | None = Field(None, description="Where table files live. Unset: a folder under the home folder.")
 
     chunk_rows: Annotated[int, Field(ge=1)] = Field(
@@ -87,10 +106,10 @@ class Settings(BaseSettings):
     openlineage_file: Path | None = Field(
         None, description="File to which OpenLineage events are appended, one JSON object a line. Unset: none."
     )
-    openlineage_url: Annotated[str, Field(pattern=r"^https?://[^/]+")] | None = Field(
+    openlineage_url: Address | None = Field(
         None, description="OpenLineage backend that is sent events, such as http://marquez:5000. Unset: none."
     )
-    openlineage_api_key: str | None = Field(None, description="Bearer token for the OpenLineage backend.", repr=False)
+    openlineage_api_key: SecretStr | None = Field(None, description="Bearer token for the OpenLineage backend.")
     openlineage_namespace: Annotated[str, Field(min_length=1)] = Field(
         "mesh", description="Namespace of jobs and tables in OpenLineage events: the name of this mesh."
     )
@@ -114,7 +133,7 @@ class Settings(BaseSettings):
     history_days: Annotated[int, Field(ge=31, le=10_000)] = Field(
         400, description="Days that daily sums and incidents are kept."
     )
-    smtp_url: Annotated[str, Field(pattern=r"^smtps?://[^/?#]+/?$")] | None = Field(
+    smtp_url: Address | None = Field(
         None, description="The mail server of notifications: smtp://user:password@host:port, or smtps. Unset: no mail."
     )
     mail_from: str = Field("mesh-pipelines@localhost", description="The sender of notifications by mail.")
@@ -124,10 +143,23 @@ class Settings(BaseSettings):
         description="The OpenID Connect provider that signs people in to the portal. Unset: nobody but on loopback.",
     )
     oidc_client_id: str | None = Field(None, description="The portal's client id at that provider.")
-    oidc_client_secret: str | None = Field(None, description="Its client secret; a public client has none.")
+    oidc_client_secret: SecretStr | None = Field(None, description="Its client secret; a public client has none.")
     oidc_claim: str = Field(
         "email", description="The id token's claim that is compared with the usernames of a contract's team."
     )
+
+    @field_validator("openlineage_url", "smtp_url")
+    @classmethod
+    def _well_formed(cls, address: Address | None, info: ValidationInfo) -> Address | None:
+        form, example = _FORMS[str(info.field_name)]
+        if address and not form.fullmatch(address.reveal()):
+            raise ValueError(f"an address like {example} is needed")
+        return address
+
+    @model_validator(mode="after")
+    def _hide_secrets(self) -> Self:
+        remember(self.secrets())
+        return self
 
     @field_validator("home", "assets", "cache", "openlineage_file")
     @classmethod
@@ -142,8 +174,40 @@ class Settings(BaseSettings):
         return place
 
     @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Where settings come from: arguments, then the environment, then the file."""
+        return init_settings, env_settings, SettingsFile(settings_cls)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """The same settings but for ``update``, checked like any others."""
+        copied = type(self).__new__(type(self))
+        # Not the settings' own constructor, which would read the environment again.
+        BaseModel.__init__(copied, **{**super().model_copy(deep=deep).__dict__, **(update or {})})
+        return copied
+
+    def secrets(self) -> Iterator[str]:
+        """Every text in these settings that must not be shown."""
+        for _, value in self:
+            match value:
+                case Address():
+                    yield from value.secrets()
+                case SecretStr():
+                    yield value.get_secret_value()
+                case Mapping():
+                    yield from secrets_of(revealed(value))
+                case _:
+                    pass
+
+    @classmethod
     def load(cls) -> Settings:
-        """The settings of this process's environment.
+        """The settings of this process: its environment, and the file.
 
         Raises:
             SettingInvalid: a variable has a value that cannot be used; all such are named.
@@ -176,9 +240,9 @@ class Settings(BaseSettings):
         return self.bootstrap_servers or f"{self.host}:{self.kafka_port}"
 
     @property
-    def registry_url(self) -> str:
+    def registry_url(self) -> Address:
         """The registry's base URL in use (Confluent API)."""
-        return self.schema_registry_url or f"http://{self.host}:{self.registry_port}/apis/ccompat/v7"
+        return self.schema_registry_url or Address(f"http://{self.host}:{self.registry_port}/apis/ccompat/v7")
 
     @property
     def warehouse_uri(self) -> str:
@@ -187,9 +251,9 @@ class Settings(BaseSettings):
         return self.warehouse or f"file://{self.home / 'warehouse'}"
 
     @property
-    def catalog(self) -> str:
+    def catalog(self) -> Address:
         """The Iceberg catalog's URI in use."""
-        return self.catalog_uri or f"sqlite:///{self.home / 'catalog.db'}"
+        return self.catalog_uri or Address(f"sqlite:///{self.home / 'catalog.db'}")
 
     @property
     def reports_lineage(self) -> bool:
@@ -224,4 +288,9 @@ class Settings(BaseSettings):
 
     def client_config(self) -> dict[str, str | int]:
         """The Kafka client properties that every consumer, producer and admin client shares."""
-        return {"bootstrap.servers": self.brokers, **self.kafka_config}
+        return {"bootstrap.servers": self.brokers, **revealed(self.kafka_config)}
+
+
+def revealed(properties: Mapping[str, SecretStr]) -> dict[str, str]:
+    """Client properties with their real values, for a client."""
+    return {name: value.get_secret_value() for name, value in properties.items()}

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from typing import Annotated
 
 import typer
 
 from mesh_pipelines.cli import creating, discovering, operating, repairing, running
-from mesh_pipelines.cli.output import Output, plain
+from mesh_pipelines.cli.output import Output
 from mesh_pipelines.cli.program import app
 from mesh_pipelines.collector import collect_rarely
+from mesh_pipelines.confidential import masked
 from mesh_pipelines.errors import MeshError
 
 __all__ = ["app", "invoke", "main"]
@@ -55,14 +57,16 @@ def invoke(arguments: list[str] | None = None) -> int:
         return 0
     except Exception as error:
         if os.environ.get("MESH_DEBUG"):
-            raise
+            sys.stderr.write(masked(traceback.format_exc()))
+            return 1
         from mesh_pipelines.lake.storage import fault_of
 
         if fault := fault_of(error):
             Output().error(fault)
             return fault.exit_code
         Output().err.print(
-            f"M000 unexpected: {type(error).__name__}: {plain(error)}\n  next: MESH_DEBUG=1 shows where", markup=False
+            f"M000 unexpected: {type(error).__name__}: {masked(str(error))}\n  next: MESH_DEBUG=1 shows where",
+            markup=False,
         )
         return 1
     return 0

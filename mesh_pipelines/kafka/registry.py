@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from mesh_pipelines.errors import EnvironmentFault, MeshError, RegistryUnreachable, SettingInvalid
 from mesh_pipelines.formats.format import Schemas, UnknownSchema
-from mesh_pipelines.settings import Settings
+from mesh_pipelines.settings import Settings, revealed
 
 T = TypeVar("T")
 
@@ -36,10 +36,10 @@ class Registry:
         from confluent_kafka.schema_registry import SchemaRegistryClient
 
         config = {
-            "url": self._settings.registry_url,
+            "url": self._settings.registry_url.reveal(),
             "timeout": self._settings.timeout_s,
             "max.retries": 1,
-            **self._settings.schema_registry_config,
+            **revealed(self._settings.schema_registry_config),
         }
         try:
             return SchemaRegistryClient(config)

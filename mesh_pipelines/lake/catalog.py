@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import SettingInvalid, StorageUnavailable, TableMissing
-from mesh_pipelines.settings import Settings
+from mesh_pipelines.settings import Settings, revealed
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -29,9 +28,9 @@ def open_catalog(settings: Settings) -> Catalog:
     from pyiceberg.exceptions import NotInstalledError, RESTError
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-    uri = settings.catalog
+    uri = settings.catalog.reveal()
     kind = "rest" if uri.startswith(("http://", "https://")) else "sql"
-    properties = {"type": kind, "uri": uri, "warehouse": settings.warehouse_uri, **settings.catalog_config}
+    properties = {"type": kind, "uri": uri, "warehouse": settings.warehouse_uri, **revealed(settings.catalog_config)}
     try:
         if uri.startswith("sqlite:///"):
             _prepare(Path(uri.removeprefix("sqlite:///")))
@@ -42,14 +41,9 @@ def open_catalog(settings: Settings) -> Catalog:
         ) from error
     except (OSError, sqlite3.Error, SQLAlchemyError, RESTError) as error:
         raise StorageUnavailable(
-            f"the catalog {without_password(uri)} cannot be opened: {error}",
+            f"the catalog {settings.catalog} cannot be opened: {error}",
             next_step="check MESH_HOME, MESH_CATALOG_URI and MESH_CATALOG_CONFIG",
         ) from error
-
-
-def without_password(uri: str) -> str:
-    """An address as it may be shown."""
-    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", uri)
 
 
 def _prepare(file: Path) -> None:

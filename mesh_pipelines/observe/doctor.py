@@ -40,7 +40,7 @@ def doctor(platform: Platform) -> Iterator[Finding]:
         "unset MESH_NATIVE" if platform.settings.native == "on" and not usable else "",
     )
     yield _asked("contracts", lambda: _contracts(platform))
-    yield _asked("catalog", lambda: f"{len(_namespaces(platform))} domains in {_shown(platform.settings.catalog)}")
+    yield _asked("catalog", lambda: f"{len(_namespaces(platform))} domains in {platform.settings.catalog}")
     yield _asked("broker", lambda: f"cluster {platform.streams.cluster_id()} at {platform.settings.brokers}")
     yield _asked("schema registry", lambda: _registry(platform))
 
@@ -66,10 +66,4 @@ def _namespaces(platform: Platform) -> list[tuple[str, ...]]:
 def _registry(platform: Platform) -> str:
     # Any question will do; that there is no such subject is an answer.
     platform.registry.latest("mesh-doctor")
-    return f"answers at {_shown(platform.settings.registry_url)}"
-
-
-def _shown(address: str) -> str:
-    from mesh_pipelines.lake.catalog import without_password
-
-    return without_password(address)
+    return f"answers at {platform.settings.registry_url}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from mesh_pipelines.confidential import masked
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import MeshError
 from mesh_pipelines.lake.storage import fault_of
@@ -35,7 +36,7 @@ def told(error: Exception) -> str:
     fault = fault_of(error) or error
     if isinstance(fault, MeshError):
         return f"{fault.code} {fault.message}"
-    return f"{type(fault).__name__}: {next(iter(str(fault).splitlines()), '')}"
+    return masked(f"{type(fault).__name__}: {next(iter(str(fault).splitlines()), '')}")
 
 
 def _seen(product: DataProduct, found: Standing | str, ends: Mapping[str, Position], problem: str | None) -> Seen:

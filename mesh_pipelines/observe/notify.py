@@ -254,7 +254,7 @@ def _mail(message: Message, settings: Settings) -> None:
     mail["From"] = settings.mail_from
     mail["To"] = unquote(urlsplit(message.channel).path)
     mail.set_content(message.text)
-    server = urlsplit(settings.smtp_url or "")
+    server = urlsplit(settings.smtp_url.reveal() if settings.smtp_url else "")
     secure = server.scheme == "smtps"
     client: type[smtplib.SMTP] = smtplib.SMTP_SSL if secure else smtplib.SMTP
     with client(server.hostname or "", server.port or 0, timeout=_TIMEOUT_S) as connection:

@@ -87,9 +87,9 @@ def deliveries(settings: Settings) -> Sequence[Delivery]:
     if settings.openlineage_file:
         found.append(Delivery(str(settings.openlineage_file), append_to(settings.openlineage_file)))
     if settings.openlineage_url:
-        found.append(
-            Delivery(settings.openlineage_url, post_to(settings.openlineage_url, settings.openlineage_api_key))
-        )
+        key = settings.openlineage_api_key
+        send = post_to(settings.openlineage_url.reveal(), key.get_secret_value() if key else None)
+        found.append(Delivery(str(settings.openlineage_url), send))
     return found
 
 

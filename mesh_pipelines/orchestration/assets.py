@@ -13,6 +13,7 @@ import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 from mesh_pipelines.audit.results import RuleResult, State
+from mesh_pipelines.confidential import hide_in
 from mesh_pipelines.contract.model import DataProduct, OnFailure, RuleKind
 from mesh_pipelines.contract.objectives import Objective, freshness_window, objectives
 from mesh_pipelines.contract.types import duckdb_type
@@ -420,3 +421,5 @@ class _Faults:
                 metadata={"code": error.code, "next": error.next_step or "-"},
                 allow_retries=error.transient,
             ) from None
+        if error is not None:
+            hide_in(error)

@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 
+from mesh_pipelines.confidential import hiding
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import MeshError, NothingPublished
 from mesh_pipelines.orchestration.assets import part_key, published_key
@@ -49,7 +50,8 @@ def stream_sensor(platform: Platform, domain: str, products: Sequence[DataProduc
             return [product for product in products if product.fqn not in busy]
 
         try:
-            behind = await_due(platform, idle, _PATIENCE_S)
+            with hiding():
+                behind = await_due(platform, idle, _PATIENCE_S)
         except MeshError as error:
             return dg.SkipReason(f"{error.code} {error.message}")
         if not behind:
@@ -117,7 +119,7 @@ def _job(
         failed: list[str] = []
         for product in products:
             try:
-                with within_run(context.run.run_id, context.run.job_name):
+                with hiding(), within_run(context.run.run_id, context.run.job_name):
                     context.log.info(f"{product.fqn}: {work(product)}")
             except NothingPublished as error:
                 context.log.info(error.message)

@@ -6,13 +6,17 @@ Webserver and daemon are started directly. ``dagster dev`` is not used: it was s
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
+from pydantic import SecretStr
+
+from mesh_pipelines.confidential import Address
 from mesh_pipelines.local.supervisor import Child, answers
-from mesh_pipelines.settings import Settings
+from mesh_pipelines.settings import Settings, revealed
 
 _CONFIG = "dagster.yaml"
 
@@ -71,7 +75,7 @@ def _create_storage(home: Path) -> None:
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
-    """These settings as variables, for processes that read them from their environment."""
+    """These settings as variables, for processes that read them from their environment; secrets are real there."""
     return {
         "DAGSTER_HOME": str(settings.home / "dagster"),
         "DAGSTER_DISABLE_TELEMETRY": "yes",
@@ -79,12 +83,24 @@ def environment_of(settings: Settings) -> dict[str, str]:
         "DAGSTER_EVENT_BATCH_SIZE": "1000",
         "GX_ANALYTICS_ENABLED": "False",
         "PYTHONWARNINGS": "ignore",
-        **{f"MESH_{name.upper()}": _variable(value) for name, value in settings if value is not None},
+        **{f"MESH_{name.upper()}": _variable(value) for name, value in settings},
+        # They are all there: no file adds to them.
+        "MESH_CONFIG": os.devnull,
     }
 
 
 def _variable(value: object) -> str:
-    return json.dumps(value) if isinstance(value, Mapping) else str(value)
+    match value:
+        case None:
+            return ""
+        case Address():
+            return value.given()
+        case SecretStr():
+            return value.get_secret_value()
+        case Mapping():
+            return json.dumps(revealed(value))
+        case _:
+            return str(value)
 
 
 def _workspace(settings: Settings) -> str:

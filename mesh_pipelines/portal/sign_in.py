@@ -112,11 +112,11 @@ def provider(settings: Settings) -> OAuth | None:
         raise SettingInvalid("MESH_OIDC_ISSUER is set and MESH_OIDC_CLIENT_ID is not", next_step="see docs/settings.md")
     from authlib.integrations.starlette_client import OAuth
 
-    oauth = OAuth()
+    oauth, secret = OAuth(), settings.oidc_client_secret
     oauth.register(
         "provider",
         client_id=settings.oidc_client_id,
-        client_secret=settings.oidc_client_secret or None,
+        client_secret=secret.get_secret_value() if secret else None,
         server_metadata_url=f"{settings.oidc_issuer.rstrip('/')}/.well-known/openid-configuration",
         client_kwargs={"scope": "openid email profile", "code_challenge_method": "S256"},
     )

@@ -56,7 +56,7 @@ with duckdb.connect({str(settings.serving_file)!r}, read_only=True) as connectio
 
 def _stream(product: DataProduct, settings: Settings) -> str:
     assert product.stream is not None
-    decode = format_of(product.stream).snippet(settings.registry_url)
+    decode = format_of(product.stream).snippet(str(settings.registry_url))
     return f"""from confluent_kafka import Consumer, KafkaError
 {decode}
 consumer = Consumer(

@@ -168,7 +168,7 @@ def test_json_has_the_records_of_the_table(settings: Any, contract: Any) -> None
         "MESH_ASSETS": str(settings.assets),
         "MESH_HOME": str(settings.home),
         "MESH_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
-        "MESH_SCHEMA_REGISTRY_URL": settings.schema_registry_url,
+        "MESH_SCHEMA_REGISTRY_URL": settings.registry_url.reveal(),
     }
     planned = mesh("plan", **environment)
     assert (planned.returncode, planned.stdout) == (0, mesh("apply", "--dry-run", **environment).stdout)

@@ -130,7 +130,7 @@ class Shop:
 
     def order(self, *rows: dict[str, Any]) -> None:
         topic = f"{self.domain}.orders"
-        registry = SchemaRegistryClient({"url": self.settings.registry_url, "timeout": 20})
+        registry = SchemaRegistryClient({"url": self.settings.registry_url.reveal(), "timeout": 20})
         schema = registry.get_latest_version(f"{topic}-value").schema.schema_str
         # Not the default, which asks for associations: the local registry knows none, and may not answer.
         config = {
@@ -210,7 +210,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "MESH_HOME": str(settings.home),
         "MESH_ASSETS": str(settings.assets),
         "MESH_BOOTSTRAP_SERVERS": settings.brokers,
-        "MESH_SCHEMA_REGISTRY_URL": settings.registry_url,
+        "MESH_SCHEMA_REGISTRY_URL": settings.registry_url.reveal(),
     }
 
 

@@ -71,7 +71,7 @@ class Orders:
     """A producer of orders that keeps its own fold of what it sent."""
 
     def __init__(self, settings: Settings, topic: str, seed: int) -> None:
-        registry = SchemaRegistryClient({"url": settings.registry_url})
+        registry = SchemaRegistryClient({"url": settings.registry_url.reveal()})
         schema = registry.get_latest_version(f"{topic}-value").schema.schema_str
         config = {"auto.register.schemas": False, "use.latest.version": True}
         self._serialize = AvroSerializer(registry, schema, conf=config)
@@ -196,7 +196,7 @@ def test_several_writer_schemas_in_one_batch(settings: Settings, contract: Any) 
     )
     name = contract("orders", properties, more="- {property: mesh.compatibility, value: NONE}")
     platform = applied(settings)
-    registry = SchemaRegistryClient({"url": settings.registry_url})
+    registry = SchemaRegistryClient({"url": settings.registry_url.reveal()})
     amount = {"type": "bytes", "logicalType": "decimal", "precision": 10, "scale": 2}
     old = {
         "type": "record",
@@ -319,7 +319,7 @@ def test_apply_does_nothing_the_second_time_and_refuses_loss(settings: Settings,
     assert apply.plan(third, third.in_order) == ()
     orders = Orders(settings, name, seed=11)
     orders._serialize = AvroSerializer(
-        SchemaRegistryClient({"url": settings.registry_url}),
+        SchemaRegistryClient({"url": settings.registry_url.reveal()}),
         first.product(name).value_schema,
         conf={"auto.register.schemas": False},
     )
@@ -524,7 +524,7 @@ def test_a_silent_registry_is_waited_out_and_never_quarantines(settings: Setting
     platform = applied(settings)
     orders = Orders(settings, name, seed=14)
     orders.send(30)
-    root = settings.registry_url.partition("/apis/")[0]
+    root = settings.registry_url.reveal().partition("/apis/")[0]
     # Nobody, a server that has no such page, one whose pages are none of a registry's, and one that is no server.
     for wrong in ("http://127.0.0.1:9", root, f"{root}/apis/registry/v3/system/info?", f"http://{settings.brokers}"):
         silent = settings.model_copy(update={"schema_registry_url": wrong, "timeout_s": 2.0})

@@ -50,7 +50,7 @@ class Readings:
     """Events of an applied product, and what can be wrong with one."""
 
     def __init__(self, settings: Settings, name: str) -> None:
-        registry = SchemaRegistryClient({"url": settings.registry_url})
+        registry = SchemaRegistryClient({"url": settings.registry_url.reveal()})
         latest = registry.get_latest_version(f"{name}-value")
         self._schema = fastavro.parse_schema(json.loads(latest.schema.schema_str or ""))
         self._header = b"\0" + (latest.schema_id or 0).to_bytes(4, "big")

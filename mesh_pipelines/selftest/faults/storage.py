@@ -28,7 +28,9 @@ def locked(bench: Bench, rounds: int) -> Outcome:
     for at in range(rounds):
         subject.producer.send(100)
         before = progress(subject)
-        with sqlite3.connect(bench.settings.catalog.removeprefix("sqlite:///"), isolation_level=None) as holder:
+        with sqlite3.connect(
+            bench.settings.catalog.reveal().removeprefix("sqlite:///"), isolation_level=None
+        ) as holder:
             holder.execute("BEGIN EXCLUSIVE")
             worker = bench.workers.start(Job(subject.settings, subject.product))
             time.sleep(LOCKED_S)
