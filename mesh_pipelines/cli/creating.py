@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +15,16 @@ from mesh_pipelines.cli.program import Group, OutputFormat, Products, chosen, fq
 if TYPE_CHECKING:
     from mesh_pipelines.plan.apply import Action
 
+_SETTINGS_FILE = """\
+# Settings of this mesh: every MESH_ variable in lower case and without MESH_; the environment wins.
+# Relative paths are relative to this file.
+assets = "assets"
+home = ".mesh"
+
+# Without these, mesh up starts Kafka and a schema registry on this machine.
+# bootstrap_servers = "broker.example.com:9092"
+# schema_registry_url = "https://registry.example.com"
+"""
 _NO_CHANGES = "nothing to do: everything is as the contracts say"
 
 
@@ -25,14 +36,26 @@ def init(
     ] = None,
     owner: Annotated[str, typer.Option(help="The owner's username or e-mail.")] = "owner@example.com",
 ) -> None:
-    """Make a product's folder: a contract that lints, to begin from."""
+    """Make a product's folder: a contract that lints, to begin from.
+
+    In a folder without contracts it also writes mesh.toml, so that commands work from every folder below.
+    """
     from mesh_pipelines.contract.scaffold import scaffold
 
-    output = Output()
-    files = scaffold(settings().assets, name, inputs=inputs or (), owner=owner)
+    output, known = Output(), settings()
+    begins = known.config is None and not known.assets.exists() and known.assets == Path.cwd() / "assets"
+    files = scaffold(known.assets, name, inputs=inputs or (), owner=owner)
+    if begins:
+        files = [*files, _write_settings_file(Path.cwd())]
     for file in files:
         output.say(f"wrote {relative(file)}")
     output.say(f"next: describe the product there, then: mesh lint {fqn(name)}")
+
+
+def _write_settings_file(folder: Path) -> Path:
+    file = folder / "mesh.toml"
+    file.write_text(_SETTINGS_FILE, encoding="utf-8")
+    return file
 
 
 @verb(Group.CREATE, example="mesh lint operations.flights", fails="a contract, a rule or a transform has faults")

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from mesh_pipelines.cli.discovering import STATUS_COLUMNS
 from mesh_pipelines.cli.output import Output, record
+from mesh_pipelines.cli.program import relative
+from mesh_pipelines.demo.contracts import provide
 from mesh_pipelines.errors import MeshError, ServiceFailed, UsageError
 from mesh_pipelines.settings import Settings
 
@@ -43,6 +45,8 @@ def run_up(settings: Settings, output: Output, *, services_only: bool) -> int:
 
 def run_demo(settings: Settings, output: Output, *, once: bool, speed: float | None) -> int:
     """Run the demo mesh; with ``once`` bounded to January and ending by itself. Gives the exit code."""
+    if provide(settings.assets):
+        output.say(f"wrote the demo's contracts to {relative(settings.assets)}")
     with _stopping() as stop, ExitStack() as stack:
         services = _start_services(stack, settings, output, stop)
         platform = _apply(settings, output)

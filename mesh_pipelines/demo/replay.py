@@ -102,7 +102,7 @@ def _sources(platform: Platform, until: date | None) -> list[_Source]:
     if missing:
         raise UsageError(
             f"{platform.settings.assets} has no contract of {', '.join(missing)}, which the replay is for",
-            next_step="point MESH_ASSETS at the project's assets folder",
+            next_step="run mesh demo in an empty folder: it writes them",
         )
     topics = {name: stream.name for name in nyc.products() if (stream := platform.products[name].topic)}
     sent = _sent(platform.settings, topics)

@@ -29,8 +29,6 @@ UNREACHABLE = {
     "MESH_OPENLINEAGE_API_KEY": SECRETS["key"],
     "MESH_OIDC_CLIENT_SECRET": SECRETS["oidc"],
     "MESH_KAFKA_CONFIG": f'{{"sasl.username": "me", "sasl.password": "{SECRETS["kafka"]}"}}',
-    "MESH_SCHEMA_REGISTRY_CONFIG": f'{{"basic.auth.user.info": "me:{SECRETS["basic"]}", '
-    '"basic.auth.credentials.source": "USER_INFO"}',
     "MESH_TIMEOUT_S": "1",
     "NO_COLOR": "1",
 }
@@ -149,6 +147,10 @@ def test_no_command_page_or_file_shows_a_secret(said: Callable[..., str], tmp_pa
         {"MESH_KAFKA_CONFIG": f'{{"sasl.password": "{SECRETS["kafka"]}"'},
         {"MESH_KAFKA_CONFIG": f'{{"sasl.password": ["{SECRETS["kafka"]}"]}}'},
         {"MESH_SCHEMA_REGISTRY_URL": f"reg:{SECRETS['registry']}@127.0.0.1"},
+        {
+            "MESH_SCHEMA_REGISTRY_URL": "http://127.0.0.1:9",
+            "MESH_SCHEMA_REGISTRY_CONFIG": f'{{"basic.auth.user.info": "me:{SECRETS["basic"]}"}}',
+        },
         {"MESH_SCHEMA_REGISTRY_CONFIG": f'{{"bogus.key": "{SECRETS["basic"]}"}}'},
         {"MESH_SMTP_URL": f"ftp://u:{SECRETS['smtp']}@host"},
         {"MESH_OPENLINEAGE_URL": f"u:{SECRETS['lineage']}@host"},
