@@ -24,6 +24,7 @@
         ├── RegistryUnreachable   transient
         ├── ConcurrentWriter      transient
         ├── TopicMissing
+        ├── ContractNotApplied
         ├── TableMissing
         ├── PortTaken
         ├── ServiceFailed
@@ -295,6 +296,12 @@ class TableOutdated(EnvironmentFault):
     """The product's tables lack columns that its contract has by now."""
 
     code = "M410"
+
+
+class ContractNotApplied(EnvironmentFault):
+    """The product's tables are ruled by no contract that is known, and the file's is not applied."""
+
+    code = "M412"
 
 
 class TableDamaged(EnvironmentFault):

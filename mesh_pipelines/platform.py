@@ -1,6 +1,8 @@
 """The one object every step is handed: settings, the products of the assets folder, and open doors to the services.
 
-Doors are opened when first used, so a command that only reads contracts starts no client.
+A contract's file proposes, the contract that was applied rules (``lake/applied.py``): ``proposed`` are the files,
+``products`` what steps and readers go by. Doors are opened when first used, so a command that only reads contracts
+starts no client and opens no catalog.
 """
 
 from __future__ import annotations
@@ -8,14 +10,15 @@ from __future__ import annotations
 import difflib
 import getpass
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING
+from functools import cached_property, wraps
+from graphlib import TopologicalSorter
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.contract.read.load import load_products
-from mesh_pipelines.errors import ContractInvalid, UnknownProduct
+from mesh_pipelines.contract.read.load import load_products, read_files
+from mesh_pipelines.errors import ContractInvalid, ContractNotApplied, UnknownProduct
 from mesh_pipelines.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,16 +29,20 @@ if TYPE_CHECKING:
     from mesh_pipelines.lake.product_tables import ProductTables
     from mesh_pipelines.lake.properties import TableProperties
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 # Under the home folder: contracts that were sound as they stand.
 _KEPT = "contracts.json"
+_DOORS = ("catalog", "tables", "streams", "registry")
 
 
 @dataclass(eq=False)
 class Platform:
-    """Settings, products by ``domain.name``, the faults of broken contracts, and clients opened on first use."""
+    """Settings, contracts as their files have them by ``domain.name``, the faults of broken ones, and clients."""
 
     settings: Settings
-    products: Mapping[str, DataProduct]
+    proposed: Mapping[str, DataProduct]
     broken: Mapping[str, ContractInvalid] = field(default_factory=dict[str, ContractInvalid])
 
     @classmethod
@@ -48,42 +55,118 @@ class Platform:
     def reloaded(self) -> Platform:
         """The same platform with the contracts as they are now; doors that were opened stay open."""
         fresh = Platform.open(self.settings)
-        for door in ("catalog", "tables", "streams", "registry"):
+        for door in _DOORS:
             if door in self.__dict__:
                 fresh.__dict__[door] = self.__dict__[door]
         return fresh
 
-    def product(self, fqn: str) -> DataProduct:
-        """The product named ``domain.name``.
-
-        Raises:
-            ContractInvalid: its contract has faults.
-            UnknownProduct: no contract declares it; near names are given.
-        """
-        if fqn in self.products:
-            return self.products[fqn]
-        if fqn in self.broken:
-            raise self.broken[fqn]
-        near = difflib.get_close_matches(fqn, [*self.products, *self.broken], n=3, cutoff=0.5)
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        raise UnknownProduct(f"no contract under {self.settings.assets} declares {fqn}{hint}", next_step="mesh status")
+    @cached_property
+    def products(self) -> Mapping[str, DataProduct]:
+        """The products that have a file, by ``domain.name``: under the contract applied last, else as proposed."""
+        hashes = self.applied_hashes(sorted({*self.proposed, *self.broken}))
+        ruling = {name: self._under(name, hashes.get(name)) for name in sorted({*self.proposed, *hashes})}
+        return {name: product for name, product in ruling.items() if product}
 
     @cached_property
     def in_order(self) -> tuple[DataProduct, ...]:
-        """All sound products, every one after its inputs."""
-        ordered: dict[str, DataProduct] = {}
+        """All products, every one after its inputs."""
+        return ordered(self.products)
 
-        def visit(product: DataProduct) -> None:
-            if product.fqn in ordered:
-                return
-            for name in product.inputs:
-                if name in self.products:
-                    visit(self.products[name])
-            ordered[product.fqn] = product
+    def product(self, fqn: str) -> DataProduct:
+        """The product named ``domain.name``, under the contract applied last; it needs no file once it was applied.
 
-        for name in sorted(self.products):
-            visit(self.products[name])
-        return tuple(ordered.values())
+        Raises:
+            ContractInvalid: its contract was never applied and has faults.
+            UnknownProduct: there is no such product; near names are given.
+        """
+        if "products" in self.__dict__ and fqn in self.products:
+            return self.products[fqn]
+        if "." in fqn and (product := self._under(fqn, self.applied_hashes([fqn]).get(fqn))):
+            return product
+        if fqn in self.broken:
+            raise self.broken[fqn]
+        raise self._unknown(fqn)
+
+    def proposal(self, fqn: str) -> DataProduct | ContractInvalid:
+        """A product as its file has it, or the faults of the file.
+
+        Raises:
+            UnknownProduct: it has no file; near names are given.
+        """
+        found = self.proposed.get(fqn) or self.broken.get(fqn)
+        if found is None:
+            raise self._unknown(fqn)
+        return found
+
+    @cached_property
+    def catalogued(self) -> Mapping[str, DataProduct]:
+        """Every product that can be read: those with a file, and those applied once whose file is gone."""
+        from mesh_pipelines.lake.applied import catalogued
+
+        hashes = self.applied_hashes(set(catalogued(self.tables)) - self.products.keys())
+        others = {name: self._under(name, applied) for name, applied in sorted(hashes.items()) if applied}
+        return {**self.products, **{name: product for name, product in others.items() if product}}
+
+    def _unknown(self, fqn: str) -> UnknownProduct:
+        near = difflib.get_close_matches(fqn, [*self.proposed, *self.broken], n=3, cutoff=0.5)
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        return UnknownProduct(f"no contract under {self.settings.assets} declares {fqn}{hint}", next_step="mesh status")
+
+    def applied_hashes(self, names: Iterable[str]) -> dict[str, str | None]:
+        """By product: the hash of the contract applied last; None for tables of before contracts were kept."""
+        from mesh_pipelines.lake.applied import applied_hashes
+
+        return applied_hashes(self.tables, names)
+
+    def ruling(self, product: DataProduct) -> DataProduct:
+        """The product under the contract applied last, looked up now; as it is where it was never applied.
+
+        Tables made before contracts were kept take the file's contract, if it is that of their newest candidate.
+
+        Raises:
+            ContractNotApplied: those tables were made under another contract than the file's.
+        """
+        from mesh_pipelines.lake.applied import applied_hashes
+
+        name = product.fqn
+        hashes = applied_hashes(self.tables, [name])
+        if name not in hashes:
+            return product
+        applied = hashes[name]
+        if applied is None:
+            return self._adopted(product)
+        if applied == product.contract_hash:
+            return product
+        found = self._under(name, applied)
+        assert found is not None, f"{name}: its tables have a contract"
+        return found
+
+    def contracts_changed(self) -> None:
+        """Forget what was applied: a contract has been applied since."""
+        for name in ("products", "in_order", "catalogued"):
+            self.__dict__.pop(name, None)
+
+    def _under(self, fqn: str, applied: str | None) -> DataProduct | None:
+        proposed = self.proposed.get(fqn)
+        if applied is None or (proposed and proposed.contract_hash == applied):
+            return proposed
+        from mesh_pipelines.lake.applied import kept_contract
+
+        return kept_contract(self.catalog, self.settings.assets, fqn, applied)
+
+    def _adopted(self, product: DataProduct) -> DataProduct:
+        from mesh_pipelines.lake.product_tables import ProductTables
+
+        proposed = self.proposed.get(product.fqn, product)
+        tables = ProductTables(self.catalog, proposed)
+        newest = tables.versions.newest()
+        if newest and newest.contract_hash != proposed.contract_hash:
+            raise ContractNotApplied(
+                f"{product.fqn}: its file has another contract than its newest version was made under",
+                next_step="mesh apply",
+            )
+        tables.apply(read_files(proposed.folder), operator())
+        return proposed
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -118,6 +201,46 @@ class Platform:
         from mesh_pipelines.kafka.registry import Registry
 
         return Registry(self.settings)
+
+
+class Readable(Mapping[str, DataProduct]):
+    """Every product that can be read, looked up when it is asked for; iterating gives those that have a file."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+
+    def __getitem__(self, fqn: str) -> DataProduct:
+        try:
+            return self._platform.product(fqn)
+        except (UnknownProduct, ContractInvalid) as error:
+            raise KeyError(fqn) from error
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self._platform.proposed, **self._platform.broken})
+
+    def __len__(self) -> int:
+        return len(self._platform.proposed) + len(self._platform.broken)
+
+
+def ordered(products: Mapping[str, DataProduct]) -> tuple[DataProduct, ...]:
+    """Products, each after those of its inputs that are among them; else by name."""
+    graph = {
+        name: sorted(one for one in products[name].inputs if one in products and one != name)
+        for name in sorted(products)
+    }
+    return tuple(products[name] for name in TopologicalSorter(graph).static_order())
+
+
+def by_applied_contract(
+    step: Callable[Concatenate[Platform, DataProduct, P], T],
+) -> Callable[Concatenate[Platform, DataProduct, P], T]:
+    """A step that goes by the product's applied contract, whichever it is handed: a caller's may be of before."""
+
+    @wraps(step)
+    def bound(platform: Platform, product: DataProduct, *args: P.args, **kwargs: P.kwargs) -> T:
+        return step(platform, platform.ruling(product), *args, **kwargs)
+
+    return bound
 
 
 def operator() -> str:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mesh_pipelines.cli.output import Format, Output, record
-from mesh_pipelines.cli.program import Group, OutputFormat, Products, chosen, fqn, platform, relative, settings, verb
+from mesh_pipelines.cli.program import Group, OutputFormat, Products, fqn, platform, proposals, relative, settings, verb
 
 if TYPE_CHECKING:
-    from mesh_pipelines.plan.apply import Action
+    from mesh_pipelines.plan.apply import Action, Plan
 
 _SETTINGS_FILE = """\
 # Settings of this mesh: every MESH_ variable in lower case and without MESH_; the environment wins.
@@ -105,22 +105,37 @@ def apply(
     if dry_run:
         _plan(names, output)
         return
-    mesh = platform(strict=True)
-    actions = step.plan(mesh, chosen(mesh, names))
-    _print_actions(actions, output, done=True)
-    step.execute(mesh, actions, on_done=lambda action: output.say(step.describe(action)))
-    output.say(f"{len(actions)} changes made; next: mesh run" if actions else _NO_CHANGES)
+    mesh = platform()
+    drafted = step.draft(mesh, proposals(mesh, names))
+    _print_actions(drafted.actions, output, done=True)
+    step.execute(mesh, drafted.actions, on_done=lambda action: output.say(step.describe(action)))
+    if drafted.actions:
+        output.say(f"{len(drafted.actions)} changes made; next: mesh run")
+    _end(drafted, output)
 
 
 def _plan(names: list[str] | None, output: Output) -> None:
     from mesh_pipelines.plan import apply as step
 
-    mesh = platform(strict=True)
-    actions = step.plan(mesh, chosen(mesh, names))
-    _print_actions(actions, output, done=False)
-    for action in actions:
+    mesh = platform()
+    drafted = step.draft(mesh, proposals(mesh, names))
+    _print_actions(drafted.actions, output, done=False)
+    for action in drafted.actions:
         output.say(f"would {step.describe(action)}")
-    output.say(f"{len(actions)} changes; next: mesh apply" if actions else _NO_CHANGES)
+    if drafted.actions:
+        output.say(f"{len(drafted.actions)} changes; next: mesh apply")
+    _end(drafted, output)
+
+
+def _end(drafted: Plan, output: Output) -> None:
+    """Say what is refused, and exit with 1 where anything is; the other products are not held up by it."""
+    for error in (error for errors in drafted.refused.values() for error in errors):
+        output.error(error)
+    if drafted.refused:
+        output.say(f"nothing of {', '.join(sorted(drafted.refused))} was changed")
+        raise typer.Exit(1)
+    if not drafted.actions:
+        output.say(_NO_CHANGES)
 
 
 def _print_actions(actions: Sequence[Action], output: Output, *, done: bool) -> None:

@@ -83,12 +83,13 @@ def query(
 ) -> None:
     """Query published versions with DuckDB's SQL."""
     from mesh_pipelines.cli.query_rows import FORMATS, write_rows
+    from mesh_pipelines.platform import Readable
     from mesh_pipelines.serve.query import query as run_query
 
     if output_format not in FORMATS:
         raise UsageError(f"--output is {output_format!r}; use {', '.join(FORMATS)}", next_step="mesh query --help")
     mesh = platform()
-    reader = run_query(mesh.settings, mesh.products, mesh.catalog, sql, _pins(version))
+    reader = run_query(mesh.settings, Readable(mesh), mesh.catalog, sql, _pins(version))
     write_rows(reader, output_format, limit, Output())
 
 

@@ -109,31 +109,41 @@ def settings() -> Settings:
     return Settings.load()
 
 
-def platform(*, strict: bool = False) -> Platform:
-    """The platform; strict refuses to go on past a broken contract.
+def platform() -> Platform:
+    """The platform.
 
     Raises:
         UsageError: there is no contract at all.
-        ContractInvalid: ``strict``, and a contract is broken.
     """
     from mesh_pipelines.platform import Platform
 
     opened = Platform.open(settings())
-    if not opened.products and not opened.broken:
+    if not opened.proposed and not opened.broken and not opened.catalogued:
         raise UsageError(
             f"there is no contract under {opened.settings.assets}",
             next_step="mesh init DOMAIN/PRODUCT, or set MESH_ASSETS",
         )
-    if strict:
-        for error in opened.broken.values():
-            raise error
     return opened
 
 
 def chosen(opened: Platform, names: list[str] | None) -> list[DataProduct]:
-    """The products named, or all, each after its inputs."""
-    wanted = {opened.product(fqn(name)).fqn for name in names or ()}
-    return [product for product in opened.in_order if not wanted or product.fqn in wanted]
+    """The products named, or all that have a file, each after its inputs."""
+    from mesh_pipelines.platform import ordered
+
+    if not names:
+        return list(opened.in_order)
+    return list(ordered({product.fqn: product for name in names for product in [opened.product(fqn(name))]}))
+
+
+def proposals(opened: Platform, names: list[str] | None) -> list[str]:
+    """The names of the contracts to look at: those named, or all that have a file, sound or not.
+
+    Raises:
+        UnknownProduct: there is no file of a product that was named.
+    """
+    for name in names or ():
+        opened.proposal(fqn(name))
+    return [fqn(name) for name in names] if names else [*opened.proposed, *opened.broken]
 
 
 def fqn(name: str) -> str:

@@ -154,11 +154,12 @@ def _apply(settings: Settings, output: Output) -> Platform:
     from mesh_pipelines.platform import Platform
 
     platform = Platform.open(settings)
-    for error in platform.broken.values():
-        raise error
-    actions = apply.plan(platform, platform.in_order)
-    apply.execute(platform, actions)
-    output.say(f"{len(platform.products)} contracts applied, {len(actions)} changes")
+    drafted = apply.draft(platform, [*platform.proposed, *platform.broken])
+    apply.execute(platform, drafted.actions)
+    for error in (error for errors in drafted.refused.values() for error in errors):
+        output.error(error)
+    applied = len(platform.proposed) + len(platform.broken) - len(drafted.refused)
+    output.say(f"{applied} contracts applied, {len(drafted.actions)} changes")
     return platform
 
 

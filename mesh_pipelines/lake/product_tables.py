@@ -10,6 +10,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.read.load import ContractFiles
+from mesh_pipelines.lake.applied import AppliedContract, columns_of
 from mesh_pipelines.lake.catalog import Kind
 from mesh_pipelines.lake.checks import Checks
 from mesh_pipelines.lake.commit import TABLE_PROPERTIES
@@ -44,6 +46,33 @@ class ProductTables:
     def pinned(self) -> ProductTables:
         """These tables for one step, during which log and base are loaded once."""
         return ProductTables(self._catalog, self.product, pinned=True)
+
+    def under(self, contract_hash: str) -> DataProduct:
+        """The product under the contract of this hash: what a version that was audited under it means.
+
+        Versions of before contracts were kept mean what the contract at hand says.
+        """
+        if contract_hash == self.product.contract_hash:
+            return self.product
+        kept = self.versions.contract(contract_hash)
+        return kept.product if kept else self.product
+
+    def bound_to(self, product: DataProduct) -> ProductTables:
+        """The same tables under another contract of the product."""
+        return ProductTables(self._catalog, product)
+
+    def columns(self) -> Table:
+        """The table that has every column of the contract: its log, or the base of a product without one."""
+        return self.load("log" if self.product.has_log else "base")
+
+    def apply(self, files: ContractFiles, by: str) -> None:
+        """Let the product's contract, which is made of these files, rule from now on; ``by`` is who applied it.
+
+        Raises:
+            ConcurrentWriter: another writer committed meanwhile; transient.
+        """
+        columns = columns_of(self.product, self.columns())
+        self.versions.apply(AppliedContract(self.product, files, columns), by)
 
     @cached_property
     def mask(self) -> Mask:

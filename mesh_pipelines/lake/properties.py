@@ -52,6 +52,15 @@ class TableProperties:
         found = _in_threads(self._loaded, wanted)
         return {name: table.metadata_location for name, table in zip(wanted, found, strict=True) if table}
 
+    def names(self) -> set[Name]:
+        """Every table of the catalog."""
+        from pyiceberg.catalog.sql import SqlCatalog
+
+        if isinstance(self.catalog, SqlCatalog):
+            return set(_locations(self.catalog))
+        spaces = [space for outer in self.catalog.list_namespaces() for space in self.catalog.list_namespaces(outer)]
+        return {name for found in _in_threads(self.catalog.list_tables, spaces) for name in found}
+
     def existing(self, names: Iterable[Name]) -> set[Name]:
         """Those of the tables that exist."""
         from pyiceberg.catalog.sql import SqlCatalog

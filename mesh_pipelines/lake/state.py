@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.envelope import BREAKS, FATE, GENERATION, OFFSET, OP, PARTITION, REDRIVE, Fate, Op
 from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.contract.types import arrow_schema
+from mesh_pipelines.contract.types import arrow_schema, duckdb_type
 from mesh_pipelines.errors import UnknownVersion
 from mesh_pipelines.lake import fold, overlay
+from mesh_pipelines.lake.applied import AppliedContract, renamed
 from mesh_pipelines.lake.files import bounds, each_of, files_of, is_null, relation, relation_of
 from mesh_pipelines.lake.log import POSITION, snapshot_of
 from mesh_pipelines.lake.overlay import Overlay
@@ -95,6 +96,8 @@ def state_sql(
         TableMissing: the product was not applied.
     """
     product = tables.product
+    if version.contract_hash != product.contract_hash and (kept := tables.versions.contract(version.contract_hash)):
+        return _former_sql(tables, version, kept, from_log=from_log, envelope=envelope)
     columns = fold.columns([*envelope, *(field.name for field in product.fields)])
     if not product.has_log:
         return f"SELECT {columns} FROM {_result(tables, version)}"
@@ -104,6 +107,19 @@ def state_sql(
         return f"SELECT {columns} FROM {events}"
     base = None if from_log else usable_base(tables.up_to_date("base"), version)
     return f"SELECT {columns} FROM {_rows_sql(tables, base, version, suspects)} WHERE {fold.LIVE}"
+
+
+def _former_sql(
+    tables: ProductTables, version: Version, kept: AppliedContract, *, from_log: bool, envelope: Sequence[str]
+) -> str:
+    """The state of a version that was audited under an earlier contract: in that contract's columns and types."""
+    now = renamed(tables.columns(), tables.product, kept)
+    rows = state_sql(tables.bound_to(now), version, from_log=from_log, envelope=envelope)
+    was = [
+        f"CAST({quote(field.name)} AS {duckdb_type(one.type)}) AS {quote(one.name)}"
+        for field, one in zip(now.fields, kept.product.fields, strict=True)
+    ]
+    return f"SELECT {', '.join([*map(quote, envelope), *was])} FROM ({rows})"
 
 
 def event_columns(product: DataProduct) -> str:

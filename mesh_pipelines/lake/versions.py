@@ -6,12 +6,15 @@ compare-and-set, the property makes the pointer cheap to read, and neither can b
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mesh_pipelines.errors import ConcurrentWriter, NothingPublished, Unaudited, UnknownVersion
+from mesh_pipelines.lake import applied
+from mesh_pipelines.lake.applied import AppliedContract
 from mesh_pipelines.lake.commit import append
 from mesh_pipelines.lake.tables import VERSIONS_SCHEMA, ProductTable
 from mesh_pipelines.positions import Version
@@ -32,6 +35,7 @@ WITHDRAW = "withdrawn"
 ROLL_BACK = "rolled back"
 TAG = "tagged"
 UNTAG = "untagged"
+APPLY = "applied"
 
 
 class Versions:
@@ -205,6 +209,26 @@ class Versions:
             name.removeprefix(TAGS): int(text) for name, text in properties.items() if name.startswith(TAGS) and text
         }
 
+    def apply(self, contract: AppliedContract, by: str) -> None:
+        """Keep a contract and let it rule from now on, in one commit; ``by`` is who applied it.
+
+        Raises:
+            ConcurrentWriter: another writer committed meanwhile; transient.
+        """
+        table, product = self._load(), contract.product
+        applied.store(table, contract)
+        about = {"contract_version": product.contract_version, "contract_hash": product.contract_hash, "by": by}
+        row = _row(datetime.now(UTC), APPLY, 0, product.contract_hash, json.dumps(about))
+        self._append(table, [row], {applied.APPLIED: product.contract_hash})
+
+    def contract(self, contract_hash: str) -> AppliedContract | None:
+        """What was applied under this hash; None where it was not kept.
+
+        Raises:
+            TableDamaged: the file is there and does not hold that contract.
+        """
+        return applied.find(self._load(), self._product.folder, contract_hash)
+
     def restore(self, version: Version) -> None:
         """Store that a published version's rows were rebuilt (another base snapshot, the same rows)."""
         table = self._load()
@@ -232,27 +256,24 @@ class Versions:
         )
 
     def _commit(self, table: Table, transitions: Sequence[tuple[str, Version]], properties: Mapping[str, str]) -> None:
-        import pyarrow as pa
-
         at = datetime.now(UTC)
         rows = [
-            {
-                "at": at,
-                "transition": transition,
-                "number": version.number,
-                "candidate_id": version.candidate_id,
-                "version": version.to_json(),
-            }
+            _row(at, transition, version.number, version.candidate_id, version.to_json())
             for transition, version in transitions
         ]
+        self._append(table, rows, properties)
+
+    def _append(self, table: Table, rows: list[dict[str, Any]], properties: Mapping[str, str]) -> None:
+        import pyarrow as pa
+
         append(table, pa.Table.from_pylist(rows, schema=VERSIONS_SCHEMA), properties)
 
     def _history(self) -> list[tuple[str, Version, datetime]]:
-        """All transitions but those of candidates, in the order they happened."""
-        from pyiceberg.expressions import NotEqualTo
+        """What happened to versions, in the order it did; candidates and contracts are left out."""
+        from pyiceberg.expressions import NotIn
 
         scan = self._load().scan(
-            row_filter=NotEqualTo("transition", CANDIDATE), selected_fields=("at", "transition", "version")
+            row_filter=NotIn("transition", (CANDIDATE, APPLY)), selected_fields=("at", "transition", "version")
         )
         rows = scan.to_arrow().sort_by("at").to_pylist()
         return [(row["transition"], Version.from_json(row["version"]), row["at"]) for row in rows]
@@ -269,6 +290,10 @@ def published_in(properties: Mapping[str, str]) -> Version | None:
 def newest_in(properties: Mapping[str, str]) -> Version | None:
     """The newest candidate, as the table's properties say it."""
     return _version_in(properties, NEWEST)
+
+
+def _row(at: datetime, transition: str, number: int, candidate_id: str, version: str) -> dict[str, Any]:
+    return {"at": at, "transition": transition, "number": number, "candidate_id": candidate_id, "version": version}
 
 
 def _property(table: Table, name: str) -> Version | None:

@@ -26,7 +26,7 @@ from mesh_pipelines.errors import TopicMissing, Undecodable, UsageError
 from mesh_pipelines.formats.registered import format_of
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.pipeline.report import reported
-from mesh_pipelines.platform import Platform
+from mesh_pipelines.platform import Platform, by_applied_contract
 from mesh_pipelines.positions import Position
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class Landed:
     seconds: float
 
 
+@by_applied_contract
 @reported("land")
 @over_storage
 @collecting_what_is_new()

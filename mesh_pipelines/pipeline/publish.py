@@ -15,7 +15,7 @@ from mesh_pipelines.errors import AuditBlocked, Unaudited
 from mesh_pipelines.failpoints import reach
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.pipeline.report import reported
-from mesh_pipelines.platform import Platform
+from mesh_pipelines.platform import Platform, by_applied_contract
 from mesh_pipelines.positions import Version
 
 
@@ -29,6 +29,7 @@ class Published:
     seconds: float
 
 
+@by_applied_contract
 @reported("publish")
 @over_storage
 def publish(platform: Platform, product: DataProduct) -> Published:

@@ -21,7 +21,7 @@ from mesh_pipelines.engine import confine, connect
 from mesh_pipelines.errors import NothingPublished
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.pipeline.report import reported
-from mesh_pipelines.platform import Platform
+from mesh_pipelines.platform import Platform, by_applied_contract
 from mesh_pipelines.positions import Version
 from mesh_pipelines.sql.quote import quote
 
@@ -51,6 +51,7 @@ class Snapshot:
     whole: bool = False
 
 
+@by_applied_contract
 @reported("snapshot")
 @over_storage
 def snapshot(

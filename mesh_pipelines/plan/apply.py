@@ -1,24 +1,35 @@
 """Make the broker, the registry and the catalog match the contracts: plan first, then carry the plan out.
 
 A plan is a tuple of frozen actions with two readers, ``describe`` and ``execute``, so what a dry run prints is what
-would be done. A change that could lose data or break readers is not an action at all: planning refuses it.
+would be done. A change that could lose data or break readers is not an action at all: planning refuses it. A refusal
+or a fault stops its own product and what is computed from it, and no other.
+
+The last action of a product records its contract as applied: from then on it rules, and not before everything else of
+it is there. What is compared with what: the file's contract with the one that was applied last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, assert_never
+from graphlib import CycleError, TopologicalSorter
+from typing import TYPE_CHECKING, TypeAlias, assert_never
 
+from mesh_pipelines.contract.compare import changes
 from mesh_pipelines.contract.model import DataProduct, TopicSettings
-from mesh_pipelines.errors import ApplyRefused
+from mesh_pipelines.contract.read.load import ContractFiles, hash_of, read_files
+from mesh_pipelines.errors import ApplyRefused, ConcurrentWriter, ContractInvalid, MeshError, TransformInvalid
 from mesh_pipelines.formats.format import Schemas
 from mesh_pipelines.formats.registered import format_of
-from mesh_pipelines.platform import Platform
+from mesh_pipelines.platform import Platform, operator, ordered
 from mesh_pipelines.positions import Position
 
 if TYPE_CHECKING:
     from mesh_pipelines.kafka.admin import StreamAdmin, TopicDescription
+
+
+# Told of a product and why nothing may be done for it.
+Refuse: TypeAlias = Callable[[str, str], None]
 
 
 @dataclass(frozen=True)
@@ -84,7 +95,35 @@ class EvolveTables:
     changes: tuple[str, ...]
 
 
-Action = CreateTopic | AddPartitions | AlterTopic | RegisterSchema | SetCompatibility | CreateTables | EvolveTables
+@dataclass(frozen=True)
+class RecordContract:
+    """A contract that is to rule from now on: its version, hash and texts, and the version that rules now."""
+
+    product: str
+    version: str
+    before: str | None
+    contract_hash: str
+    files: ContractFiles
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What has to be done, and the products for which nothing may be done, each with the errors that say why."""
+
+    actions: tuple[Action, ...]
+    refused: Mapping[str, tuple[MeshError, ...]]
+
+
+Action = (
+    CreateTopic
+    | AddPartitions
+    | AlterTopic
+    | RegisterSchema
+    | SetCompatibility
+    | CreateTables
+    | EvolveTables
+    | RecordContract
+)
 
 
 def describe(action: Action) -> str:
@@ -103,33 +142,63 @@ def describe(action: Action) -> str:
             return f"set compatibility of subject {subject}: {before or 'registry default'} -> {after}"
         case CreateTables(product=product, tables=tables):
             return f"create tables of {product}: {', '.join(tables)}"
+        case RecordContract(product=product, version=version, before=before):
+            return f"apply contract {version} of {product}" + (f", after {before}" if before else "")
         case EvolveTables(product=product, changes=changes):
             return f"evolve tables of {product}: {'; '.join(changes)}"
         case _:
             assert_never(action)
 
 
+def draft(platform: Platform, names: Iterable[str]) -> Plan:
+    """What has to be done so that everything the files of these products promise exists, and what is refused.
+
+    Raises:
+        BrokerUnreachable, RegistryUnreachable, StorageUnavailable: what is there could not be looked at; transient.
+    """
+    wanted = sorted(set(names))
+    refused: dict[str, list[MeshError]] = {}
+
+    def refuse(name: str, error: MeshError) -> None:
+        refused.setdefault(name, []).append(error)
+
+    for name in wanted:
+        if name in platform.broken:
+            refuse(name, platform.broken[name])
+    proposals = [one for one in ordered(platform.proposed) if one.fqn in wanted]
+    for product in proposals:
+        for error in (*_faults(product), *_breaking_changes(platform, product)):
+            refuse(product.fqn, error)
+    _refuse_cycles(platform, proposals, refuse)
+    sound = tuple(one for one in proposals if one.fqn not in refused)
+    actions: list[Action] = []
+    for part in (_plan_topics, _plan_subjects, _plan_tables):
+        actions += part(platform, sound, lambda name, reason: refuse(name, ApplyRefused(reason, next_step=_MEND)))
+    actions += _plan_contracts(platform, sound, refuse)
+    _refuse_derived(platform, proposals, refused)
+    kept = tuple(action for action in actions if action.product not in refused)
+    return Plan(kept, {name: tuple(errors) for name, errors in refused.items()})
+
+
 def plan(platform: Platform, products: Iterable[DataProduct]) -> tuple[Action, ...]:
-    """What has to be done so that everything the contracts promise exists; empty when all is as it should be.
+    """The actions of a draft in which nothing is refused.
 
     Raises:
         ContractInvalid, TransformInvalid: a rule or a transform could never run, so nothing is made for it.
         ApplyRefused: a change would lose data or break readers; every such change of all products is named.
     """
-    products = tuple(products)
-    for product in products:
-        _check_sql(product)
-    refused: list[str] = []
-    actions: list[Action] = []
-    for part in (_plan_topics, _plan_subjects, _plan_tables):
-        actions += part(platform, products, refused.append)
-    if refused:
+    found = draft(platform, (product.fqn for product in products))
+    errors = [error for each in found.refused.values() for error in each]
+    for error in errors:
+        if not isinstance(error, ApplyRefused):
+            raise error
+    if errors:
         raise ApplyRefused(
             "nothing was changed; these changes would lose data or break readers:\n"
-            + "\n".join(f"  {reason}" for reason in refused),
-            next_step="mend the contract, or publish the change as a product of a new name",
+            + "\n".join(f"  {error.message}" for error in errors),
+            next_step=_MEND,
         )
-    return tuple(actions)
+    return found.actions
 
 
 def execute(platform: Platform, actions: Iterable[Action], on_done: Callable[[Action], None] | None = None) -> None:
@@ -164,23 +233,100 @@ def _execute(platform: Platform, action: Action) -> None:
         case SetCompatibility(subject=subject, after=after):
             platform.registry.set_compatibility(subject, after)
         case CreateTables(product=product):
-            platform.tables_of(platform.product(product)).create()
+            platform.tables_of(platform.proposed[product]).create()
         case EvolveTables(product=product):
-            evolve(platform.tables_of(platform.product(product)))
+            evolve(platform.tables_of(platform.proposed[product]))
+        case RecordContract(product=product, files=files):
+            _record(platform, platform.proposed[product], files)
         case _:
             assert_never(action)
 
 
-def _check_sql(product: DataProduct) -> None:
+def _record(platform: Platform, product: DataProduct, files: ContractFiles) -> None:
+    """Record a contract as applied; another apply that does the same at the same time is no fault."""
+    tables = platform.tables_of(product)
+    try:
+        tables.apply(files, operator())
+    except ConcurrentWriter:
+        if platform.applied_hashes([product.fqn])[product.fqn] != product.contract_hash:
+            tables.apply(files, operator())
+    platform.contracts_changed()
+
+
+_MEND = "mend the contract, or publish the change as a product of a new name"
+
+
+def _faults(product: DataProduct) -> Iterator[MeshError]:
+    """Rules and a transform that could never run."""
     from mesh_pipelines.pipeline import transform
     from mesh_pipelines.rules.compile import compile_product
 
-    compile_product(product)
-    if product.transform:
-        transform.reads(product)
+    try:
+        compile_product(product)
+        if product.transform:
+            transform.reads(product)
+    except (ContractInvalid, TransformInvalid) as error:
+        yield error
 
 
-def _plan_topics(platform: Platform, products: tuple[DataProduct, ...], refuse: Callable[[str], None]) -> list[Action]:
+def _breaking_changes(platform: Platform, product: DataProduct) -> Iterator[MeshError]:
+    """What the file changes in the applied contract that earlier events or readers would not survive."""
+    if not platform.applied_hashes([product.fqn]).get(product.fqn):
+        return
+    before = platform.product(product.fqn)
+    found = [str(change) for change in changes(before.fields, product.fields) if not change.is_safe]
+    if before.event_type is not product.event_type:
+        found.append(f"change its events from {before.event_type} to {product.event_type}: rows would be other rows")
+    if bool(before.topic) is not bool(product.topic):
+        found.append("change its source between a topic and a transform: rows would be other rows")
+    if found:
+        said = "; ".join(found)
+        yield ApplyRefused(f"{product.fqn}: contract {product.contract_version} would {said}", next_step=_MEND)
+
+
+def _refuse_cycles(
+    platform: Platform, proposals: Sequence[DataProduct], refuse: Callable[[str, MeshError], None]
+) -> None:
+    """Refuse what would be computed from itself, by way of contracts that are applied and of files that are not."""
+    merged = {**platform.products, **{one.fqn: one for one in proposals}}
+    try:
+        TopologicalSorter({name: one.inputs for name, one in merged.items()}).prepare()
+    except CycleError as error:
+        path: list[str] = error.args[1]
+        for name in {*path} & {one.fqn for one in proposals}:
+            problem = f"{name}: it would be computed from itself: {' -> '.join(path)}"
+            refuse(name, ApplyRefused(problem, next_step="break the cycle"))
+
+
+def _refuse_derived(platform: Platform, proposals: Sequence[DataProduct], refused: dict[str, list[MeshError]]) -> None:
+    """Refuse what is computed from a product that is refused or has faults; ``proposals`` come after their inputs."""
+    for product in proposals:
+        stopped = [name for name in product.inputs if name in refused or name in platform.broken]
+        if stopped and product.fqn not in refused:
+            problem = f"{product.fqn}: its input {stopped[0]} cannot be applied"
+            refused[product.fqn] = [ApplyRefused(problem, next_step=f"mesh plan {stopped[0]}")]
+
+
+def _plan_contracts(
+    platform: Platform, products: tuple[DataProduct, ...], refuse: Callable[[str, MeshError], None]
+) -> list[Action]:
+    applied = platform.applied_hashes([product.fqn for product in products])
+    actions: list[Action] = []
+    for product in products:
+        if applied.get(product.fqn) == product.contract_hash:
+            continue
+        files = read_files(product.folder)
+        if hash_of(product.folder, files) != product.contract_hash:
+            error = ApplyRefused(f"{product.fqn}: its files changed while they were read", next_step="mesh plan")
+            refuse(product.fqn, error)
+            continue
+        before = platform.product(product.fqn).contract_version if applied.get(product.fqn) else None
+        version = product.contract_version
+        actions.append(RecordContract(product.fqn, version, before, product.contract_hash, files))
+    return actions
+
+
+def _plan_topics(platform: Platform, products: tuple[DataProduct, ...], refuse: Refuse) -> list[Action]:
 
     streamed = [(product, product.topic) for product in products if product.topic]
     if not streamed:
@@ -199,17 +345,20 @@ def _plan_topics(platform: Platform, products: tuple[DataProduct, ...], refuse: 
 
 
 def _plan_partitions(
-    product: DataProduct, topic: TopicSettings, found: TopicDescription, refuse: Callable[[str], None]
+    product: DataProduct, topic: TopicSettings, found: TopicDescription, refuse: Refuse
 ) -> list[Action]:
     if topic.partitions == found.partitions:
         return []
     if topic.partitions < found.partitions:
-        refuse(f"{product.fqn}: topic {topic.name} has {found.partitions} partitions; Kafka cannot drop any")
+        refuse(
+            product.fqn, f"{product.fqn}: topic {topic.name} has {found.partitions} partitions; Kafka cannot drop any"
+        )
         return []
     if product.event_type.folds_by_key:
         refuse(
+            product.fqn,
             f"{product.fqn}: more partitions for {topic.name} ({found.partitions} -> {topic.partitions}) would send "
-            "known keys to other partitions, and with that lose the order of their events"
+            "known keys to other partitions, and with that lose the order of their events",
         )
         return []
     return [AddPartitions(product.fqn, topic.name, found.partitions, topic.partitions)]
@@ -225,7 +374,7 @@ def _plan_config(
     product: DataProduct,
     topic: TopicSettings,
     found: TopicDescription,
-    refuse: Callable[[str], None],
+    refuse: Refuse,
 ) -> list[Action]:
     differs = {
         name: (found.config.get(name, "unset"), wanted)
@@ -236,8 +385,9 @@ def _plan_config(
         return []
     if any(name in _DROPS_EVENTS for name in differs) and (behind := _not_landed(platform, admin, product, topic)):
         refuse(
+            product.fqn,
             f"{product.fqn}: {', '.join(differs)} of {topic.name} may make the broker drop events, and {behind} "
-            f"offsets are not landed yet (mesh land {product.fqn} first)"
+            f"offsets are not landed yet (mesh land {product.fqn} first)",
         )
         return []
     return [AlterTopic(product.fqn, topic.name, differs)]
@@ -252,9 +402,7 @@ def _not_landed(platform: Platform, admin: StreamAdmin, product: DataProduct, to
     return (landed or admin.start_offsets([topic.name])[topic.name]).lag_to(end)
 
 
-def _plan_subjects(
-    platform: Platform, products: tuple[DataProduct, ...], refuse: Callable[[str], None]
-) -> list[Action]:
+def _plan_subjects(platform: Platform, products: tuple[DataProduct, ...], refuse: Refuse) -> list[Action]:
     actions: list[Action] = []
     for product in products:
         schemas = format_of(product.topic).schemas if product.topic else None
@@ -269,7 +417,7 @@ def _plan_subjects(
 
 
 def _plan_schema(
-    platform: Platform, product: DataProduct, subject: str, schemas: Schemas, refuse: Callable[[str], None]
+    platform: Platform, product: DataProduct, subject: str, schemas: Schemas, refuse: Refuse
 ) -> list[Action]:
     """Register the contract's schema where the subject does not have it, as its latest version or an earlier one.
 
@@ -280,12 +428,13 @@ def _plan_schema(
         return []
     if registry.latest(subject) is not None and (reasons := registry.objections(subject, schema, schemas)):
         listed = "; ".join(reasons)
-        refuse(f"{product.fqn}: the schema is not compatible with what subject {subject} has: {listed}")
+        reason = f"{product.fqn}: the schema is not compatible with what subject {subject} has: {listed}"
+        refuse(product.fqn, reason)
         return []
     return [RegisterSchema(product.fqn, subject, schema, schemas.type)]
 
 
-def _plan_tables(platform: Platform, products: tuple[DataProduct, ...], refuse: Callable[[str], None]) -> list[Action]:
+def _plan_tables(platform: Platform, products: tuple[DataProduct, ...], refuse: Refuse) -> list[Action]:
     from mesh_pipelines.lake.evolve import plan_evolution
 
     actions: list[Action] = []
@@ -296,7 +445,7 @@ def _plan_tables(platform: Platform, products: tuple[DataProduct, ...], refuse: 
         try:
             changes = plan_evolution(tables)
         except ApplyRefused as error:
-            refuse(error.message)
+            refuse(product.fqn, error.message)
             continue
         if changes:
             actions.append(EvolveTables(product.fqn, tuple(str(change) for change in changes)))

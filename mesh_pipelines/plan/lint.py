@@ -9,7 +9,7 @@ from mesh_pipelines.contract.model import DataProduct, RuleKind
 from mesh_pipelines.contract.read.load import CONTRACT, TRANSFORM
 from mesh_pipelines.errors import ContractInvalid, Fault, TransformInvalid
 from mesh_pipelines.pipeline import transform
-from mesh_pipelines.platform import Platform
+from mesh_pipelines.platform import Platform, ordered
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ def lint(platform: Platform, names: Iterable[str] = ()) -> list[Linted]:
         UnknownProduct: a name that no contract declares.
     """
     wanted = set(names)
-    for name in wanted - platform.broken.keys():
-        platform.product(name)
+    for name in wanted:
+        platform.proposal(name)
     found = [Linted(name, 0, error.faults) for name, error in platform.broken.items()]
-    found += [_lint(platform, product) for product in platform.in_order]
+    found += [_lint(platform, product) for product in ordered(platform.proposed)]
     return sorted((one for one in found if not wanted or one.product in wanted), key=lambda one: one.product)
 
 
@@ -40,7 +40,7 @@ def write_suites(platform: Platform) -> list[str]:
     from mesh_pipelines.gx.suite import suite_file, suite_text
 
     written: list[str] = []
-    for product in platform.in_order:
+    for product in ordered(platform.proposed):
         text, file = suite_text(product), suite_file(product)
         if not file.exists() or file.read_text(encoding="utf-8") != text:
             file.write_text(text, encoding="utf-8")
@@ -76,7 +76,7 @@ def _expectations(product: DataProduct) -> list[Fault]:
 def _transform(platform: Platform, product: DataProduct) -> list[Fault]:
     if product.transform is None:
         return []
-    inputs = {name: platform.products[name] for name in product.inputs if name in platform.products}
+    inputs = {name: platform.proposed[name] for name in product.inputs if name in platform.proposed}
     try:
         transform.lineage(product, inputs)
     except TransformInvalid as error:

@@ -18,7 +18,7 @@ from mesh_pipelines.errors import NothingPublished, RebuildRefused
 from mesh_pipelines.lake.rewrite import Differences, Rewrite
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.pipeline.land import check_same_topic, decoded, stream_bounds
-from mesh_pipelines.platform import Platform
+from mesh_pipelines.platform import Platform, by_applied_contract
 from mesh_pipelines.positions import Position
 from mesh_pipelines.repair.upkeep import publish_anew
 
@@ -42,6 +42,7 @@ class Reread:
     seconds: float
 
 
+@by_applied_contract
 @over_storage
 def reread(
     platform: Platform, product: DataProduct, *, on_progress: Callable[[int, int], None] | None = None

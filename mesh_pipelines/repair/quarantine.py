@@ -16,7 +16,7 @@ from mesh_pipelines.contract import envelope
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import UsageError
 from mesh_pipelines.lake.storage import over_storage
-from mesh_pipelines.platform import Platform
+from mesh_pipelines.platform import Platform, by_applied_contract
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,11 +35,13 @@ class Redriven:
     seconds: float
 
 
+@by_applied_contract
 def quarantined(platform: Platform, product: DataProduct, limit: int | None = 100) -> pa.Table:
     """The newest quarantined events, one row each: coordinates, key, fate, rule, reason and raw bytes."""
     return _log(platform, product).quarantine(limit)
 
 
+@by_applied_contract
 def show(
     platform: Platform, product: DataProduct, partition: int, offset: int, generation: int | None = None
 ) -> dict[str, Any]:
@@ -68,6 +70,7 @@ def show(
     return {**event, "now": now, "decoded": decoded}
 
 
+@by_applied_contract
 @over_storage
 def redrive(
     platform: Platform, product: DataProduct, on_progress: Callable[[int, int], None] | None = None

@@ -17,7 +17,7 @@ from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.errors import StreamDiscontinuity, StreamTruncated, UsageError
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.pipeline.land import stream_bounds
-from mesh_pipelines.platform import Platform, operator
+from mesh_pipelines.platform import Platform, by_applied_contract, operator
 from mesh_pipelines.positions import Position
 
 ACCEPTABLE = tuple(sorted(kind.accept for kind in StreamDiscontinuity.__subclasses__()))
@@ -32,6 +32,7 @@ class Resumed:
     earlier: Sequence[Mapping[str, Any]]
 
 
+@by_applied_contract
 @over_storage
 def resume(platform: Platform, product: DataProduct, accept: str | None = None) -> Resumed:
     """Check that the product's stream goes on where its log stands; if not, go on past what ``accept`` names.

@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.lake.storage import over_storage
-from mesh_pipelines.platform import Platform, operator
+from mesh_pipelines.platform import Platform, by_applied_contract, operator
 from mesh_pipelines.positions import Version
 
 
+@by_applied_contract
 @over_storage
 def rollback(platform: Platform, product: DataProduct, number: int, why: str = "") -> Version:
     """Make a published version the one that readers see; gives it. Later versions are marked as withdrawn.

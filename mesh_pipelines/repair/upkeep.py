@@ -14,18 +14,28 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.model import DataProduct, RuleKind
+from mesh_pipelines.contract.types import duckdb_type
 from mesh_pipelines.engine import connect
-from mesh_pipelines.errors import AuditDiffers, NothingPublished, TableDamaged, UnknownVersion, VersionDiffers
+from mesh_pipelines.errors import (
+    AuditDiffers,
+    NothingPublished,
+    RebuildRefused,
+    TableDamaged,
+    UnknownVersion,
+    VersionDiffers,
+)
 from mesh_pipelines.lake.catalog import Kind
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.pipeline import transform
 from mesh_pipelines.pipeline.publish import publish
 from mesh_pipelines.pipeline.snapshot import register_inputs, snapshot
-from mesh_pipelines.platform import Platform
+from mesh_pipelines.platform import Platform, by_applied_contract
 from mesh_pipelines.positions import Version
+from mesh_pipelines.sql.quote import quote
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
     from mesh_pipelines.lake.product_tables import ProductTables
 
@@ -63,6 +73,7 @@ class Rebuilt:
     seconds: float
 
 
+@by_applied_contract
 @over_storage
 def compact(platform: Platform, product: DataProduct) -> Upkeep:
     """Merge the small files of the product's tables into bigger ones; rows and position stay as they are."""
@@ -82,6 +93,7 @@ def compact(platform: Platform, product: DataProduct) -> Upkeep:
     )
 
 
+@by_applied_contract
 @over_storage
 def expire(platform: Platform, product: DataProduct, keep: int = KEPT_VERSIONS) -> Upkeep:
     """Drop table snapshots and files that no kept version needs."""
@@ -92,6 +104,7 @@ def expire(platform: Platform, product: DataProduct, keep: int = KEPT_VERSIONS) 
     return Upkeep(product.fqn, 0, 0, expired.snapshots, expired.files, time.monotonic() - started)
 
 
+@by_applied_contract
 @over_storage
 def rebuild(platform: Platform, product: DataProduct, *, number: int | None = None) -> Rebuilt:
     """Recompute a published version (default: the one readers see) from the log or its pinned inputs, and compare.
@@ -116,14 +129,16 @@ def rebuild(platform: Platform, product: DataProduct, *, number: int | None = No
     version = versions.at(number) if number is not None else versions.published()
     if version is None:
         raise NothingPublished(f"{product.fqn}: nothing is published yet", next_step=f"mesh run {product.fqn}")
+    own = _made_under(tables, version)
     with closing(connect(platform.settings)) as engine:
         _recompute(platform, tables, engine, version)
         rows = engine.table("recomputed").shape[0]
         differing = _differing(tables, engine, version)
-        miscounted = _miscounted(product, engine, version)
+        miscounted = _miscounted(own, engine, version)
         snapshot_id = version.base_snapshot_id
         if product.transform and differing is None:
-            snapshot_id = base.write_result(tables, engine.table("recomputed").to_arrow_reader())
+            _require_as_audited(own, engine, version)
+            snapshot_id = base.write_result(tables, _for_table(tables, engine, version))
         elif version.position and product.event_type.folds_by_key and (differing is None or differing == (0, 0)):
             snapshot_id = base.rewrite_base(engine, tables, version.position, from_log=True).snapshot_id
     if differing is None:
@@ -183,6 +198,57 @@ def publish_anew(platform: Platform, product: DataProduct) -> int | None:
     return publish(platform, product).version.number
 
 
+def _made_under(tables: ProductTables, version: Version) -> DataProduct:
+    """The product under the contract that a version was audited under: its SQL and its rules make it again.
+
+    Raises:
+        RebuildRefused: that contract was not kept, and another's SQL would give other rows.
+    """
+    own = tables.under(version.contract_hash)
+    if own.transform and own.contract_hash != version.contract_hash:
+        raise RebuildRefused(
+            f"{own.fqn}: version {version.number} was made under contract {version.contract_version}, which was not "
+            "kept; the contract applied now would give other rows",
+            next_step=f"mesh versions {own.fqn}",
+        )
+    return own
+
+
+def _require_as_audited(own: DataProduct, engine: duckdb.DuckDBPyConnection, version: Version) -> None:
+    """Check recomputed rows before they stand for a version that was audited: their number, and its blocking rules.
+
+    Raises:
+        VersionDiffers: they are not what was published.
+    """
+    from mesh_pipelines.audit.audit import audit
+
+    inputs = {name: f"input {name}" for name in version.input_versions}
+    found = audit(engine, "recomputed", own, candidate_id=version.candidate_id, inputs=inputs)
+    if found.rows == version.rows and found.verdict.passed:
+        return
+    broken = f", which break {', '.join(found.verdict.blocking)}" if not found.verdict.passed else ""
+    raise VersionDiffers(
+        f"{own.fqn}: version {version.number} had {version.rows:,} rows; its inputs give {found.rows:,} now{broken}; "
+        "they were not put in its place",
+        next_step=f"mesh versions {own.fqn}",
+    )
+
+
+def _for_table(tables: ProductTables, engine: duckdb.DuckDBPyConnection, version: Version) -> pa.RecordBatchReader:
+    """Recomputed rows in the columns that the table has now, which may have other names, and more of them."""
+    from mesh_pipelines.lake.applied import renamed
+
+    kept = tables.versions.contract(version.contract_hash)
+    now = renamed(tables.columns(), tables.product, kept) if kept else tables.product
+    own = kept.product if kept else tables.product
+    former = {after.name: quote(before.name) for before, after in zip(own.fields, now.fields, strict=True)}
+    columns = [
+        f"CAST({former.get(one.name, 'NULL')} AS {duckdb_type(one.type)}) AS {quote(one.name)}"
+        for one in tables.product.fields
+    ]
+    return engine.sql(f"SELECT {', '.join(columns)} FROM recomputed").to_arrow_reader()
+
+
 def _recompute(platform: Platform, tables: ProductTables, engine: duckdb.DuckDBPyConnection, version: Version) -> None:
     """The version's rows from the log, or from its pinned inputs, as ``recomputed``."""
     from mesh_pipelines.lake import state
@@ -191,7 +257,7 @@ def _recompute(platform: Platform, tables: ProductTables, engine: duckdb.DuckDBP
     product = tables.product
     if product.transform:
         register_inputs(platform, engine, version.input_versions)
-        rows = transform.run(engine, product, timeout_s=platform.settings.sql_timeout_s)
+        rows = transform.run(engine, tables.under(version.contract_hash), timeout_s=platform.settings.sql_timeout_s)
         engine.register("recomputed", rows.read_all())
         return
     try:

@@ -32,8 +32,8 @@ class Reading:
 
     @property
     def product(self) -> DataProduct:
-        """What is read, under the contract it is read by."""
-        return self.tables.product
+        """What is read, under the contract that the version was audited under."""
+        return self.tables.under(self.version.contract_hash)
 
     def sql(self) -> str:
         """The rows as a SELECT over data files, contract columns in order."""

@@ -172,7 +172,7 @@ def test_json_has_the_records_of_the_table(settings: Any, contract: Any) -> None
     }
     planned = mesh("plan", **environment)
     assert (planned.returncode, planned.stdout) == (0, mesh("apply", "--dry-run", **environment).stdout)
-    assert planned.stdout.splitlines()[-1] == "2 changes; next: mesh apply"
+    assert planned.stdout.splitlines()[-1] == "3 changes; next: mesh apply"
     assert mesh("apply", **environment).returncode == 0
     assert "nothing to do" in mesh("apply", **environment).stdout
     assert "nothing to do" in mesh("plan", **environment).stdout

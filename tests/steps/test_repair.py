@@ -297,6 +297,7 @@ def test_a_repair_is_audited(shop: Shop) -> None:
     folder = shop.settings.assets / shop.product.domain / "orders" / "contract.yaml"
     folder.write_text(folder.read_text().replace("{minimum: 0}", "{maximum: 1}"))
     stricter = Platform.open(shop.settings)
+    apply.execute(stricter, apply.plan(stricter, stricter.in_order))
     with pytest.raises(AuditBlocked):
         reread(stricter, stricter.product(shop.orders))
     assert shop.published() == {"a": 1, "c": 3}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +47,9 @@ class Texts:
     ``transform`` is "" where there is none; ``schemas`` has the text of each schema that is there, by its file's name.
     """
 
-    transform: str
-    schemas: Mapping[str, str]
-    faults: tuple[Fault, ...]
+    transform: str = ""
+    schemas: Mapping[str, str] = field(default_factory=dict[str, str])
+    faults: tuple[Fault, ...] = ()
 
 
 def read_texts(folder: Path) -> Texts:
@@ -74,19 +74,26 @@ def read_texts(folder: Path) -> Texts:
     return Texts(transform, schemas, tuple(faults))
 
 
-def build_product(folder: Path, original: Document, checked: Checked) -> DataProduct:
-    """The product of a folder whose contract has been held against the standard.
+def build_product(folder: Path, original: Document, checked: Checked, texts: Texts) -> DataProduct:
+    """The product of a folder whose contract has been held against the standard, with the files beside it.
 
     Raises:
         FaultyDocument: with all faults, those against the standard included.
     """
-    texts = read_texts(folder)
     builder = _Builder(folder, checked.document, texts)
     product = builder.build(contract_hash(original, texts))
     faults = [*checked.faults, *texts.faults, *builder.faults.besides(checked.removed), *builder.beside]
     if faults or product is None:
         raise FaultyDocument(faults)
     return product
+
+
+def rebuild_product(folder: Path, original: Document, checked: Checked, texts: Texts) -> DataProduct | None:
+    """The product of a contract that was sound when it was applied, whatever is asked of contracts today.
+
+    None where it cannot be understood at all.
+    """
+    return _Builder(folder, checked.document, texts).build(contract_hash(original, texts))
 
 
 def contract_hash(document: Document, texts: Texts) -> str:

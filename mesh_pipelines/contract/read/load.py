@@ -13,13 +13,22 @@ from pathlib import Path
 from mesh_pipelines.collector import without_collector
 from mesh_pipelines.contract.model import TRANSFORM, DataProduct
 from mesh_pipelines.contract.read.between import faults_between
-from mesh_pipelines.contract.read.document import FaultyDocument, read_document
+from mesh_pipelines.contract.read.document import FaultyDocument, parse_document, read_document, read_text
 from mesh_pipelines.contract.read.kept import Kept
 from mesh_pipelines.errors import ContractInvalid, Fault
 from mesh_pipelines.formats.registered import schema_files
 
 CONTRACT = "contract.yaml"
 _MISNAMED = ("contract.yml", "contract.json")
+
+
+@dataclass(frozen=True)
+class ContractFiles:
+    """The texts of the files that make a contract; ``schemas`` has those of events, by the name of their file."""
+
+    contract: str
+    transform: str = ""
+    schemas: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True)
@@ -69,14 +78,58 @@ def load_product(folder: Path) -> DataProduct:
         folder = folder.absolute()
     _check_links(folder)
     # The standard's schema and the parsers of rules are not needed for what is kept.
-    from mesh_pipelines.contract.read.build import build_product
+    from mesh_pipelines.contract.read.build import build_product, read_texts
     from mesh_pipelines.contract.read.standard import check
 
     try:
         document = read_document(folder / CONTRACT)
-        return build_product(folder, document, check(document))
+        return build_product(folder, document, check(document), read_texts(folder))
     except FaultyDocument as error:
         raise ContractInvalid(_fqn(folder), tuple(sorted(set(error.faults)))) from error
+
+
+def read_files(folder: Path) -> ContractFiles:
+    """The texts that the product of a folder is made of, as they stand.
+
+    Raises:
+        ContractInvalid: a file cannot be read.
+    """
+    from mesh_pipelines.contract.read.build import read_texts
+
+    texts = read_texts(folder)
+    if texts.faults:
+        raise ContractInvalid(_fqn(folder), texts.faults)
+    try:
+        return ContractFiles(read_text(folder / CONTRACT), texts.transform, texts.schemas)
+    except FaultyDocument as error:
+        raise ContractInvalid(_fqn(folder), tuple(error.faults)) from error
+
+
+def hash_of(folder: Path, files: ContractFiles) -> str:
+    """The contract hash of these texts.
+
+    Raises:
+        FaultyDocument: the contract is not YAML.
+    """
+    from mesh_pipelines.contract.read.build import Texts, contract_hash
+
+    document = parse_document(folder / CONTRACT, files.contract)
+    return contract_hash(document, Texts(files.transform, files.schemas))
+
+
+def product_of(folder: Path, files: ContractFiles) -> DataProduct | None:
+    """The product of a contract as it was applied: faults that it has by rules of a later day do not count.
+
+    ``folder`` gives the product its name; nothing is read from it. None where the texts cannot be understood.
+    """
+    from mesh_pipelines.contract.read.build import Texts, rebuild_product
+    from mesh_pipelines.contract.read.standard import check
+
+    try:
+        document = parse_document(folder / CONTRACT, files.contract)
+        return rebuild_product(folder, document, check(document), Texts(files.transform, files.schemas))
+    except FaultyDocument:
+        return None
 
 
 def _product_folders(assets: Path) -> Iterator[Path]:

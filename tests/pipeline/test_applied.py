@@ -1,0 +1,286 @@
+"""The file proposes, the applied contract rules: what was published reads the same whatever becomes of the files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+from hypothesis import HealthCheck, given
+from hypothesis import settings as tried
+from hypothesis import strategies as st
+
+from mesh_pipelines import read
+from mesh_pipelines.errors import ApplyRefused, ContractInvalid, RebuildRefused, TransformInvalid
+from mesh_pipelines.lake import compaction
+from mesh_pipelines.pipeline.run import run
+from mesh_pipelines.plan import apply
+from mesh_pipelines.platform import Platform
+from mesh_pipelines.repair.upkeep import rebuild
+from mesh_pipelines.serve.query import query
+from mesh_pipelines.settings import Settings
+
+pytestmark = [pytest.mark.services, pytest.mark.xdist_group("services"), pytest.mark.timeout(280)]
+
+JSON = "- {property: mesh.wireFormat, value: json}"
+ORDERS = """
+- {name: id, logicalType: string, primaryKey: true}
+- {name: amount, logicalType: integer, physicalType: int}
+- name: place
+  logicalType: object
+  properties:
+    - {name: city, logicalType: string}
+"""
+ORDERS_NOW = """
+- {name: id, logicalType: string, primaryKey: true}
+- {name: total, logicalType: integer, customProperties: [{property: mesh.aliases, value: [amount]}]}
+- name: place
+  logicalType: object
+  properties:
+    - {name: city, logicalType: string}
+    - {name: street, logicalType: string}
+- {name: currency, logicalType: string, customProperties: [{property: mesh.default, value: EUR}]}
+"""
+CLICKS = """
+- {name: page, logicalType: string}
+- {name: ms, logicalType: integer}
+"""
+TOTALS = """
+- {name: city, logicalType: string, primaryKey: true}
+- {name: amount, logicalType: integer}
+"""
+DERIVED = "- {{property: mesh.inputs, value: [{}]}}"
+SQL = "SELECT coalesce(place.city, '-') AS city, CAST(sum({}) AS BIGINT) AS amount FROM {} GROUP BY ALL"
+
+
+@dataclass
+class Mesh:
+    """Three products with versions under two contracts each, and what each version read when it was published."""
+
+    settings: Settings
+    orders: str
+    clicks: str
+    totals: str
+    contract: Callable[..., str]
+    rows: dict[tuple[str, int], tuple[str, list[Any]]]
+
+    @property
+    def assets(self) -> Path:
+        return self.settings.assets
+
+    def read(self, name: str, version: int) -> tuple[str, list[Any]]:
+        """Columns with types, and rows in an order of their own."""
+        table = read(name, version=version, settings=self.settings).arrow()
+        return str(table.schema), sorted(table.to_pylist(), key=repr)
+
+    def check(self) -> None:
+        for (name, version), before in self.rows.items():
+            assert self.read(name, version) == before, f"{name} version {version} reads otherwise"
+
+
+def send(settings: Settings, topic: str, rows: list[dict[str, Any]]) -> None:
+    producer = Producer({"bootstrap.servers": settings.brokers})
+    for row in rows:
+        producer.produce(topic, key=str(row.get("id", "")), value=json.dumps(row))
+    assert producer.flush(30) == 0
+
+
+def publish_all(settings: Settings) -> Platform:
+    platform = Platform.open(settings)
+    apply.execute(platform, apply.plan(platform, platform.proposed.values()))
+    for one in run(platform):
+        assert one.error is None, one.error
+    return platform
+
+
+@pytest.fixture
+def mesh(settings: Settings, contract: Callable[..., str]) -> Mesh:
+    orders = contract("orders", ORDERS, more=JSON)
+    clicks = contract("clicks", CLICKS, kind="measurement", more=JSON)
+    more = DERIVED.format(orders)
+    kind = {"alignment": "aggregate-aligned", "more": more}
+    totals = contract("totals", TOTALS, transform=SQL.format("amount", orders), **kind)
+    made = Mesh(settings, orders, clicks, totals, contract, {})
+
+    def note(platform: Platform) -> None:
+        for name in (orders, clicks, totals):
+            published = platform.tables_of(platform.product(name)).versions.published()
+            assert published is not None
+            made.rows[name, published.number] = made.read(name, published.number)
+
+    apply.execute(platform := Platform.open(settings), apply.plan(platform, platform.proposed.values()))
+    send(settings, orders, [{"id": str(n), "amount": n, "place": {"city": "Oslo"}} for n in range(5)])
+    send(settings, clicks, [{"page": "/", "ms": n} for n in range(3)])
+    note(publish_all(settings))
+    contract("orders", ORDERS_NOW, more=JSON, version="1.1.0")
+    contract(
+        "clicks", f"{CLICKS}- {{name: agent, logicalType: string}}\n", kind="measurement", more=JSON, version="1.1.0"
+    )
+    contract("totals", TOTALS, transform=SQL.format("total + 1", orders), version="1.1.0", **kind)
+    send(settings, orders, [{"id": "1", "total": 100, "place": {"city": "Bergen", "street": "B"}}])
+    send(settings, clicks, [{"page": "/a", "ms": 9, "agent": "curl"}])
+    note(publish_all(settings))
+    assert len(made.rows) == 6
+    assert "amount" in made.rows[orders, 1][0]
+    assert "street" in made.rows[orders, 2][0]
+    made.check()
+    return made
+
+
+def edit(mesh: Mesh, name: str, file: str, before: str, after: str) -> None:
+    path = mesh.assets / name.replace(".", "/") / file
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after))
+
+
+# An edit by name: a product, one of its files, what is replaced there by what.
+EDITS = {
+    "state becomes measurement": ("orders", "contract.yaml", "value: state", "value: measurement"),
+    "measurement becomes state": ("clicks", "contract.yaml", "value: measurement", "value: state"),
+    "a field is removed": ("clicks", "contract.yaml", "      - {name: ms, logicalType: integer}\n", ""),
+    "a field is renamed": ("clicks", "contract.yaml", "name: ms", "name: millis"),
+    "a field has another type": ("clicks", "contract.yaml", "ms, logicalType: integer", "ms, logicalType: string"),
+    "a field is added": (
+        "clicks",
+        "contract.yaml",
+        "- {name: ms",
+        "- {name: a, logicalType: date}\n      - {name: ms",
+    ),
+    "a rule is added": ("orders", "contract.yaml", "quality: []", "quality: [{metric: rowCount, mustBe: 77}]"),
+    "the key is another": ("totals", "contract.yaml", ", primaryKey: true", ""),
+    "the topic is another": ("clicks", "contract.yaml", "mesh.wireFormat, value: json", "mesh.topic, value: elsewhere"),
+    "the SQL is another": ("totals", "transform.sql", "total + 1", "total + 2"),
+    "the SQL is broken": ("totals", "transform.sql", "SELECT", "DELETE"),
+    "the contract is not YAML": ("orders", "contract.yaml", "schema:", "schema: ["),
+}
+# What is deleted, below the assets' folder.
+DELETED = ("{orders}/contract.yaml", "{totals}/transform.sql", "{orders}", "")
+
+
+def mutations(mesh: Mesh) -> Iterator[tuple[str, Callable[[], None]]]:
+    """What is done to the files, by name."""
+    named = {"orders": mesh.orders, "clicks": mesh.clicks, "totals": mesh.totals}
+    for name, (product, *what) in EDITS.items():
+        yield name, partial(edit, mesh, named[product], *what)
+    for pattern in DELETED:
+        path = mesh.assets / pattern.format(**{key: fqn.replace(".", "/") for key, fqn in named.items()})
+        yield f"{pattern or 'everything'} is gone", path.unlink if path.is_file() else partial(shutil.rmtree, path)
+
+
+def test_old_versions_read_the_same_after_any_edit(mesh: Mesh, tmp_path: Path) -> None:
+    sound = tmp_path / "sound"
+    shutil.copytree(mesh.assets, sound)
+    for name, mutate in mutations(mesh):
+        mutate()
+        mesh.check()
+        platform = Platform.open(mesh.settings)
+        for fqn in (mesh.orders, mesh.clicks, mesh.totals):
+            assert platform.tables_of(platform.product(fqn)).versions.current().number == 2, name
+        sums = query(
+            mesh.settings,
+            {fqn: platform.product(fqn) for fqn in (mesh.totals,)},
+            platform.catalog,
+            f"SELECT sum(amount) FROM {mesh.totals}",
+        )
+        assert sums.read_all().to_pylist() == [{"sum(amount)": 114}], name
+        assert [one for one in run(platform) if one.published and one.published.changed] == [], name
+        shutil.rmtree(mesh.assets, ignore_errors=True)
+        shutil.copytree(sound, mesh.assets)
+
+
+def test_old_versions_read_the_same_after_random_edits(mesh: Mesh, tmp_path: Path) -> None:
+    sound = tmp_path / "sound"
+    shutil.copytree(mesh.assets, sound)
+    files = sorted(file.relative_to(sound) for file in sound.glob("*/*/*"))
+
+    @tried(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.sampled_from(files), st.integers(0, 40), st.sampled_from(["drop", "twice", "swap", "cut"]))
+    def mutated(file: Path, line: int, how: str) -> None:
+        shutil.rmtree(mesh.assets)
+        shutil.copytree(sound, mesh.assets)
+        lines = (mesh.assets / file).read_text().splitlines(keepends=True)
+        at = line % len(lines)
+        changed = {
+            "drop": [*lines[:at], *lines[at + 1 :]],
+            "twice": [*lines[:at], lines[at], *lines[at:]],
+            "swap": [*lines[:at], *reversed(lines[at : at + 2]), *lines[at + 2 :]],
+            "cut": lines[:at],
+        }[how]
+        (mesh.assets / file).write_text("".join(changed))
+        mesh.check()
+
+    mutated()
+
+
+def test_an_expired_derived_version_is_rebuilt_by_its_own_contract(mesh: Mesh) -> None:
+    edit(mesh, mesh.totals, "transform.sql", "total + 1", "total + 1000")
+    platform = Platform.open(mesh.settings)
+    product = platform.product(mesh.totals)
+    send(mesh.settings, mesh.orders, [{"id": "9", "total": 1}])
+    assert all(one.error is None for one in run(platform))
+    compaction.expire(platform.tables_of(product), keep=1)
+    with pytest.raises(Exception, match="expired"):
+        mesh.read(mesh.totals, 1)
+    for number in (1, 2):
+        assert rebuild(platform, product, number=number).identical is None
+    mesh.check()
+
+
+def test_a_version_whose_contract_was_not_kept_is_not_rebuilt_by_another(mesh: Mesh) -> None:
+    platform = Platform.open(mesh.settings)
+    product = platform.product(mesh.totals)
+    tables = platform.tables_of(product)
+    folder = Path(tables.load("versions").location().removeprefix("file://")) / "contracts"
+    first = tables.versions.at(1)
+    (folder / f"{first.contract_hash}.json").rename(folder / "away.json")
+    from mesh_pipelines.lake import applied
+
+    applied._read.clear()
+    with pytest.raises(RebuildRefused, match="not kept"):
+        rebuild(platform, product, number=1)
+
+
+def test_breaking_changes_are_refused_for_every_product(mesh: Mesh) -> None:
+    breaking = {
+        mesh.orders: ("id, logicalType: string, primaryKey: true", "id, logicalType: string, required: true", "key"),
+        mesh.clicks: (
+            "name: page, logicalType: string",
+            "name: page, logicalType: string, required: true",
+            "require page",
+        ),
+        mesh.totals: (
+            "{name: amount, logicalType: integer}",
+            "{name: amount, logicalType: integer}\n      - {name: more, logicalType: string, required: true}",
+            "add more",
+        ),
+    }
+    for name, (before, after, said) in breaking.items():
+        edit(mesh, name, "contract.yaml", before, after)
+        platform = Platform.open(mesh.settings)
+        with pytest.raises((ApplyRefused, ContractInvalid, TransformInvalid), match=said):
+            apply.plan(platform, [platform.product(name)])
+        edit(mesh, name, "contract.yaml", after, before)
+
+
+def test_a_broken_contract_stops_its_own_product_and_what_derives_from_it(
+    mesh: Mesh, contract: Callable[..., str]
+) -> None:
+    contract("visits", CLICKS, kind="measurement", more=JSON)
+    edit(mesh, mesh.orders, "contract.yaml", "schema:", "schema: [")
+    edit(mesh, mesh.totals, "transform.sql", "total + 1", "total + 2")
+    edit(mesh, mesh.clicks, "contract.yaml", 'version: "1.1.0"', 'version: "1.2.0"')
+    platform = Platform.open(mesh.settings)
+    drafted = apply.draft(platform, [*platform.proposed, *platform.broken])
+    assert drafted.refused.keys() == {mesh.orders, mesh.totals}
+    assert {action.product for action in drafted.actions} == {mesh.clicks, mesh.clicks.replace("clicks", "visits")}
+    apply.execute(platform, drafted.actions)
+    assert platform.product(mesh.clicks).contract_version == "1.2.0"
+    assert platform.product(mesh.totals).contract_version == "1.1.0"
+    mesh.check()
