@@ -150,6 +150,17 @@ def test_types_that_double_with_every_level_are_compared_once_each() -> None:
     assert reason.endswith("a.a.a: was long, is int")
 
 
+def test_records_that_may_be_null_in_records_that_may_be_null_take_no_time() -> None:
+    def chain(leaf: str) -> str:
+        held: Any = leaf
+        for level in range(25):
+            held = ["null", nested(field(held, name="a"), field("int", name="b"), name=f"t{level}")]
+        return record(field(held))
+
+    [reason] = incompatibilities(chain("int"), chain("string"), backward=True)
+    assert reason.endswith("a.a.a: was string, is int")
+
+
 @pytest.mark.services
 def test_the_registry_finds_the_same_pairs_compatible(services: Settings) -> None:
     registry = SchemaRegistryClient({"url": services.registry_url})

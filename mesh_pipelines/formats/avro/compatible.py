@@ -17,6 +17,7 @@ _PROMOTIONS = {
     "string": ("bytes",),
     "bytes": ("string",),
 }
+_Pair = tuple[int, int]
 # So many symbols of an enum are named.
 _NAMED = 5
 
@@ -39,10 +40,12 @@ def incompatibilities(ours: str, registered: str, *, backward: bool) -> list[str
 class _Comparison:
     """Walks a reader's and a writer's types together; ``backward`` says which of the two is the contract's."""
 
-    def __init__(self, backward: bool) -> None:
+    def __init__(self, backward: bool, readable: dict[_Pair, bool] | None = None) -> None:
         self._backward = backward
-        # Types may be used in many places, and each pair is compared once.
-        self._seen: set[tuple[int, int]] = set()
+        # Types may be used in many places, and each pair is compared once; so is a pair of types in unions, for which
+        # it is first asked whether one reads the other at all.
+        self._seen: set[_Pair] = set()
+        self._readable = {} if readable is None else readable
 
     def differences(self, reader: Node, writer: Node, path: str) -> Iterator[str]:
         """What keeps the reader from reading the writer's values; the path is that of both, dotted."""
@@ -101,7 +104,11 @@ class _Comparison:
                 yield self._changed(_named(reader), _named(writer), path)
 
     def _reads(self, reader: Node, writer: Node) -> bool:
-        return next(_Comparison(self._backward).differences(reader, writer, ""), None) is None
+        pair = (id(reader), id(writer))
+        if pair not in self._readable:
+            walk = _Comparison(self._backward, self._readable).differences(reader, writer, "")
+            self._readable[pair] = next(walk, None) is None
+        return self._readable[pair]
 
     def _changed(self, reader: str, writer: str, path: str) -> str:
         before, now = (writer, reader) if self._backward else (reader, writer)
