@@ -24,6 +24,10 @@ class Refused(ValueError):
 class Codec(Protocol):
     """A format's module of this name, ``codec``."""
 
+    def prepare(self) -> None:
+        """Import what the readers import when they first read: for a process whose memory will be limited."""
+        ...
+
     def reader(self, fields: Sequence[Field], schema: str, *, native: bool) -> Reader:
         """Reads events of a writer's schema (its text, "" for a format without schemas) as the contract's fields.
 

@@ -23,11 +23,10 @@ from mesh_pipelines.contract.envelope import Fate, Op
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.types import arrow_schema, log_schema
 from mesh_pipelines.formats.codec import Refused, codec_of
-from mesh_pipelines.formats.decoded import FRAME_BYTES, Decoded, Reader, without_header
+from mesh_pipelines.formats.decoded import FRAME_BYTES, Decoded, Reader, buffers, without_header
 from mesh_pipelines.formats.format import SchemasById, UnknownSchema
 from mesh_pipelines.formats.guarded import LARGE_BYTES, Guarded
 from mesh_pipelines.formats.registered import format_of
-from mesh_pipelines.formats.wire import buffers
 from mesh_pipelines.settings import Settings
 
 VALUE = "__value"

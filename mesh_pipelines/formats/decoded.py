@@ -79,3 +79,12 @@ def spread(columns: Sequence[pa.Array], given: npt.NDArray[np.bool_]) -> list[pa
         return list(columns)
     places = pa.array(np.cumsum(given) - 1, mask=~given)
     return [column.take(places) for column in columns]
+
+
+def buffers(array: pa.LargeBinaryArray) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """The bytes of a binary array, and where each value starts and the last one ends in them."""
+    _, offsets, data = array.buffers()
+    content = np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(0, np.uint8)
+    if offsets is None or not offsets.size:
+        return content, np.zeros(1, np.int64)
+    return content, np.frombuffer(offsets, np.int64, len(array) + 1, array.offset * 8)

@@ -20,14 +20,15 @@ import sys
 import time
 import weakref
 from collections.abc import Callable
-from importlib import import_module
 from multiprocessing.connection import Connection
 
 import numpy as np
 import pyarrow as pa
 
 from mesh_pipelines.errors import EnvironmentFault
+from mesh_pipelines.formats.codec import codec_of
 from mesh_pipelines.formats.decoded import Decoded, Reader
+from mesh_pipelines.formats.registered import FORMATS
 from mesh_pipelines.formats.resolve import project
 
 # Values above this are not decoded in the process that lands: walked singly, one is about a second's work.
@@ -118,7 +119,8 @@ def _end(process: subprocess.Popen[bytes], connection: Connection) -> None:
 def serve(connection: Connection, memory_bytes: int) -> None:
     """Decode what comes in until the other side hangs up; the child's side of ``Guarded``."""
     # What the readers need is in memory before it is limited.
-    import_module("polars_avro")
+    for each in FORMATS.values():
+        codec_of(each).prepare()
     _limit_memory(memory_bytes)
     connection.send(None)
     while True:

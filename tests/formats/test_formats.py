@@ -80,6 +80,10 @@ class PipedReader:
         return Decoded(len(given), columns, faults)
 
 
+def prepare() -> None:
+    pass
+
+
 def reader(fields: Sequence[Field], schema: str, *, native: bool) -> PipedReader:
     if list(json.loads(schema)["properties"]) != [field.name for field in fields]:
         raise Refused("has other columns")
@@ -228,6 +232,7 @@ def test_every_format_brings_what_is_asked_of_it(name: str) -> None:
     chosen = FORMATS[name]
     assert chosen.name == name
     code = codec_of(chosen)
+    code.prepare()
     assert callable(code.reader)
     assert callable(code.encoder)
     scope: dict[str, Any] = {}

@@ -5,12 +5,18 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 from mesh_pipelines.contract.model import Field
 from mesh_pipelines.formats.avro.reader import WriterSchema
 from mesh_pipelines.formats.codec import Refused, RowEncoder
 from mesh_pipelines.formats.decoded import Reader
+
+
+def prepare() -> None:
+    """Import the native file reader, which the portable reader imports when it is first used."""
+    import_module("polars_avro")
 
 
 def reader(fields: Sequence[Field], schema: str, *, native: bool) -> Reader:

@@ -14,7 +14,8 @@ import pyarrow as pa
 from mesh_pipelines import native
 from mesh_pipelines.formats.avro.schema import Node, Unreadable
 from mesh_pipelines.formats.avro.single import MAP_KEY
-from mesh_pipelines.formats.wire import MAX_MEMORY_BYTES, NATIVE_LOGICAL, WireRows, buffers, not_whole, too_large
+from mesh_pipelines.formats.avro.wire import MAX_MEMORY_BYTES, NATIVE_LOGICAL, WireRows, not_whole, too_large
+from mesh_pipelines.formats.decoded import buffers
 from mesh_pipelines.native.columns import Built, binary, flat, listed, program, struct
 
 _PLAIN = {"int": pa.int32(), "long": pa.int64(), "float": pa.float32(), "double": pa.float64(), "boolean": pa.bool_()}

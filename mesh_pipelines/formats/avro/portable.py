@@ -22,8 +22,8 @@ import pyarrow as pa
 
 from mesh_pipelines.formats.avro.bounds import Bounds, walk
 from mesh_pipelines.formats.avro.schema import Node, Unreadable
-from mesh_pipelines.formats.decoded import spread, without_header
-from mesh_pipelines.formats.wire import MAX_MEMORY_BYTES, NATIVE_LOGICAL, WireRows, buffers, not_whole, too_large
+from mesh_pipelines.formats.avro.wire import MAX_MEMORY_BYTES, NATIVE_LOGICAL, WireRows, not_whole, too_large
+from mesh_pipelines.formats.decoded import buffers, spread, without_header
 
 _SYNC = os.urandom(16)
 

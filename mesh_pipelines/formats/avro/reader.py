@@ -17,9 +17,9 @@ import pyarrow as pa
 from mesh_pipelines.contract.model import Field
 from mesh_pipelines.formats.avro.schema import Node, Unreadable, read_schema
 from mesh_pipelines.formats.avro.to_fields import member_type
+from mesh_pipelines.formats.avro.wire import WireReader
 from mesh_pipelines.formats.decoded import Decoded
 from mesh_pipelines.formats.resolve import Irreconcilable, check, find, project
-from mesh_pipelines.formats.wire import WireReader
 
 
 @dataclass

@@ -34,6 +34,10 @@ class Unframed:
         return self.reader.decode(_unframed(values), header_bytes)
 
 
+def prepare() -> None:
+    """Nothing is left to import."""
+
+
 def reader(fields: Sequence[Field], schema: str, *, native: bool) -> Reader:  # noqa: ARG001
     """The reader of a contract's JSON, in C where it can."""
     return Unframed(NativeJsonReader(fields) if native and is_plain(fields) else JsonReader(fields))

@@ -16,9 +16,8 @@ import pyarrow as pa
 from mesh_pipelines import native
 from mesh_pipelines.contract.model import Field, Kind
 from mesh_pipelines.contract.types import arrow_type
-from mesh_pipelines.formats.decoded import Decoded
+from mesh_pipelines.formats.decoded import Decoded, buffers
 from mesh_pipelines.formats.json.portable import JsonReader
-from mesh_pipelines.formats.wire import buffers
 from mesh_pipelines.native.columns import binary, flat, program
 
 # The forms of json.c in their order, and the columns that their values go to.

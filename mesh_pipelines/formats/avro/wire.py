@@ -1,4 +1,4 @@
-"""What reading the wire gives, whichever reader does it: a writer's columns as the types that bytes have there.
+"""What reading datums gives, whichever reader does it: a writer's columns as the types that bytes have on the wire.
 
 Text, decimals and times are the bytes and integers that they are on the wire; what these mean, and whether they mean
 anything, ``resolve`` says in Arrow.
@@ -60,12 +60,3 @@ def not_whole() -> str:
 def too_large(memory: int) -> str:
     """Why a datum that would take this much memory has no row."""
     return f"would take {memory:,} bytes decoded, {MAX_MEMORY_BYTES:,} are allowed"
-
-
-def buffers(array: pa.LargeBinaryArray) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """The bytes of a binary array, and where each value starts and the last one ends in them."""
-    _, offsets, data = array.buffers()
-    content = np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(0, np.uint8)
-    if offsets is None or not offsets.size:
-        return content, np.zeros(1, np.int64)
-    return content, np.frombuffer(offsets, np.int64, len(array) + 1, array.offset * 8)
