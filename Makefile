@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test fast lint sanitize bench-check screenshots lock clean
+.PHONY: help setup demo test browser fast lint sanitize bench-check screenshots lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 13
@@ -24,8 +24,13 @@ $(STAMP): requirements.lock pyproject.toml $(wildcard mesh_pipelines/native/*.[c
 demo: setup  ## start Kafka, the registry and Dagster, and replay New York's flights of 2013; Ctrl-C stops it
 	@exec $(BIN)/mesh demo
 
-test: setup  ## all tests, real services included
+test: browser setup  ## all tests, real services included
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+browser:  ## find Chromium or Chrome for the portal's tests; as root on Debian, install it
+	@for name in chromium chromium-browser google-chrome; do type -P $$name >/dev/null && exit 0; done; \
+	if [ "$$EUID" = 0 ] && type -P apt-get >/dev/null; then apt-get install -y chromium; \
+	else echo "the portal's tests need Chromium or Chrome; on Debian: apt-get install -y chromium" >&2; exit 3; fi
 
 fast: setup  ## the tests that need no service
 	$(BIN)/python -m pytest -n 2 -m "not services and not slow"

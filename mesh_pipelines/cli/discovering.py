@@ -9,6 +9,7 @@ import typer
 
 from mesh_pipelines.cli.output import Format, Output, record
 from mesh_pipelines.cli.program import MOST_ROWS, NUMBER, Group, OneProduct, OutputFormat, fqn, platform, verb
+from mesh_pipelines.cli.query_rows import FORMATS, write_rows
 from mesh_pipelines.errors import UsageError
 
 STATUS_COLUMNS = (
@@ -82,7 +83,6 @@ def query(
     ] = 50,
 ) -> None:
     """Query published versions with DuckDB's SQL."""
-    from mesh_pipelines.cli.query_rows import FORMATS, write_rows
     from mesh_pipelines.platform import Readable
     from mesh_pipelines.serve.query import query as run_query
 

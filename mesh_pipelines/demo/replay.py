@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mesh_pipelines.demo import nyc
 from mesh_pipelines.errors import UsageError
 from mesh_pipelines.formats.encode import Encoder
@@ -20,7 +22,6 @@ from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
 
@@ -96,7 +97,6 @@ def replay(
 
 def _sources(platform: Platform, until: date | None) -> list[_Source]:
     import duckdb
-    import numpy as np
 
     missing = [name for name in nyc.products() if name not in platform.products]
     if missing:
@@ -139,8 +139,6 @@ def _sent(settings: Settings, topics: Mapping[str, str]) -> dict[str, int]:
 
 def _runs(sources: Sequence[_Source], speed: float | None) -> Iterator[list[tuple[_Source, int]]]:
     """The events still to send as runs: for each source, up to which of its events (in time) a run goes."""
-    import numpy as np
-
     pending = [source.times[source.sent :] for source in sources]
     times = np.sort(np.concatenate(pending)) if pending else np.zeros(0, np.int64)
     if not len(times):

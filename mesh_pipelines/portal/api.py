@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
 
@@ -186,8 +186,6 @@ def contract(request: Request, domain: Part, name: Part) -> Response:
 @router.get("/products/{domain}/{name}/versions", summary="Versions, newest first")
 def versions(request: Request, domain: Part, name: Part) -> list[dict[str, Any]]:
     """Every version published: position, rows, verdict, contract."""
-    from dataclasses import asdict
-
     portal = portal_of(request)
     entry = portal.entry(domain, name)
     if entry.product is None:

@@ -18,6 +18,7 @@ from itertools import cycle
 from multiprocessing.context import ForkServerProcess
 from typing import TYPE_CHECKING, Any
 
+from mesh_pipelines import failpoints
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import EnvironmentFault, MeshError
 from mesh_pipelines.settings import Settings
@@ -63,7 +64,6 @@ class Job:
 
     def work(self, platform: Platform, stopped: Callable[[], bool]) -> list[str]:
         """The codes of the errors that its runs ended with."""
-        from mesh_pipelines import failpoints
         from mesh_pipelines.pipeline.run import run
 
         if self.point:
@@ -214,8 +214,6 @@ def _work(task: Task, answering: Any, asked: Any) -> None:
 def _watch_catalog(platform: Platform) -> None:
     """Make the moment before the catalog's own statement a fail point: the new metadata is written, not yet named."""
     from sqlalchemy import event
-
-    from mesh_pipelines import failpoints
 
     def before(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
         if statement.startswith("UPDATE iceberg_tables"):

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import IsolationLevel, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from mesh_pipelines.errors import (
@@ -257,8 +257,6 @@ def _covers_all(subject: Subject) -> bool:
 
 def _await_markers(subject: Subject) -> None:
     """Wait until what was committed or aborted has its markers; a commit returns before the partitions have them."""
-    from confluent_kafka import IsolationLevel
-
     streams, name = subject.platform().streams, subject.name
     deadline = time.monotonic() + RUN_S
     written = streams.end_offsets([name], IsolationLevel.READ_UNCOMMITTED)[name]
