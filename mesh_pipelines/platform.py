@@ -17,7 +17,7 @@ from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.contract.read.load import load_products, read_files
+from mesh_pipelines.contract.read.load import ContractFiles, load_products, read_files
 from mesh_pipelines.errors import ContractInvalid, ContractNotApplied, UnknownProduct
 from mesh_pipelines.settings import Settings
 
@@ -99,13 +99,12 @@ class Platform:
         return found
 
     @cached_property
-    def catalogued(self) -> Mapping[str, DataProduct]:
-        """Every product that can be read: those with a file, and those applied once whose file is gone."""
+    def fileless(self) -> Mapping[str, DataProduct]:
+        """Products that were applied and have no contract file: their versions stay readable, and nothing runs them."""
         from mesh_pipelines.lake.applied import catalogued
 
-        hashes = self.applied_hashes(set(catalogued(self.tables)) - self.products.keys())
-        others = {name: self._under(name, applied) for name, applied in sorted(hashes.items()) if applied}
-        return {**self.products, **{name: product for name, product in others.items() if product}}
+        hashes = self.applied_hashes(set(catalogued(self.tables)) - {*self.proposed, *self.broken})
+        return {name: found for name, hash_ in sorted(hashes.items()) if hash_ and (found := self._under(name, hash_))}
 
     def _unknown(self, fqn: str) -> UnknownProduct:
         near = difflib.get_close_matches(fqn, [*self.proposed, *self.broken], n=3, cutoff=0.5)
@@ -141,9 +140,37 @@ class Platform:
         assert found is not None, f"{name}: its tables have a contract"
         return found
 
+    def unapplied(self, names: Iterable[str]) -> dict[str, str]:
+        """By product: what its file says that is not applied, and so changes nothing; only those that differ."""
+        found = {name: self._difference(name, applied) for name, applied in self.applied_hashes(names).items()}
+        return {name: text for name, text in found.items() if text}
+
+    def _difference(self, fqn: str, applied: str | None) -> str | None:
+        proposed = self.proposed.get(fqn)
+        if applied is None or (proposed and proposed.contract_hash == applied):
+            return None
+        if proposed:
+            return f"contract {proposed.contract_version} is not applied: mesh plan {fqn}"
+        stays = f"contract {self.product(fqn).contract_version} stays applied"
+        if fqn in self.broken:
+            return f"its contract file has {len(self.broken[fqn].faults)} faults (mesh lint {fqn}); {stays}"
+        return f"it has no contract file under {self.settings.assets}: nothing runs it; {stays}"
+
+    def files_of(self, product: DataProduct) -> ContractFiles:
+        """The texts that a product's contract was applied with; those of its folder where it never was.
+
+        Raises:
+            ContractInvalid: it never was, and a file cannot be read.
+        """
+        if product.fqn in self.applied_hashes([product.fqn]):
+            kept = self.tables_of(product).versions.contract(product.contract_hash)
+            if kept:
+                return kept.files
+        return read_files(product.folder)
+
     def contracts_changed(self) -> None:
         """Forget what was applied: a contract has been applied since."""
-        for name in ("products", "in_order", "catalogued"):
+        for name in ("products", "in_order", "fileless"):
             self.__dict__.pop(name, None)
 
     def _under(self, fqn: str, applied: str | None) -> DataProduct | None:

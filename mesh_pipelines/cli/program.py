@@ -118,7 +118,7 @@ def platform() -> Platform:
     from mesh_pipelines.platform import Platform
 
     opened = Platform.open(settings())
-    if not opened.proposed and not opened.broken and not opened.catalogued:
+    if not opened.proposed and not opened.broken and not opened.fileless:
         raise UsageError(
             f"there is no contract under {opened.settings.assets}",
             next_step="mesh init DOMAIN/PRODUCT, or set MESH_ASSETS",

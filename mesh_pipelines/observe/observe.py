@@ -17,8 +17,8 @@ from datetime import UTC, date, datetime, timedelta
 
 import msgspec
 
+from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.objectives import WINDOW_DAYS, objectives
-from mesh_pipelines.contract.read.load import CONTRACT
 from mesh_pipelines.errors import ContractInvalid, MeshError
 from mesh_pipelines.observe.from_tables import News, news, with_times
 from mesh_pipelines.observe.incidents import Incidents, judge_incidents
@@ -152,7 +152,11 @@ class _Round:
                     writer.publication(publication)
                 if (one.seen.product.fqn, one.seen.product.contract_hash) not in known:
                     with self._alone(one):
-                        writer.revision(_revision(one.seen, self.now))
+                        writer.revision(self._revision(one.seen.product))
+
+    def _revision(self, product: DataProduct) -> ContractRevision:
+        text = self._platform.files_of(product).contract
+        return ContractRevision(product.fqn, product.contract_version, product.contract_hash, self.now, text)
 
     def judge(self) -> None:
         """Say of every product which objectives it meets and what is wrong with it; of inputs first."""
@@ -294,12 +298,6 @@ def _unknown(seen: Seen) -> tuple[str, ...]:
 
 def _health(one: _Product) -> Health | None:
     return one.current.health if one.current else None
-
-
-def _revision(seen: Seen, now: datetime) -> ContractRevision:
-    product = seen.product
-    text = (product.folder / CONTRACT).read_text(encoding="utf-8")
-    return ContractRevision(product.fqn, product.contract_version, product.contract_hash, now, text)
 
 
 def _faults(error: ContractInvalid) -> str:

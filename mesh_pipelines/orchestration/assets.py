@@ -5,7 +5,7 @@ cannot be deselected, and a blocking one that fails ends the step before the pub
 see; what keeps an unaudited version from being published is the step itself, which asks the table for the verdict.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from datetime import timedelta
 from typing import Any
 
@@ -160,9 +160,8 @@ def _snapshot(platform: Platform, product: DataProduct, columns: dg.TableSchema)
                     taken = snapshot(platform, product, connection=connection, run=context.run.run_id)
             else:
                 taken = snapshot(platform, product, run=context.run.run_id)
-        yield dg.MaterializeResult(
-            asset_key=key, metadata=_snapshot_metadata(taken), check_results=list(_check_results(key, taken))
-        )
+        results = _check_results(key, taken, {check.name for check in checks})
+        yield dg.MaterializeResult(asset_key=key, metadata=_snapshot_metadata(taken), check_results=list(results))
 
     return snapshot_asset
 
@@ -255,11 +254,18 @@ def _levels(
         )
 
 
-def _check_results(key: dg.AssetKey, taken: Snapshot) -> Iterator[dg.AssetCheckResult]:
-    for result in taken.audit.results if taken.audit else ():
+def _check_results(key: dg.AssetKey, taken: Snapshot, declared: Set[str]) -> Iterator[dg.AssetCheckResult]:
+    """A result for each check that Dagster knows of: another contract may have been applied since it was told them."""
+    results = {check_name(result.rule): result for result in (taken.audit.results if taken.audit else ())}
+    for name in sorted(declared - results.keys()):
+        about = "not computed: the contract that is applied has no such rule any more"
+        yield dg.AssetCheckResult(asset_key=key, check_name=name, passed=True, description=about)
+    for name, result in results.items():
+        if name not in declared:
+            continue
         yield dg.AssetCheckResult(
             asset_key=key,
-            check_name=check_name(result.rule),
+            check_name=name,
             passed=result.state in (State.PASS, State.VACUOUS),
             severity=dg.AssetCheckSeverity.ERROR if result.blocks else dg.AssetCheckSeverity.WARN,
             description=prose(

@@ -180,7 +180,8 @@ def product(request: Request, domain: Part, name: Part) -> ProductDetail:
 @router.get("/products/{domain}/{name}/contract", summary="The contract as an ODCS document", response_class=Response)
 def contract(request: Request, domain: Part, name: Part) -> Response:
     """The contract's YAML."""
-    return contract_response(portal_of(request).entry(domain, name))
+    portal = portal_of(request)
+    return contract_response(portal, portal.entry(domain, name))
 
 
 @router.get("/products/{domain}/{name}/versions", summary="Versions, newest first")

@@ -27,11 +27,15 @@ _Files: TypeAlias = tuple[tuple[str, int, int], ...]
 
 @dataclass(frozen=True)
 class Entry:
-    """One product on the shelf: its contract, or the error that keeps it from being read, and where it stands."""
+    """One product on the shelf: its contract, or the error that keeps it from being read, and where it stands.
+
+    ``unapplied`` says what its contract's file has that is not applied.
+    """
 
     fqn: str
     product: DataProduct | None
     error: ContractInvalid | None
+    unapplied: str | None
     current: Current
     objectives: tuple[ObjectiveState, ...] = ()
     incidents: tuple[Incident, ...] = ()
@@ -148,8 +152,12 @@ class Watcher:
             return self._newest
 
     def _load(self, kept: Landscape | None, observed_at: datetime | None) -> Landscape:
+        before = kept.platform.products if kept else {}
         platform = kept.platform if kept else Platform.open(self._settings)
-        index = kept.index if kept else Index(platform.products.values())
+        platform.contracts_changed()
+        same = kept and before == platform.products
+        index = kept.index if kept and same else Index(platform.products.values())
+        unapplied = platform.unapplied([*platform.proposed, *platform.broken])
         current = {one.product: one for one in self._history.current()}
         objectives: dict[str, list[ObjectiveState]] = {}
         for one in self._history.objectives():
@@ -162,6 +170,7 @@ class Watcher:
                 fqn,
                 platform.products.get(fqn),
                 platform.broken.get(fqn),
+                unapplied.get(fqn),
                 current.get(fqn) or _unobserved(fqn, platform.broken.get(fqn)),
                 tuple(objectives.get(fqn, ())),
                 tuple(incidents.get(fqn, ())),

@@ -17,8 +17,9 @@ from hypothesis import settings as tried
 from hypothesis import strategies as st
 
 from mesh_pipelines import read
-from mesh_pipelines.errors import ApplyRefused, ContractInvalid, RebuildRefused, TransformInvalid
-from mesh_pipelines.lake import compaction
+from mesh_pipelines.errors import ApplyRefused, ContractInvalid, ContractNotApplied, RebuildRefused, TransformInvalid
+from mesh_pipelines.lake import applied, compaction
+from mesh_pipelines.lake.applied import APPLIED
 from mesh_pipelines.pipeline.run import run
 from mesh_pipelines.plan import apply
 from mesh_pipelines.platform import Platform
@@ -240,8 +241,6 @@ def test_a_version_whose_contract_was_not_kept_is_not_rebuilt_by_another(mesh: M
     folder = Path(tables.load("versions").location().removeprefix("file://")) / "contracts"
     first = tables.versions.at(1)
     (folder / f"{first.contract_hash}.json").rename(folder / "away.json")
-    from mesh_pipelines.lake import applied
-
     applied._read.clear()
     with pytest.raises(RebuildRefused, match="not kept"):
         rebuild(platform, product, number=1)
@@ -284,3 +283,46 @@ def test_a_broken_contract_stops_its_own_product_and_what_derives_from_it(
     assert platform.product(mesh.clicks).contract_version == "1.2.0"
     assert platform.product(mesh.totals).contract_version == "1.1.0"
     mesh.check()
+
+
+def test_what_is_not_applied_is_said(mesh: Mesh) -> None:
+    names = (mesh.orders, mesh.clicks, mesh.totals)
+    assert Platform.open(mesh.settings).unapplied(names) == {}
+    edit(mesh, mesh.clicks, "contract.yaml", 'version: "1.1.0"', 'version: "1.2.0"')
+    edit(mesh, mesh.orders, "contract.yaml", "schema:", "schema: [")
+    shutil.rmtree(mesh.assets / mesh.totals.replace(".", "/"))
+    platform = Platform.open(mesh.settings)
+    said = platform.unapplied(names)
+    assert said[mesh.clicks] == f"contract 1.2.0 is not applied: mesh plan {mesh.clicks}"
+    assert said[mesh.orders].endswith("faults (mesh lint " + mesh.orders + "); contract 1.1.0 stays applied")
+    assert said[mesh.totals].startswith("it has no contract file")
+    assert platform.fileless.keys() == {mesh.totals}
+    kept = platform.files_of(platform.product(mesh.clicks)).contract
+    assert 'version: "1.1.0"' in kept, "the text that is shown is the one that rules"
+
+
+def test_tables_of_before_contracts_were_kept_go_on(mesh: Mesh) -> None:
+    platform = Platform.open(mesh.settings)
+    tables = platform.tables_of(platform.product(mesh.clicks))
+    with tables.load("versions").transaction() as transaction:
+        transaction.remove_properties(APPLIED)
+    folder = Path(tables.load("versions").location().removeprefix("file://")) / "contracts"
+    shutil.rmtree(folder)
+    applied._read.clear()
+    older = Platform.open(mesh.settings)
+    assert older.applied_hashes([mesh.clicks]) == {mesh.clicks: None}
+    assert len(mesh.read(mesh.clicks, 2)[1]) == 4
+    [done] = run(older, [mesh.clicks])
+    assert done.error is None
+    adopted = Platform.open(mesh.settings)
+    assert adopted.applied_hashes([mesh.clicks]) == {mesh.clicks: adopted.proposed[mesh.clicks].contract_hash}
+
+
+def test_tables_of_before_contracts_were_kept_ask_for_apply_where_the_file_differs(mesh: Mesh) -> None:
+    platform = Platform.open(mesh.settings)
+    with platform.tables_of(platform.product(mesh.clicks)).load("versions").transaction() as transaction:
+        transaction.remove_properties(APPLIED)
+    edit(mesh, mesh.clicks, "contract.yaml", 'version: "1.1.0"', 'version: "1.2.0"')
+    [done] = run(Platform.open(mesh.settings), [mesh.clicks])
+    assert isinstance(done.error, ContractNotApplied)
+    publish_all(mesh.settings)

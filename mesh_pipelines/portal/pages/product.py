@@ -268,7 +268,7 @@ def contract(request: Request, shown: Asked) -> HTMLResponse:
         entry=entry,
         product=product,
         part="contract",
-        document=_document(product),
+        document=_document(portal, product),
         revisions=list(zip(revisions, changelog(revisions), strict=True)),
     )
 
@@ -276,10 +276,11 @@ def contract(request: Request, shown: Asked) -> HTMLResponse:
 @router.get("/contract.yaml", response_class=Response)
 def contract_file(request: Request, domain: Part, name: Part) -> Response:
     """The contract as a file: an Open Data Contract Standard document."""
-    return contract_response(portal_of(request).entry(domain, name))
+    portal = portal_of(request)
+    return contract_response(portal, portal.entry(domain, name))
 
 
-def contract_response(entry: Entry) -> Response:
+def contract_response(portal: Portal, entry: Entry) -> Response:
     """A contract's text as a download.
 
     Raises:
@@ -288,7 +289,7 @@ def contract_response(entry: Entry) -> Response:
     if entry.product is None:
         raise UsageError("its contract cannot be read", next_step="mesh lint")
     return Response(
-        _document(entry.product),
+        _document(portal, entry.product),
         media_type="application/yaml",
         headers={"Content-Disposition": f'attachment; filename="{entry.fqn}.yaml"'},
     )
@@ -448,8 +449,8 @@ def _preview(raw: bytes | None) -> str:
     )
 
 
-def _document(product: DataProduct) -> str:
-    return (product.folder / "contract.yaml").read_text(encoding="utf-8")
+def _document(portal: Portal, product: DataProduct) -> str:
+    return portal.landscape.platform.files_of(product).contract
 
 
 def _today() -> Any:
