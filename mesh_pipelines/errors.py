@@ -18,7 +18,9 @@
     │   ├── TopicRecreated
     │   ├── OffsetsTrimmed
     │   ├── ClusterChanged
-    │   └── StreamTruncated
+    │   ├── StreamTruncated
+    │   ├── PartitionsAdded
+    │   └── TopicRenamed
     └── EnvironmentFault      exit 3   something outside the product is not as needed
         ├── BrokerUnreachable     transient
         ├── RegistryUnreachable   transient
@@ -225,6 +227,20 @@ class StreamTruncated(StreamDiscontinuity):
 
     code = "M304"
     accept = "truncated"
+
+
+class PartitionsAdded(StreamDiscontinuity):
+    """The topic of a keyed product has more partitions than before: keys may have moved from one to another."""
+
+    code = "M305"
+    accept = "repartitioned"
+
+
+class TopicRenamed(StreamDiscontinuity):
+    """The contract names another topic than the one the log was read from."""
+
+    code = "M306"
+    accept = "renamed"
 
 
 class EnvironmentFault(MeshError):

@@ -14,6 +14,7 @@ from mesh_pipelines.cli.program import Group, OutputFormat, Products, fqn, platf
 
 if TYPE_CHECKING:
     from mesh_pipelines.plan.apply import Action, Plan
+    from mesh_pipelines.platform import Platform
 
 _SETTINGS_FILE = """\
 # Settings of this mesh: every MESH_ variable in lower case and without MESH_; the environment wins.
@@ -109,6 +110,7 @@ def apply(
     drafted = step.draft(mesh, proposals(mesh, names))
     _print_actions(drafted.actions, output, done=True)
     step.execute(mesh, drafted.actions, on_done=lambda action: output.say(step.describe(action)))
+    _say_stopped(mesh, output)
     if drafted.actions:
         output.say(f"{len(drafted.actions)} changes made; next: mesh run")
     _end(drafted, output)
@@ -122,6 +124,7 @@ def _plan(names: list[str] | None, output: Output) -> None:
     _print_actions(drafted.actions, output, done=False)
     for action in drafted.actions:
         output.say(f"would {step.describe(action)}")
+    _say_stopped(mesh, output)
     if drafted.actions:
         output.say(f"{len(drafted.actions)} changes; next: mesh apply")
     _end(drafted, output)
@@ -136,6 +139,14 @@ def _end(drafted: Plan, output: Output) -> None:
         raise typer.Exit(1)
     if not drafted.actions:
         output.say(_NO_CHANGES)
+
+
+def _say_stopped(mesh: Platform, output: Output) -> None:
+    """Say whose landing is stopped, which no contract changes."""
+    from mesh_pipelines.plan import apply as step
+
+    for reason in step.stopped(mesh, mesh.in_order):
+        output.say(f"landing is stopped: {reason}")
 
 
 def _print_actions(actions: Sequence[Action], output: Output, *, done: bool) -> None:

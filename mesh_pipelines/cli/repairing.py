@@ -108,7 +108,10 @@ def redrive_quarantined(name: OneProduct, output_format: OutputFormat = Format.T
 def resume(
     name: OneProduct,
     accept_loss: Annotated[
-        str | None, typer.Option(help="What happened and is accepted: recreated, trimmed, moved or truncated.")
+        str | None,
+        typer.Option(
+            help="What happened and is accepted: recreated, trimmed, moved, truncated, repartitioned or renamed."
+        ),
     ] = None,
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
@@ -125,7 +128,7 @@ def resume(
     if losses or output_format is Format.JSON:
         output.records([{key: one[key] for key in ("at", "by", "accepted", "lost")} for one in losses])
     if done.accepted:
-        output.say(f"{product.fqn} goes on past what was lost; next: mesh run {product.fqn}")
+        output.say(f"{product.fqn} goes on from here; next: mesh run {product.fqn}")
     else:
         output.say(f"{product.fqn}: its stream goes on where its log stands; {len(losses)} losses were accepted before")
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mesh_pipelines.cli.output import Format, Output, record
 from mesh_pipelines.cli.program import Group, OutputFormat, Products, chosen, platform, verb
+
+if TYPE_CHECKING:
+    from mesh_pipelines.pipeline.land import Landed
+    from mesh_pipelines.pipeline.publish import Published
+    from mesh_pipelines.pipeline.snapshot import Snapshot
+
+_DID = {"Landed": "landed its events", "Snapshot": "stored the same candidate", "Published": "published its candidate"}
 
 
 @verb(Group.RUN, example="mesh run operations.flights", fails="a product did not get through; the others did")
@@ -22,12 +30,20 @@ def run(names: Products = None, output_format: OutputFormat = Format.TABLE) -> N
         task = bars.add_task("running", total=None)
         runs = step(mesh, products, on_step=lambda done: bars.update(task, description=f"{done.product}"))
     output.records([_run_record(one) for one in runs])
+    _say_by_another(output, [step for one in runs for step in one.steps])
     errors = [one.error for one in runs if one.error]
     for error in errors:
         output.error(error)
     if errors:
         raise typer.Exit(max(error.exit_code for error in errors))
     output.say(f"{sum(bool(one.published and one.published.changed) for one in runs)} new versions; next: mesh status")
+
+
+def _say_by_another(output: Output, steps: Sequence[Landed | Snapshot | Published]) -> None:
+    """Say which steps had nothing left to do because another run was faster."""
+    for step in steps:
+        if step.by_another:
+            output.say(f"{step.product}: another run {_DID[type(step).__name__]} first; nothing was left to do")
 
 
 def _run_record(one: Any) -> dict[str, Any]:
@@ -57,7 +73,7 @@ def land(
 
     output, mesh = Output(output_format), platform()
     streams = [product for product in chosen(mesh, names) if names or product.topic]
-    records: list[dict[str, Any]] = []
+    done: list[Landed] = []
     with output.progress() as bars:
         for product in streams:
             task = bars.add_task(f"landing {product.fqn}", total=None)
@@ -67,8 +83,10 @@ def land(
                 on_progress=lambda at, total, task=task: bars.update(task, completed=at, total=total),
             )
             bars.remove_task(task)
-            records.append({k: v for k, v in record(landed).items() if k != "position"})
+            done.append(landed)
+    records = [{key: value for key, value in record(one).items() if key != "position"} for one in done]
     output.records(records)
+    _say_by_another(output, done)
     output.say(f"{sum(one['rows'] for one in records):,} events landed; next: mesh snapshot")
 
 
@@ -101,6 +119,7 @@ def snapshot(names: Products = None, output_format: OutputFormat = Format.TABLE)
             if result.state not in ("pass", "vacuous"):
                 shown = f" ({'; '.join(result.sample[:2])})" if result.sample else ""
                 output.say(f"{result.state}: {one.product} {result.rule}: {result.measured} {result.threshold}{shown}")
+    _say_by_another(output, taken)
     if all(one["passed"] for one in records):
         output.say("all may be published; next: mesh publish")
     else:
@@ -121,6 +140,7 @@ def publish(names: Products = None, output_format: OutputFormat = Format.TABLE) 
             for one in done
         ]
     )
+    _say_by_another(output, done)
     output.say(f"{sum(one.changed for one in done)} of {len(done)} products have a new version; next: mesh query")
 
 

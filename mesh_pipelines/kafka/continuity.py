@@ -2,8 +2,11 @@
 
 Names and offsets alone prove nothing: a topic deleted and created again has both, and librdkafka reads on in it at the
 old offset without a word. So the ids of topic and cluster are compared, the offsets that are left, and the leader
-epochs that events were written under (KIP-320): a history that was cut off and written anew has later epochs at offsets
+epochs that events were written under (KIP-320): a history that was cut off and continued has later epochs at offsets
 that were landed under earlier ones.
+
+The number of partitions is compared, too, where a product folds by key: producers choose a key's partition by it, and
+Kafka orders events within a partition only (docs/decisions/0022-partitions-added.md).
 """
 
 from __future__ import annotations
@@ -13,12 +16,15 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import (
     ClusterChanged,
     OffsetsTrimmed,
+    PartitionsAdded,
     StreamDiscontinuity,
     StreamTruncated,
     TopicRecreated,
+    TopicRenamed,
 )
 from mesh_pipelines.positions import UNKNOWN_EPOCH, PartitionOffset, Position
 from mesh_pipelines.settings import Settings
@@ -27,24 +33,13 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer
 
 
-def check(product: str, stored: Position, begin: Position, end: Position) -> None:
+def check(product: DataProduct, stored: Position, begin: Position, end: Position) -> None:
     """Check a stored position against the stream as it is now; ``begin`` and ``end`` are its first and next offsets.
 
     Raises:
         StreamDiscontinuity: the stream broke off; the kind of error says how, its message what is lost.
     """
-    if stored.cluster_id != end.cluster_id:
-        raise ClusterChanged(
-            product,
-            f"the broker is cluster {end.cluster_id}, the log was read from {stored.cluster_id}; offsets of the two "
-            f"mean different events. What {stored.topic} held there past {_offsets(stored)} is not landed",
-        )
-    if stored.topic_id != end.topic_id:
-        raise TopicRecreated(
-            product,
-            f"the topic {stored.topic} was deleted and created again (id {stored.topic_id} is now {end.topic_id}); "
-            f"what the old one held past {_offsets(stored)} is lost",
-        )
+    check_identity(product, stored, end)
     # A partition that was added since the last landing has been read up to its offset 0.
     trimmed = {
         number: (stored.next_offset(number), offset.next_offset - 1)
@@ -53,14 +48,61 @@ def check(product: str, stored: Position, begin: Position, end: Position) -> Non
     }
     if trimmed:
         lost = ", ".join(f"partition {number}: {first} to {last}" for number, (first, last) in trimmed.items())
-        raise OffsetsTrimmed(product, f"the broker dropped offsets of {stored.topic} before they were landed ({lost})")
+        raise OffsetsTrimmed(
+            product.fqn, f"the broker dropped offsets of {stored.topic} before they were landed ({lost})"
+        )
     cut = {
         number: end.next_offset(number)
         for number, offset in stored.partitions.items()
         if offset.next_offset > end.next_offset(number)
     }
     if cut:
-        raise truncation(product, stored, cut)
+        raise truncation(product.fqn, stored, cut)
+
+
+def check_identity(product: DataProduct, stored: Position, end: Position) -> None:
+    """Check that a topic is the one a position was read from, with the partitions it had then.
+
+    Raises:
+        ClusterChanged, TopicRenamed, TopicRecreated: it is another one.
+        PartitionsAdded: it has more partitions, and the product folds by key.
+    """
+    if stored.cluster_id != end.cluster_id:
+        raise ClusterChanged(
+            product.fqn,
+            f"the broker is cluster {end.cluster_id}, the log was read from {stored.cluster_id}; offsets of the two "
+            f"mean different events. What {stored.topic} held there past {_offsets(stored)} is not landed",
+        )
+    if stored.topic != end.topic:
+        raise TopicRenamed(
+            product.fqn,
+            f"the contract names the topic {end.topic} now, the log was read from {stored.topic}; what {stored.topic} "
+            f"holds past {_offsets(stored)} is not landed",
+        )
+    if stored.topic_id != end.topic_id:
+        raise TopicRecreated(
+            product.fqn,
+            f"the topic {stored.topic} was deleted and created again (id {stored.topic_id} is now {end.topic_id}); "
+            f"what the old one held past {_offsets(stored)} is lost",
+        )
+    added = end.partitions.keys() - stored.partitions.keys()
+    if added and product.event_type.folds_by_key and any(one.next_offset for one in stored.partitions.values()):
+        raise PartitionsAdded(
+            product.fqn,
+            f"the topic {stored.topic} has {len(end.partitions)} partitions now, the log was read from "
+            f"{len(stored.partitions)}. Keys may have moved to another partition, and Kafka orders events within a "
+            "partition only. Nothing is lost; once you accept, everything landed from then on counts as later than "
+            f"everything landed up to {_offsets(stored)}",
+        )
+
+
+def broken_off(product: DataProduct, stored: Position, end: Position) -> StreamDiscontinuity | None:
+    """Why landing would stop, as far as the topic's identity and number of partitions tell."""
+    try:
+        check_identity(product, stored, end)
+    except StreamDiscontinuity as error:
+        return error
+    return None
 
 
 def truncation(product: str, stored: Position, cut: Mapping[int, int]) -> StreamTruncated:
@@ -81,7 +123,7 @@ def go_on(
     """The position to land on from, once the loss is accepted. ``cut``: where a truncated history was cut off.
 
     What comes after a break that makes offsets mean other events is a new generation, so no two events of the log
-    ever have the same coordinates.
+    ever have the same coordinates. Added partitions begin one, too: its events are later than all before it.
     """
     match broken:
         case OffsetsTrimmed():
@@ -91,6 +133,9 @@ def go_on(
                 if offset.next_offset > stored.next_offset(number)
             }
             return stored.advance(left)
+        case PartitionsAdded():
+            added = dict.fromkeys(end.partitions.keys() - stored.partitions.keys(), PartitionOffset(0))
+            return replace(stored, partitions={**stored.partitions, **added}, generation=stored.generation + 1)
         case StreamTruncated():
             kept = {**stored.partitions, **{number: PartitionOffset(first) for number, first in cut.items()}}
             return replace(stored, partitions=kept, generation=stored.generation + 1)
@@ -98,6 +143,7 @@ def go_on(
             return replace(
                 stored,
                 cluster_id=end.cluster_id,
+                topic=end.topic,
                 topic_id=end.topic_id,
                 partitions=begin.partitions,
                 generation=stored.generation + 1,

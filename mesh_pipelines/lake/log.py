@@ -24,7 +24,7 @@ from mesh_pipelines.contract.envelope import (
     Op,
 )
 from mesh_pipelines.contract.types import log_schema
-from mesh_pipelines.errors import ConcurrentWriter, UnknownVersion
+from mesh_pipelines.errors import ConcurrentWriter, PartitionsAdded, UnknownVersion
 from mesh_pipelines.lake.commit import append, replace_files, rows_of, write_files
 from mesh_pipelines.lake.nulls import keep_nulls
 from mesh_pipelines.lake.tables import ProductTable
@@ -205,8 +205,8 @@ def landed_in(properties: Mapping[str, str]) -> int:
 
 
 def losses_in(properties: Mapping[str, str]) -> int:
-    """The number of losses that operators accepted, as a log's properties say it."""
-    return len(_losses(properties))
+    """The number of losses that operators accepted, as a log's properties say it; added partitions lose nothing."""
+    return sum(loss["accepted"] != PartitionsAdded.accept for loss in _losses(properties))
 
 
 def redriven_in(properties: Mapping[str, str]) -> int:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from mesh_pipelines.contract.objectives import Objective, freshness_window, roughly
+from mesh_pipelines.kafka.continuity import broken_off
 from mesh_pipelines.observe.measure import Measured, Memory, Seen, topic_of
 from mesh_pipelines.observe.store.records import Current, Health, ObjectiveState, RuleState
 from mesh_pipelines.observe.store.writer import Finding
@@ -249,8 +250,8 @@ def _discontinuity(seen: Seen, before: Memory) -> str | None:
     end = seen.end
     if position is None or end is None:
         return None
-    if (position.cluster_id, position.topic_id) != (end.cluster_id, end.topic_id):
-        return f"the topic {end.topic} is another one than the log was read from (mesh resume {seen.product.fqn})"
+    if error := broken_off(seen.product, position, end):
+        return f"{error.code} {error.message} ({error.next_step})"
     same = before.topic == topic_of(end)
     if same and any(end.next_offset(number) < offset for number, offset in before.position.items()):
         return f"the topic {end.topic} ends before what was read from it (mesh resume {seen.product.fqn})"

@@ -74,6 +74,8 @@ def status_of(
         problem = None
     elif not problem and product.topic.name not in ends:
         problem = f"the topic {product.topic.name} does not exist (mesh apply)"
+    elif not problem and standing.position:
+        problem = _broken_off(product, standing.position, ends[product.topic.name])
     if not problem and newest and newest.verdict and not newest.verdict.passed:
         problem = f"version {newest.number} blocked by {', '.join(newest.verdict.blocking)}"
     if not problem and newest and newest.withdrawn and published:
@@ -93,6 +95,14 @@ def status_of(
         published_at=published.published_at if published else None,
         problem=problem,
     )
+
+
+def _broken_off(product: DataProduct, stored: Position, end: Position) -> str | None:
+    """Why landing is stopped, as far as the topic's identity tells."""
+    from mesh_pipelines.kafka.continuity import broken_off
+
+    error = broken_off(product, stored, end)
+    return f"{error.code} {error.message} ({error.next_step})" if error else None
 
 
 def _lag(product: DataProduct, published: Version | None, ends: Mapping[str, Position]) -> int | None:

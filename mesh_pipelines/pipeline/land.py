@@ -25,6 +25,7 @@ from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import TopicMissing, Undecodable, UsageError
 from mesh_pipelines.formats.registered import format_of
 from mesh_pipelines.lake.storage import over_storage
+from mesh_pipelines.pipeline.race import outlast
 from mesh_pipelines.pipeline.report import reported
 from mesh_pipelines.platform import Platform, by_applied_contract
 from mesh_pipelines.positions import Position
@@ -50,7 +51,8 @@ _FIRST_ROWS = 65_536
 class Landed:
     """What one landing did: events by fate, commits, where the log stands now, and how far that is from the end.
 
-    ``redriven`` counts the events that redrives have brought back so far.
+    ``redriven`` counts the events that redrives have brought back so far, ``races`` the commits that another landing
+    won: what it landed is not counted here.
     """
 
     product: str
@@ -61,6 +63,12 @@ class Landed:
     lag: int
     redriven: int
     seconds: float
+    races: int = 0
+
+    @property
+    def by_another(self) -> bool:
+        """Whether other runs landed all that there was."""
+        return bool(self.races) and not self.commits
 
 
 @by_applied_contract
@@ -68,59 +76,81 @@ class Landed:
 @over_storage
 @collecting_what_is_new()
 def land(platform: Platform, product: DataProduct, *, on_progress: Progress | None = None) -> Landed:
-    """Land everything on the product's topic up to its end as of now.
+    """Land everything on the product's topic up to its end as of now; what another run lands meanwhile counts as done.
 
     ``on_progress`` is called with (offsets landed, offsets to land) after each commit.
 
     Raises:
-        StreamDiscontinuity: the topic is not the one the log was read from, or lost offsets; see ``steps.resume``.
+        StreamDiscontinuity: the topic is not the one the log was read from, or lost offsets; see ``repair.resume``.
         BrokerUnreachable, RegistryUnreachable: transient; nothing is lost, land again.
         Undecodable: more of a chunk's events cannot be decoded than the contract allows; it was not landed.
-        ConcurrentWriter: another landing committed first; transient.
+        ConcurrentWriter: other landings committed first, again and again; transient.
         TopicMissing, TableMissing: the product was not applied.
     """
-    from mesh_pipelines.kafka import continuity
-
     started = time.monotonic()
     if product.topic and format_of(product.topic).schemas:
         Thread(target=platform.registry.prepare, args=(product.topic.subject,), name="prepare", daemon=True).start()
-    log = platform.tables_of(product).log
-    stored = log.position()
-    begin, end = stream_bounds(platform, product)
-    if stored:
-        continuity.check(product.fqn, stored, begin, end)
-    start = stored or begin
-    total = start.lag_to(end)
-    rows = quarantined = commits = 0
-    at = stored
-    with ThreadPoolExecutor(1, thread_name_prefix="writer") as writer:
-        pending: Future[None] | None = None
-        with closing(decoded(platform, product, start, end)) as chunks:
-            for chunk, after in chunks:
-                if pending:
-                    pending.result()
-                if chunk.num_rows == 0 and after == at:
-                    continue
-                _check_decodable(product, chunk)
-                check_same_topic(platform, product, after)
-                pending = writer.submit(log.append, chunk, at, after)
-                at, commits, rows = after, commits + 1, rows + chunk.num_rows
-                quarantined += _quarantined(chunk)
-                if on_progress:
-                    on_progress(start.lag_to(after), total)
-        if pending:
-            pending.result()
-    position = at or start
+    landing = _Landing(platform, product, on_progress or (lambda _at, _total: None))
+    (position, end), races = outlast(landing.go_on)
     return Landed(
         product.fqn,
-        rows,
-        quarantined,
-        commits,
+        landing.rows,
+        landing.quarantined,
+        landing.commits,
         position,
         position.lag_to(end),
-        log.redriven(),
+        landing.log.redriven(),
         time.monotonic() - started,
+        races,
     )
+
+
+class _Landing:
+    """One landing and what it has committed so far, over as many attempts as it takes."""
+
+    def __init__(self, platform: Platform, product: DataProduct, on_progress: Progress) -> None:
+        self.log = platform.tables_of(product).log
+        self.rows = self.quarantined = self.commits = 0
+        self._platform, self._product, self._on_progress = platform, product, on_progress
+        self._asked: Position | None = None
+
+    def go_on(self) -> tuple[Position, Position]:
+        """Land from where the log stands to the end; gives where the log stands then, and that end."""
+        from mesh_pipelines.kafka import continuity
+
+        stored = self.log.position()
+        begin, end = stream_bounds(self._platform, self._product)
+        if stored:
+            continuity.check(self._product, stored, begin, end)
+            if self._asked and not stored.lag_to(self._asked):
+                return stored, self._asked
+        self._asked = self._asked or end
+        return self._land(stored, stored or begin, end), end
+
+    def _land(self, at: Position | None, start: Position, end: Position) -> Position:
+        total = start.lag_to(end)
+        with ThreadPoolExecutor(1, thread_name_prefix="writer") as writer:
+            pending: Future[None] | None = None
+            with closing(decoded(self._platform, self._product, start, end)) as chunks:
+                for chunk, after in chunks:
+                    if pending:
+                        pending.result()
+                    if chunk.num_rows == 0 and after == at:
+                        continue
+                    _check_decodable(self._product, chunk)
+                    check_same_topic(self._platform, self._product, after)
+                    pending = writer.submit(self._commit, chunk, at, after)
+                    at = after
+                    self._on_progress(start.lag_to(after), total)
+            if pending:
+                pending.result()
+        return at or start
+
+    def _commit(self, chunk: pa.Table, before: Position | None, after: Position) -> None:
+        self.log.append(chunk, before, after)
+        self.commits += 1
+        self.rows += chunk.num_rows
+        self.quarantined += _quarantined(chunk)
 
 
 def stream_bounds(platform: Platform, product: DataProduct) -> tuple[Position, Position]:
@@ -149,7 +179,7 @@ def check_same_topic(platform: Platform, product: DataProduct, read: Position) -
     from mesh_pipelines.kafka import continuity
 
     if platform.streams.identity(read.topic) != (read.cluster_id, read.topic_id):
-        continuity.check(product.fqn, read, *stream_bounds(platform, product))
+        continuity.check(product, read, *stream_bounds(platform, product))
 
 
 def _check_decodable(product: DataProduct, chunk: pa.Table) -> None:

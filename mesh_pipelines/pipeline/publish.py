@@ -7,13 +7,14 @@ this candidate under exactly this contract lets a version through.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.errors import AuditBlocked, Unaudited
+from mesh_pipelines.errors import AuditBlocked, ConcurrentWriter, Unaudited
 from mesh_pipelines.failpoints import reach
 from mesh_pipelines.lake.storage import over_storage
+from mesh_pipelines.pipeline.race import outlast
 from mesh_pipelines.pipeline.report import reported
 from mesh_pipelines.platform import Platform, by_applied_contract
 from mesh_pipelines.positions import Version
@@ -21,12 +22,21 @@ from mesh_pipelines.positions import Version
 
 @dataclass(frozen=True)
 class Published:
-    """The product's published version, and whether this call is what published it."""
+    """The product's published version, and whether this call is what published it.
+
+    ``races`` counts the commits that another run won.
+    """
 
     product: str
     version: Version
     changed: bool
     seconds: float
+    races: int = 0
+
+    @property
+    def by_another(self) -> bool:
+        """Whether another run published this version first."""
+        return bool(self.races) and not self.changed
 
 
 @by_applied_contract
@@ -38,23 +48,36 @@ def publish(platform: Platform, product: DataProduct) -> Published:
     Raises:
         AuditBlocked: the candidate broke a blocking rule; the published version stays.
         Unaudited: there is no candidate, or its verdict is for another candidate or contract.
-        ConcurrentWriter: another writer moved the pointer first; transient.
+        ConcurrentWriter: other writers moved the pointer first, again and again; transient.
     """
+    started = time.monotonic()
+    done, races = outlast(lambda: _publish(platform, product))
+    return replace(done, races=races, seconds=time.monotonic() - started)
+
+
+def _publish(platform: Platform, product: DataProduct) -> Published:
     from mesh_pipelines.serve.bi_file import write_serving_file
 
-    started = time.monotonic()
     versions = platform.tables_of(product).versions
     newest = versions.newest()
     if newest is None:
         raise Unaudited(f"{product.fqn}: there is no candidate to publish", next_step=f"mesh snapshot {product.fqn}")
     if newest.published_at and newest.contract_hash == product.contract_hash:
         # After a rollback the newest version is not the one that readers see, and is not published again by itself.
-        return Published(product.fqn, versions.current(), False, time.monotonic() - started)
+        return Published(product.fqn, versions.current(), False, 0.0)
     _refuse_blocked(product, newest, versions.published())
     reach("publish.audited")
-    version = versions.publish(newest.candidate_id, product.contract_hash, datetime.now(UTC).isoformat())
+    try:
+        version = versions.publish(newest.candidate_id, product.contract_hash, datetime.now(UTC).isoformat())
+    except Unaudited as error:
+        if versions.newest() == newest:
+            raise
+        raise ConcurrentWriter(
+            f"{product.fqn}: another run stored a newer candidate or published this one first",
+            next_step=f"mesh publish {product.fqn}",
+        ) from error
     write_serving_file(platform.settings, platform.products.values(), platform.tables)
-    return Published(product.fqn, version, True, time.monotonic() - started)
+    return Published(product.fqn, version, True, 0.0)
 
 
 def _refuse_blocked(product: DataProduct, candidate: Version, published: Version | None) -> None:

@@ -25,6 +25,16 @@ class ProductRun:
     published: Published | None = None
     error: MeshError | None = None
 
+    @property
+    def steps(self) -> list[Landed | Snapshot | Published]:
+        """What the steps did that came to their end."""
+        return [step for step in (self.landed, self.snapshot, self.published) if step]
+
+    @property
+    def races(self) -> int:
+        """The commits that other runs won meanwhile."""
+        return sum(step.races for step in self.steps)
+
 
 def run(platform: Platform, names: Iterable[str] = (), on_step: OnStep | None = None) -> list[ProductRun]:
     """Land, snapshot and publish the named products (default: all) in dependency order.

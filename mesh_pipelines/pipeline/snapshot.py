@@ -20,6 +20,7 @@ from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.engine import confine, connect
 from mesh_pipelines.errors import NothingPublished
 from mesh_pipelines.lake.storage import over_storage
+from mesh_pipelines.pipeline.race import outlast
 from mesh_pipelines.pipeline.report import reported
 from mesh_pipelines.platform import Platform, by_applied_contract
 from mesh_pipelines.positions import Version
@@ -40,6 +41,7 @@ class Snapshot:
 
     ``audit`` is the audit that the candidate's verdict comes from, also when it was made by an earlier snapshot;
     ``whole`` says whether this one looked at every row, and did not add to the counts of the version before.
+    ``races`` counts the commits that another run won; where that stored the same candidate, it is the one given.
     """
 
     product: str
@@ -49,6 +51,12 @@ class Snapshot:
     rewrote_base: bool
     seconds: float
     whole: bool = False
+    races: int = 0
+
+    @property
+    def by_another(self) -> bool:
+        """Whether another run stored this candidate first."""
+        return bool(self.races) and not self.changed
 
 
 @by_applied_contract
@@ -70,16 +78,28 @@ def snapshot(
 
     Raises:
         NothingPublished: an input of a derived product has no published version yet.
-        ConcurrentWriter: another snapshot of the product was stored first; transient.
+        ConcurrentWriter: other snapshots of the product were stored first, again and again; transient.
     """
+    started = time.monotonic()
+    done, races = outlast(lambda: _snapshot(platform, product, connection, anew=anew, run=run))
+    return replace(done, races=races, seconds=time.monotonic() - started)
+
+
+def _snapshot(
+    platform: Platform,
+    product: DataProduct,
+    connection: duckdb.DuckDBPyConnection | None,
+    *,
+    anew: bool,
+    run: str | None,
+) -> Snapshot:
     from mesh_pipelines.pipeline.candidate import Candidate
 
-    started = time.monotonic()
     tables = platform.tables_of(product).pinned()
     draft = replace(_draft(platform, tables), run=run)
     newest = tables.versions.newest()
     if newest and not anew and _same_content(newest, draft):
-        return Snapshot(product.fqn, newest, False, _stored_audit(tables, newest), False, time.monotonic() - started)
+        return Snapshot(product.fqn, newest, False, _stored_audit(tables, newest), False, 0.0)
     settings = platform.settings
     with closing(confine(connection.cursor(), settings) if connection else connect(settings)) as engine:
         former = None if anew else newest
@@ -90,8 +110,7 @@ def snapshot(
             candidate.fold()
         version, audit = _audit(platform, product, engine, candidate)
     _store(tables, version, audit)
-    seconds = time.monotonic() - started
-    return Snapshot(product.fqn, version, True, audit, candidate.rewrote_base, seconds, whole=candidate.known is None)
+    return Snapshot(product.fqn, version, True, audit, candidate.rewrote_base, 0.0, whole=candidate.known is None)
 
 
 def _draft(platform: Platform, tables: ProductTables) -> Version:

@@ -172,7 +172,7 @@ def draft(platform: Platform, names: Iterable[str]) -> Plan:
     _refuse_cycles(platform, proposals, refuse)
     sound = tuple(one for one in proposals if one.fqn not in refused)
     actions: list[Action] = []
-    for part in (_plan_topics, _plan_subjects, _plan_tables):
+    for part in (_plan_names, _plan_topics, _plan_subjects, _plan_tables):
         actions += part(platform, sound, lambda name, reason: refuse(name, ApplyRefused(reason, next_step=_MEND)))
     actions += _plan_contracts(platform, sound, refuse)
     _refuse_derived(platform, proposals, refused)
@@ -199,6 +199,32 @@ def plan(platform: Platform, products: Iterable[DataProduct]) -> tuple[Action, .
             next_step=_MEND,
         )
     return found.actions
+
+
+def stopped(platform: Platform, products: Iterable[DataProduct]) -> list[str]:
+    """The products whose landing is stopped by what happened to their topic, and what goes on: a sentence each.
+
+    Applying a contract does not change that; ``mesh resume`` does.
+    """
+    from mesh_pipelines.kafka.continuity import broken_off
+
+    positions = _positions(platform, products)
+    ends = platform.streams.end_offsets([product.topic.name for product, _ in positions if product.topic])
+    found = [
+        broken_off(product, position, ends[product.topic.name])
+        for product, position in positions
+        if product.topic and product.topic.name in ends
+    ]
+    return [f"{error.code} {error.message} (next: {error.next_step})" for error in found if error]
+
+
+def _positions(platform: Platform, products: Iterable[DataProduct]) -> list[tuple[DataProduct, Position]]:
+    """The products that have landed anything, and how far."""
+    from mesh_pipelines.lake.standing import standings
+
+    streamed = [product for product in products if product.topic]
+    standing = standings(platform.tables, streamed) if streamed else {}
+    return [(product, position) for product in streamed if (position := standing[product.fqn].position)]
 
 
 def execute(platform: Platform, actions: Iterable[Action], on_done: Callable[[Action], None] | None = None) -> None:
@@ -326,6 +352,22 @@ def _plan_contracts(
     return actions
 
 
+def _plan_names(platform: Platform, products: tuple[DataProduct, ...], refuse: Refuse) -> list[Action]:
+    """Nothing to do; refuses another topic's name while the former topic has events that are not landed."""
+    for product, position in _positions(platform, products):
+        if product.topic is None or product.topic.name == position.topic:
+            continue
+        former = platform.streams.end_offsets([position.topic]).get(position.topic)
+        same = former and (former.cluster_id, former.topic_id) == (position.cluster_id, position.topic_id)
+        if former and same and (behind := position.lag_to(former)):
+            refuse(
+                product.fqn,
+                f"{product.fqn}: mesh.topic changes from {position.topic} to {product.topic.name}, and {behind} "
+                f"offsets of {position.topic} are not landed yet (mesh land {product.fqn} with the former name first)",
+            )
+    return []
+
+
 def _plan_topics(platform: Platform, products: tuple[DataProduct, ...], refuse: Refuse) -> list[Action]:
 
     streamed = [(product, product.topic) for product in products if product.topic]
@@ -351,14 +393,17 @@ def _plan_partitions(
         return []
     if topic.partitions < found.partitions:
         refuse(
-            product.fqn, f"{product.fqn}: topic {topic.name} has {found.partitions} partitions; Kafka cannot drop any"
+            product.fqn,
+            f"{product.fqn}: topic {topic.name} has {found.partitions} partitions, mesh.partitions is "
+            f"{topic.partitions}, and Kafka cannot drop any; set mesh.partitions to {found.partitions}",
         )
         return []
     if product.event_type.folds_by_key:
         refuse(
             product.fqn,
-            f"{product.fqn}: more partitions for {topic.name} ({found.partitions} -> {topic.partitions}) would send "
-            "known keys to other partitions, and with that lose the order of their events",
+            f"{product.fqn}: more partitions for {topic.name} ({found.partitions} -> {topic.partitions}) send known "
+            "keys to other partitions, and Kafka orders events within a partition only; docs/reliability.md says how "
+            "to add them without losing the order of a key's events",
         )
         return []
     return [AddPartitions(product.fqn, topic.name, found.partitions, topic.partitions)]

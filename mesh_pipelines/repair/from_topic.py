@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.engine import connect
-from mesh_pipelines.errors import NothingPublished, RebuildRefused
+from mesh_pipelines.errors import NothingPublished, PartitionsAdded, RebuildRefused
+from mesh_pipelines.lake.log import Log
 from mesh_pipelines.lake.rewrite import Differences, Rewrite
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.pipeline.land import check_same_topic, decoded, stream_bounds
@@ -69,7 +70,7 @@ def reread(
     stored = tables.log.position()
     if stored is None:
         raise NothingPublished(f"{product.fqn}: nothing has been landed yet", next_step=f"mesh land {product.fqn}")
-    continuity.check(product.fqn, stored, begin, end)
+    continuity.check(product, stored, begin, end)
     with closing(connect(platform.settings)) as engine:
         rewrite = Rewrite(tables, engine)
         events = _read(platform, product, rewrite, begin, on_progress)
@@ -105,26 +106,40 @@ def _read(
 ) -> int:
     """Write the topic's events up to where the log stands; gives how many.
 
-    Landing goes on meanwhile, so what it adds is read, too, until both stand at the same offsets.
+    Events get the generations they were landed under: each repartition that was accepted began one. Landing goes on
+    meanwhile, so what it adds is read, too, until both stand at the same offsets.
     """
     at, events = begin, 0
+    turns = _repartitions(platform.tables_of(product).log)
     while (until := rewrite.reload()) and (until.generation, until.partitions) != (at.generation, at.partitions):
-        _refuse_shorter(product, rewrite, until, begin)
+        _refuse_shorter(product, rewrite, until, begin, generations=len(turns))
+        before, after = turns[at.generation] if at.generation < until.generation else (until, until)
         total = begin.lag_to(until)
-        with closing(decoded(platform, product, at, until)) as chunks:
-            for rows, after in chunks:
+        with closing(decoded(platform, product, at, replace(before, generation=at.generation))) as chunks:
+            for rows, reached in chunks:
                 rewrite.add(rows)
                 events += rows.num_rows
                 if on_progress:
-                    on_progress(begin.lag_to(after), total)
+                    on_progress(begin.lag_to(reached), total)
         check_same_topic(platform, product, until)
-        at = replace(at, partitions=until.partitions)
+        at = replace(at, partitions=after.partitions, generation=after.generation)
     return events
 
 
-def _refuse_shorter(product: DataProduct, rewrite: Rewrite, stored: Position, begin: Position) -> None:
-    """Refuse at once what can be known without reading the topic."""
-    if stored.generation:
+def _repartitions(log: Log) -> list[tuple[Position, Position]]:
+    """The log's positions before and after each accepted repartition, oldest first."""
+    return [
+        (Position.from_json(loss["before"]), Position.from_json(loss["after"]))
+        for loss in log.losses()
+        if loss["accepted"] == PartitionsAdded.accept
+    ]
+
+
+def _refuse_shorter(
+    product: DataProduct, rewrite: Rewrite, stored: Position, begin: Position, *, generations: int
+) -> None:
+    """Refuse at once what can be known without reading the topic; ``generations`` are those that repartitions began."""
+    if stored.generation != generations:
         raise _refused(product, "the log goes back to a stream that broke off, and is the only place that has it")
     dropped = {
         number: (first, begin.next_offset(number) - 1)

@@ -24,7 +24,7 @@ _ACKNOWLEDGED_S = 90
 
 @dataclass(frozen=True)
 class Entry:
-    """An acknowledged event: its key, and its content (None: a tombstone).
+    """An acknowledged event: its key, its content (None: a tombstone), and how many were sent before it.
 
     ``held``: it cannot be decoded under the contract it was sent under; ``redrive`` is the one that brought it back.
     """
@@ -33,6 +33,7 @@ class Entry:
     content: Mapping[str, Any] | None
     held: bool = False
     redrive: int | None = None
+    sent: int = 0
 
     def counts(self, redrives: int) -> bool:
         """Whether it is taken over where so many redrives are included."""
@@ -41,10 +42,14 @@ class Entry:
 
 @dataclass
 class Ledger:
-    """Acknowledged events by (generation, partition, offset); ``generation`` counts the incarnations of the topic."""
+    """Acknowledged events by (generation, partition, offset), and how many were sent.
+
+    ``generation`` is the one that the log will give to the next events.
+    """
 
     entries: dict[tuple[int, int, int], Entry] = field(default_factory=dict[tuple[int, int, int], Entry])
     generation: int = 0
+    sent: int = 0
 
 
 class LedgerProducer:
@@ -149,7 +154,8 @@ class LedgerProducer:
         *,
         held: bool = False,
     ) -> None:
-        generation = self.ledger.generation
+        generation, sent = self.ledger.generation, self.ledger.sent
+        self.ledger.sent += 1
 
         def acknowledged(error: Any, message: Any) -> None:
             if error is not None:
@@ -157,7 +163,7 @@ class LedgerProducer:
             elif message.offset() is None:
                 self._failed.append("acknowledged without an offset")
             else:
-                into[generation, message.partition(), message.offset()] = Entry(key, content, held)
+                into[generation, message.partition(), message.offset()] = Entry(key, content, held, sent=sent)
 
         value = None if content is None else json.dumps(content).encode()
         producer.produce(self._topic, key=key.encode(), value=value, on_delivery=acknowledged)

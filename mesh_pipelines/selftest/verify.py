@@ -75,6 +75,17 @@ def state(subject: Subject, version: Version) -> Findings:
     )
 
 
+def as_sent(subject: Subject) -> Findings:
+    """Compare what readers see with the last event that was sent of each key, wherever it lies."""
+    rows = read_version(subject.platform().catalog, subject.product).arrow().to_pylist()
+    last: dict[str, Entry] = {}
+    for entry in sorted(subject.ledger.entries.values(), key=lambda one: one.sent):
+        last[entry.key] = entry
+    wanted = {key: entry.content["number"] for key, entry in last.items() if entry.content}
+    got = {row["id"]: row["number"] for row in rows}
+    return Findings(sum(got.get(key) != number for key, number in wanted.items()), len(got.keys() - wanted.keys()))
+
+
 def fold(ledger: Ledger, until: Position | None) -> dict[str, Any]:
     """The current content by key of the acknowledged events before a position."""
     current: dict[str, Any] = {}

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import os
 import random
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -48,11 +48,15 @@ _PRELOAD = [
 ]
 
 
+RACED = "raced"
+
+
 @dataclass(frozen=True)
 class Job:
     """Run the product over and over (``once``: one time), sending itself ``signal`` at a fail point if one is named.
 
-    ``passes`` is how often it gets past the point first. Answers with the codes of its runs' errors ("" for none).
+    ``passes`` is how often it gets past the point first. Answers with the codes of its runs' errors: "" for none,
+    and ``RACED`` for a run that went on after another one's commit.
     """
 
     settings: Settings
@@ -67,11 +71,14 @@ class Job:
         from mesh_pipelines.pipeline.run import run
 
         if self.point:
-            failpoints.arm(self.point, lambda: os.kill(os.getpid(), self.signal), passes=self.passes)
+            # To this thread: sent to the process, another thread might take it while this one goes on to its commit.
+            failpoints.arm(
+                self.point, lambda: signal.pthread_kill(threading.get_ident(), self.signal), passes=self.passes
+            )
             _watch_catalog(platform)
         codes: list[str] = []
         while not codes or not (self.once or stopped()):
-            codes += [one.error.code if one.error else "" for one in run(platform)]
+            codes += [one.error.code if one.error else RACED if one.races else "" for one in run(platform)]
         return codes
 
 

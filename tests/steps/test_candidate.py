@@ -20,7 +20,8 @@ from mesh_pipelines.contract.envelope import Fate
 from mesh_pipelines.contract.read.load import load_product
 from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.engine import connect
-from mesh_pipelines.errors import AuditDiffers
+from mesh_pipelines.errors import AuditDiffers, PartitionsAdded
+from mesh_pipelines.kafka.continuity import go_on
 from mesh_pipelines.lake import compaction, state
 from mesh_pipelines.lake.base import DEAD_SHARE
 from mesh_pipelines.lake.files import files_of
@@ -90,7 +91,8 @@ EVENTS = st.lists(
     max_size=5,
 )
 STEPS = st.sampled_from(
-    ["land"] * 10 + ["publish", "redrive", "contract", "rollback", "compact", "expire", "recreated", "lost"]
+    ["land"] * 10
+    + ["publish", "redrive", "contract", "rollback", "compact", "expire", "recreated", "repartitioned", "lost"]
 )
 
 
@@ -123,7 +125,7 @@ class Mesh:
     def land(self, events: list[Event]) -> None:
         rows = []
         for one in events:
-            partition = one.partition if one.partition >= 0 else ord(one.id) % 2
+            partition = one.partition if one.partition >= 0 else ord(one.id) % max(2, len(self.position.partitions))
             offset = self.position.next_offset(partition)
             live = "upsert" if self.kind == "state" else "append"
             dead = one.dead and self.kind == "state"
@@ -170,6 +172,10 @@ class Mesh:
                     generation=self.position.generation + 1,
                     redrives=self.position.redrives,
                 )
+            case "repartitioned" if self.stored:
+                more = dict.fromkeys(range(len(self.position.partitions) + 1), PartitionOffset(0))
+                end = replace(self.position, partitions={**more, **self.position.partitions})
+                self.position = go_on(PartitionsAdded("shop.orders", ""), self.position, end, end, {})
             case "lost" if (newest := versions.newest()) and newest.overlay:
                 Path(newest.overlay.removeprefix("file://")).unlink(missing_ok=True)
             case _:
