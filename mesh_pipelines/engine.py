@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -48,13 +48,30 @@ def confine(connection: duckdb.DuckDBPyConnection, settings: Settings) -> duckdb
         return connection
     spill = settings.home / "spill"
     spill.mkdir(parents=True, exist_ok=True)
+    return _lock(
+        connection,
+        {
+            "memory_limit": settings.memory_limit,
+            "temp_directory": str(spill),
+            # Files of tables never change, and one step asks for the same ones several times.
+            "parquet_metadata_cache": True,
+            "allowed_directories": [local_path(settings.warehouse_uri)],
+        },
+    )
+
+
+def isolated() -> duckdb.DuckDBPyConnection:
+    """A fresh in-memory database that reads and writes no file at all, to bind text in; its errors are JSON."""
+    import duckdb
+
+    return _lock(duckdb.connect(), {"memory_limit": "1GB", "temp_directory": "", "errors_as_json": True})
+
+
+def _lock(connection: duckdb.DuckDBPyConnection, settings: Mapping[str, Any]) -> duckdb.DuckDBPyConnection:
+    """Make these settings, and those that confine every connection; none can be changed afterwards."""
     confinement: dict[str, Any] = {
         "TimeZone": "UTC",
-        "memory_limit": settings.memory_limit,
-        "temp_directory": str(spill),
-        # Files of tables never change, and one step asks for the same ones several times.
-        "parquet_metadata_cache": True,
-        "allowed_directories": [local_path(settings.warehouse_uri)],
+        **settings,
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
         # After the folders: that list cannot change any more. Also hides the variables of this process.

@@ -112,7 +112,8 @@ class Violation(MeshError):
 class Fault:
     """One thing wrong in one file: where it is, what it is, and how to mend it.
 
-    ``line`` counts from 1 and is 0 where the line cannot be known; ``field`` is a dotted path into the file.
+    ``line`` and ``column`` count from 1 and are 0 where they are not known; ``field`` is a dotted path into the file,
+    or names a rule or a column of it.
     """
 
     file: Path
@@ -120,9 +121,10 @@ class Fault:
     field: str
     problem: str
     fix: str
+    column: int = 0
 
     def __str__(self) -> str:
-        where = f"{self.file}:{self.line}" if self.line else str(self.file)
+        where = ":".join(map(str, filter(None, (self.file, self.line, self.column))))
         field = f" {self.field}:" if self.field else ""
         return f"{where}:{field} {self.problem} ({self.fix})"
 

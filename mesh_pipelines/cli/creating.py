@@ -77,6 +77,10 @@ def lint(
         output.records([{**record(one), "sound": not one.faults} for one in results])
     if faults:
         output.say("\n".join(map(str, faults)))
+    for one in results:
+        if one.unbound:
+            inputs = ", ".join(one.unbound)
+            output.say(f"{one.product}: its SQL was not checked against {inputs}, whose contract has faults")
     if write and not faults:
         for product in step.write_suites(mesh):
             output.say(f"wrote the expectations of {product}")

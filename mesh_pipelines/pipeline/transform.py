@@ -26,13 +26,24 @@ if TYPE_CHECKING:
 _BATCH_ROWS = 100_000
 
 
-def reads(product: DataProduct) -> frozenset[str]:
-    """The products the transform reads, as ``domain.name``.
+def select(product: DataProduct) -> Select:
+    """The transform as one SELECT.
 
     Raises:
         TransformInvalid: the SQL does not parse, is not one SELECT, or reads what is not declared as an input.
     """
-    return _select(product).names
+    try:
+        found = read_select(product.transform.sql if product.transform else "")
+    except NotReadable as error:
+        raise _invalid(product, f"it {error}") from error
+    undeclared = sorted(found.names - set(product.inputs))
+    if undeclared:
+        raise _invalid(
+            product,
+            f"it reads {', '.join(undeclared)}, declared as input: {', '.join(product.inputs) or 'none'}",
+            next_step="add it to mesh.inputs in the contract, or take it out of transform.sql",
+        )
+    return found
 
 
 def lineage(product: DataProduct, inputs: Mapping[str, DataProduct]) -> dict[str, Sources]:
@@ -41,7 +52,7 @@ def lineage(product: DataProduct, inputs: Mapping[str, DataProduct]) -> dict[str
     Raises:
         TransformInvalid: the SQL does not parse, or its result lacks a column.
     """
-    _select(product)
+    select(product)
     traced = trace(product, inputs)
     if traced.missing:
         raise _invalid(product, f"its result lacks {', '.join(traced.missing)}")
@@ -55,9 +66,9 @@ def run(connection: duckdb.DuckDBPyConnection, product: DataProduct, *, timeout_
         TransformInvalid: the SQL fails, takes more than ``timeout_s`` seconds (both also while reading), or does not
             give the contract's columns.
     """
-    select = _select(product)
+    found = select(product)
     author = Author(connection, timeout_s, lambda problem: _invalid(product, problem))
-    relation = author.relation(select, product.inputs)
+    relation = author.relation(found, product.inputs)
     _same_columns(product, list(relation.columns))
     columns = ", ".join(
         f"CAST({quote(field.name)} AS {duckdb_type(field.type)}) AS {quote(field.name)}" for field in product.fields
@@ -71,21 +82,6 @@ def _cast(reader: pa.RecordBatchReader, schema: pa.Schema) -> pa.RecordBatchRead
     return pa.RecordBatchReader.from_batches(
         schema, (batch for piece in reader for batch in pa.Table.from_batches([piece]).cast(schema).to_batches())
     )
-
-
-def _select(product: DataProduct) -> Select:
-    try:
-        select = read_select(product.transform.sql if product.transform else "")
-    except NotReadable as error:
-        raise _invalid(product, f"it {error}") from error
-    undeclared = sorted(select.names - set(product.inputs))
-    if undeclared:
-        raise _invalid(
-            product,
-            f"it reads {', '.join(undeclared)}, declared as input: {', '.join(product.inputs) or 'none'}",
-            next_step="add it to mesh.inputs in the contract, or take it out of transform.sql",
-        )
-    return select
 
 
 def _same_columns(product: DataProduct, columns: list[str]) -> None:

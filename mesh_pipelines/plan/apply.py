@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, TypeAlias, assert_never
 from mesh_pipelines.contract.compare import changes
 from mesh_pipelines.contract.model import DataProduct, TopicSettings
 from mesh_pipelines.contract.read.load import ContractFiles, hash_of, read_files
-from mesh_pipelines.errors import ApplyRefused, ConcurrentWriter, ContractInvalid, MeshError, TransformInvalid
+from mesh_pipelines.errors import ApplyRefused, ConcurrentWriter, MeshError
 from mesh_pipelines.formats.format import Schemas
 from mesh_pipelines.formats.registered import format_of
+from mesh_pipelines.plan.bind import Binder
+from mesh_pipelines.plan.lint import refusal
 from mesh_pipelines.platform import Platform, operator, ordered
 from mesh_pipelines.positions import Position
 
@@ -166,10 +168,15 @@ def draft(platform: Platform, names: Iterable[str]) -> Plan:
         if name in platform.broken:
             refuse(name, platform.broken[name])
     proposals = [one for one in ordered(platform.proposed) if one.fqn in wanted]
+    # What is read by then: the contracts that are applied, and those of this plan.
+    ruling = {**platform.products, **{one.fqn: one for one in proposals}}
+    binder = Binder(ruling, platform.settings.sql_timeout_s)
     for product in proposals:
-        for error in (*_faults(product), *_breaking_changes(platform, product)):
+        if cannot_run := refusal(binder, product):
+            refuse(product.fqn, cannot_run)
+        for error in _breaking_changes(platform, product):
             refuse(product.fqn, error)
-    _refuse_cycles(platform, proposals, refuse)
+    _refuse_cycles(ruling, proposals, refuse)
     sound = tuple(one for one in proposals if one.fqn not in refused)
     actions: list[Action] = []
     for part in (_plan_names, _plan_topics, _plan_subjects, _plan_tables):
@@ -282,19 +289,6 @@ def _record(platform: Platform, product: DataProduct, files: ContractFiles) -> N
 _MEND = "mend the contract, or publish the change as a product of a new name"
 
 
-def _faults(product: DataProduct) -> Iterator[MeshError]:
-    """Rules and a transform that could never run."""
-    from mesh_pipelines.pipeline import transform
-    from mesh_pipelines.rules.compile import compile_product
-
-    try:
-        compile_product(product)
-        if product.transform:
-            transform.reads(product)
-    except (ContractInvalid, TransformInvalid) as error:
-        yield error
-
-
 def _breaking_changes(platform: Platform, product: DataProduct) -> Iterator[MeshError]:
     """What the file changes in the applied contract that earlier events or readers would not survive."""
     if not platform.applied_hashes([product.fqn]).get(product.fqn):
@@ -311,12 +305,13 @@ def _breaking_changes(platform: Platform, product: DataProduct) -> Iterator[Mesh
 
 
 def _refuse_cycles(
-    platform: Platform, proposals: Sequence[DataProduct], refuse: Callable[[str, MeshError], None]
+    ruling: Mapping[str, DataProduct],
+    proposals: Sequence[DataProduct],
+    refuse: Callable[[str, MeshError], None],
 ) -> None:
     """Refuse what would be computed from itself, by way of contracts that are applied and of files that are not."""
-    merged = {**platform.products, **{one.fqn: one for one in proposals}}
     try:
-        TopologicalSorter({name: one.inputs for name, one in merged.items()}).prepare()
+        TopologicalSorter({name: one.inputs for name, one in ruling.items()}).prepare()
     except CycleError as error:
         path: list[str] = error.args[1]
         for name in {*path} & {one.fqn for one in proposals}:

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.model import DataProduct, RuleKind
 from mesh_pipelines.contract.read.load import CONTRACT, TRANSFORM
-from mesh_pipelines.errors import ContractInvalid, Fault, TransformInvalid
+from mesh_pipelines.errors import ContractInvalid, Fault, MeshError, TransformInvalid
 from mesh_pipelines.pipeline import transform
+from mesh_pipelines.plan.bind import Binder
 from mesh_pipelines.platform import Platform, ordered
+
+if TYPE_CHECKING:
+    from mesh_pipelines.rules.compile import CompiledRules
 
 
 @dataclass(frozen=True)
 class Linted:
-    """One contract: its number of rules, and its faults (none where it is sound)."""
+    """One contract: its number of rules, and its faults (none where it is sound).
+
+    ``unbound`` are its inputs whose contracts have faults: SQL that reads them could not be checked against them.
+    """
 
     product: str
     rules: int
     faults: tuple[Fault, ...] = ()
+    unbound: tuple[str, ...] = ()
 
 
 def lint(platform: Platform, names: Iterable[str] = ()) -> list[Linted]:
@@ -30,9 +39,28 @@ def lint(platform: Platform, names: Iterable[str] = ()) -> list[Linted]:
     wanted = set(names)
     for name in wanted:
         platform.proposal(name)
+    binder = Binder(platform.proposed, platform.settings.sql_timeout_s)
     found = [Linted(name, 0, error.faults) for name, error in platform.broken.items()]
-    found += [_lint(platform, product) for product in ordered(platform.proposed)]
+    found += [
+        Linted(product.fqn, len(product.rules), tuple(_faults(binder, product)), unbound_inputs(platform, product))
+        for product in ordered(platform.proposed)
+        if not wanted or product.fqn in wanted
+    ]
     return sorted((one for one in found if not wanted or one.product in wanted), key=lambda one: one.product)
+
+
+def refusal(binder: Binder, product: DataProduct) -> MeshError | None:
+    """What ``lint`` says of a product, as the error that refuses it; None where it is sound."""
+    faults = tuple(_faults(binder, product))
+    if not faults or any(fault.file.name != TRANSFORM for fault in faults):
+        return ContractInvalid(product.fqn, faults) if faults else None
+    listed = "\n".join(f"  {fault}" for fault in faults)
+    return TransformInvalid(f"{product.fqn}: its transform cannot run\n{listed}", next_step="mesh lint")
+
+
+def unbound_inputs(platform: Platform, product: DataProduct) -> tuple[str, ...]:
+    """The inputs of a product that have no sound contract, so that nothing can be bound against them."""
+    return tuple(name for name in product.inputs if name not in platform.proposed)
 
 
 def write_suites(platform: Platform) -> list[str]:
@@ -48,16 +76,22 @@ def write_suites(platform: Platform) -> list[str]:
     return written
 
 
-def _lint(platform: Platform, product: DataProduct) -> Linted:
+def _faults(binder: Binder, product: DataProduct) -> list[Fault]:
     from mesh_pipelines.rules.compile import compile_product
 
-    faults: list[Fault] = []
     try:
-        compile_product(product)
+        compiled = compile_product(product)
     except ContractInvalid as error:
-        faults += error.faults
-    faults += [*_expectations(product), *_transform(platform, product)]
-    return Linted(product.fqn, len(product.rules), tuple(sorted(faults)))
+        return sorted([*error.faults, *_expectations(product), *_transform(binder, product)])
+    return sorted([*_queries(binder, product, compiled), *_expectations(product), *_transform(binder, product)])
+
+
+def _queries(binder: Binder, product: DataProduct, compiled: CompiledRules) -> list[Fault]:
+    if not any(one.rule.kind in (RuleKind.SQL, RuleKind.EXPECTATION) for one in compiled.rules):
+        return []
+    from mesh_pipelines.plan.bound_faults import rule_faults
+
+    return rule_faults(binder, product, compiled.rules)
 
 
 def _expectations(product: DataProduct) -> list[Fault]:
@@ -73,13 +107,16 @@ def _expectations(product: DataProduct) -> list[Fault]:
     ]
 
 
-def _transform(platform: Platform, product: DataProduct) -> list[Fault]:
+def _transform(binder: Binder, product: DataProduct) -> list[Fault]:
     if product.transform is None:
         return []
-    inputs = {name: platform.proposed[name] for name in product.inputs if name in platform.proposed}
     try:
-        transform.lineage(product, inputs)
+        select = transform.select(product)
     except TransformInvalid as error:
         problem = error.message.removeprefix(f"{product.fqn}: {TRANSFORM}: ")
         return [Fault(product.folder / TRANSFORM, 0, "", problem, error.next_step or "mend the SQL")]
-    return []
+    if not select.names <= binder.products.keys():
+        return []
+    from mesh_pipelines.plan.bound_faults import transform_faults
+
+    return transform_faults(binder, product, select)

@@ -16,8 +16,8 @@ from mesh_pipelines.sql.quote import quote
 from mesh_pipelines.sql.select import NotReadable, Place, Select, read_select
 
 _OBJECT = "__object__"
-_OBJECT_PLACEHOLDER = re.compile(r"\$?\{(?:object|table)\}")
-_PROPERTY_PLACEHOLDER = re.compile(r"\$?\{(?:property|column)\}")
+_PLACEHOLDER = re.compile(r"\$?\{(object|table|property|column)\}")
+_OF_OBJECT = ("object", "table")
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,31 @@ Part: TypeAlias = str | Reference
 class Query:
     """A SELECT in pieces: its author's text, and between it the places that name a product.
 
-    ``expressions`` are the names of its common table expressions.
+    ``expressions`` are the names of its common table expressions; ``starts`` is where each part begins in the text as
+    its author wrote it, with placeholders.
     """
 
     parts: tuple[Part, ...] = ()
     expressions: frozenset[str] = frozenset()
+    starts: tuple[int, ...] = ()
 
     def bound(self, own: str, inputs: Mapping[str, str]) -> str:
         """The text over these relations, which are SQL and not quoted here; an input without one keeps its name."""
         return "".join(part if isinstance(part, str) else _named(part, own, inputs) for part in self.parts)
+
+    def origin(self, offset: int, own: str, inputs: Mapping[str, str]) -> int:
+        """Where in its author's text a character of the bound text comes from; of a name, where that begins."""
+        for part, start in zip(self.parts, self.starts, strict=True):
+            length = len(part if isinstance(part, str) else _named(part, own, inputs))
+            if offset < length:
+                return start + (offset if isinstance(part, str) else 0)
+            offset -= length
+        return self.starts[-1]
+
+    @property
+    def products(self) -> frozenset[str]:
+        """The inputs that it reads."""
+        return frozenset(part.product for part in self.parts if isinstance(part, Reference) and part.product)
 
 
 def parse_query(text: str, product: DataProduct, field: str | None = None) -> Query:
@@ -55,17 +71,51 @@ def parse_query(text: str, product: DataProduct, field: str | None = None) -> Qu
     Raises:
         Uncompilable: it is not one SELECT, or reads anything but the product and its declared inputs.
     """
-    if _PROPERTY_PLACEHOLDER.search(text) and field is None:
-        raise Uncompilable("the query speaks of {property}, of which there is none", "put the rule under a property")
-    text = _OBJECT_PLACEHOLDER.sub(_OBJECT, text)
-    if field is not None:
-        text = _PROPERTY_PLACEHOLDER.sub(lambda _: quote(field), text)
+    filled, placeholders = _fill(text, field)
     try:
-        select = read_select(text)
+        select = read_select(filled)
     except NotReadable as error:
         raise Uncompilable(f"the query {error}", "write one SELECT over {object} or a declared input") from error
-    places = sorted([*_tables(select, product), *_qualifiers(select, product)], key=lambda place: place[0])
-    return Query(tuple(_split(select.text, places)), select.expressions)
+    places = [*_tables(select, product), *_qualifiers(select, product)]
+    named = {start for start, _, _ in places}
+    # A placeholder anywhere else is a part of its own, so that what follows it is found in the author's text.
+    places += [
+        (start, end, filled[start:end])
+        for start, end, _ in placeholders
+        if start not in named and end <= len(select.text)
+    ]
+    pieces = list(_split(select.text, sorted(places, key=lambda place: place[0])))
+    starts = tuple(_written_at(start, placeholders) for start, _ in pieces)
+    return Query(tuple(part for _, part in pieces), select.expressions, starts)
+
+
+# Where a placeholder was filled in, from and to, and how many characters longer than itself what stands there now is.
+_Filled: TypeAlias = tuple[int, int, int]
+
+
+def _fill(text: str, field: str | None) -> tuple[str, list[_Filled]]:
+    """The text with its placeholders filled in, and where that was."""
+    filled: list[_Filled] = []
+    grown = 0
+
+    def value(found: re.Match[str]) -> str:
+        nonlocal grown
+        if found[1] not in _OF_OBJECT and field is None:
+            raise Uncompilable(
+                "the query speaks of {property}, of which there is none", "put the rule under a property"
+            )
+        name = _OBJECT if found[1] in _OF_OBJECT else quote(field or "")
+        start, longer = found.start() + grown, len(name) - len(found[0])
+        filled.append((start, start + len(name), longer))
+        grown += longer
+        return name
+
+    return _PLACEHOLDER.sub(value, text), filled
+
+
+def _written_at(offset: int, placeholders: list[_Filled]) -> int:
+    """An offset into the filled text as one into the text as it was written."""
+    return offset - sum(longer for _, end, longer in placeholders if end <= offset)
 
 
 _Place: TypeAlias = tuple[int, int, Part]
@@ -95,13 +145,14 @@ def _qualifiers(select: Select, product: DataProduct) -> Iterator[_Place]:
             yield place.start, place.end, quote(product.name)
 
 
-def _split(text: str, places: list[_Place]) -> Iterator[Part]:
+def _split(text: str, places: list[_Place]) -> Iterator[tuple[int, Part]]:
+    """The parts of the text, each with where it begins."""
     at = 0
     for start, end, part in places:
-        yield text[at:start]
-        yield part
+        yield at, text[at:start]
+        yield start, part
         at = end
-    yield text[at:]
+    yield at, text[at:]
 
 
 def _named(reference: Reference, own: str, inputs: Mapping[str, str]) -> str:

@@ -159,7 +159,8 @@ def test_what_does_not_end_is_stopped(mesh: Mesh, endless: str) -> None:
     with pytest.raises(UsageError, match="longer than MESH_SQL_TIMEOUT_S"):
         query(settings, mesh.platform.products, mesh.platform.catalog, endless).read_all()
     with closing(mesh.engine()) as engine, pytest.raises(TransformInvalid, match="longer than MESH_SQL_TIMEOUT_S"):
-        transform.run(engine, replace(mesh.totals, transform=endless), timeout_s=0.5).read_all()
+        product = replace(mesh.totals, transform=replace(mesh.totals.transform, sql=endless))
+        transform.run(engine, product, timeout_s=0.5).read_all()
 
 
 @pytest.mark.parametrize("endless", ENDLESS)
@@ -192,7 +193,8 @@ def test_a_failure_among_streamed_rows_is_the_authors(mesh: Mesh) -> None:
     with pytest.raises(UsageError, match="Could not convert string 'x'"):
         reader.read_all()
     with closing(mesh.engine()) as engine, pytest.raises(TransformInvalid, match="Could not convert string 'x'"):
-        transform.run(engine, replace(mesh.totals, transform=sql), timeout_s=60).read_all()
+        product = replace(mesh.totals, transform=replace(mesh.totals.transform, sql=sql))
+        transform.run(engine, product, timeout_s=60).read_all()
 
 
 @pytest.mark.parametrize(
