@@ -169,7 +169,7 @@ class _Run:
         wanted = {
             compiled.rule.id: self._sample_query(compiled)
             for compiled, found in zip(rules, results, strict=True)
-            if found.state in (State.FAIL, State.WARN) and self._is_public(compiled.rule)
+            if found.state in (State.FAIL, State.WARN)
         }
         queries = {rule: query for rule, query in wanted.items() if query}
         samples = self._samples(queries) if queries else {}
@@ -246,15 +246,9 @@ class _Run:
         """An error as the rule's outcome; the engine's words may quote values, so they are kept only where all may."""
         import duckdb
 
-        quotes_values = isinstance(error, duckdb.Error) and not self._is_public(None)
+        quotes_values = isinstance(error, duckdb.Error) and not all(field.is_public for field in self.product.fields)
         message = type(error).__name__ if quotes_values else str(error).strip().splitlines()[0]
         return result(rule, State.ERROR, self.rows, milliseconds=_since(started), message=message)
-
-    def _is_public(self, rule: Rule | None) -> bool:
-        """Whether the key and the rule's fields (all fields for None) may be shown."""
-        shown = {*(field.name for field in self.product.key), *(rule.fields if rule else ())}
-        fields = [field for field in self.product.fields if rule is None or field.name in shown]
-        return all(field.classification == "public" for field in fields)
 
     def _sample_query(self, compiled: CompiledRule) -> str:
         """A query for the smallest rows that break a rule, as one list of structs; "" for rules without such rows."""
@@ -268,7 +262,7 @@ class _Run:
             return f"(SELECT min({_struct(rule.fields)}, {_SAMPLES}) FROM ({groups}) AS duplicates)"
         return ""
 
-    def _samples(self, queries: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    def _samples(self, queries: Mapping[str, str]) -> dict[str, tuple[Mapping[str, Any], ...]]:
         """A few rows per rule. They only illustrate a result, so failing to find them does not change it."""
         import duckdb
 
@@ -277,7 +271,7 @@ class _Run:
             searched = self.known.suspects() if self.known else self.relation
             # The count makes it one row, even where every sample is a query of its own.
             [(_, *samples)] = self.connection.execute(f"SELECT count(*), {select} FROM {quote(searched)}").fetchall()
-            return {rule: _sample(found) for rule, found in zip(queries, samples, strict=True)}
+            return {rule: tuple(found or ()) for rule, found in zip(queries, samples, strict=True)}
         return {}
 
 
@@ -311,7 +305,3 @@ def _since(started: float) -> float:
 
 def _struct(names: Sequence[str]) -> str:
     return "{" + ", ".join(f"{literal(name)}: {quote(name)}" for name in names) + "}"
-
-
-def _sample(rows: Sequence[Mapping[str, Any]] | None) -> tuple[str, ...]:
-    return tuple(", ".join(f"{name}={value}" for name, value in row.items()) for row in rows or ())

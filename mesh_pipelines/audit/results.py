@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from mesh_pipelines.contract.model import DataProduct, OnFailure
 from mesh_pipelines.positions import Verdict
@@ -31,8 +32,9 @@ _UNKNOWN = (State.ERROR, State.NOT_EXECUTED)
 @dataclass(frozen=True)
 class RuleResult:
     """One rule's outcome: how many of ``rows`` were ``bad`` (None where it counts none), what was measured against
-    which threshold, and, for a broken rule, a few of the rows that broke it (none where one of the fields they would
-    show is not public).
+    which threshold, and, for a broken rule, a few of the rows that broke it.
+
+    ``sample`` has values of every classification: the door decides who sees them (``serve/door.py``).
     """
 
     rule: str
@@ -46,7 +48,7 @@ class RuleResult:
     threshold: str
     milliseconds: float
     message: str = ""
-    sample: tuple[str, ...] = ()
+    sample: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
 
     @property
     def blocks(self) -> bool:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mesh_pipelines.cli.failing import list_failing
 from mesh_pipelines.cli.output import Format, Output, record
 from mesh_pipelines.cli.program import MOST_ROWS, NUMBER, Group, OneProduct, OutputFormat, fqn, platform, verb
 from mesh_pipelines.cli.query_rows import FORMATS, write_rows
@@ -101,6 +102,25 @@ def _pins(given: list[str] | None) -> dict[str, int]:
             raise UsageError(f"--version {text!r} is not domain.product=N", next_step="mesh query --help")
         pins[fqn(name)] = int(number)
     return pins
+
+
+@verb(Group.DISCOVER, example="mesh failing operations.flights carrier.required")
+def failing(
+    name: OneProduct,
+    rule: Annotated[str | None, typer.Argument(help="One rule by its id; default: all that are broken.")] = None,
+    version: Annotated[
+        int | None, typer.Option(min=1, help="A version's number; default: the newest candidate.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=MOST_ROWS, help="Rows, or groups, of each rule at most.")] = 50,
+    output_format: OutputFormat = Format.TABLE,
+) -> None:
+    """List the rows that break a product's rules, from its newest candidate or a version.
+
+    Of a uniqueness rule it lists the groups of rows that share a value, with their events and message keys; of a rule
+    about the rows as a whole, the measured value and the promise.
+    """
+    output, mesh = Output(output_format), platform()
+    list_failing(output, mesh, mesh.product(fqn(name)), version, rule, limit)
 
 
 @verb(Group.DISCOVER, example="mesh docs operations.flights --out flights-docs")

@@ -42,11 +42,11 @@ def list_quarantined(
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
     """List the events a product did not take over: where, why, and their bytes."""
-    from mesh_pipelines.repair.quarantine import quarantined
+    from mesh_pipelines.serve.door import Reader, held
 
     output, mesh = Output(output_format), platform()
     product = mesh.product(fqn(name))
-    rows = quarantined(mesh, product, limit).to_pylist()
+    rows = held(mesh, product, Reader.OWNER, limit).to_pylist()
     output.records([{key.removeprefix("_"): value for key, value in row.items()} for row in rows])
     output.say(
         f"{len(rows)} events shown; once what was wrong is mended: mesh quarantine redrive {product.fqn}"

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mesh_pipelines.cli.failing import say_blocked
 from mesh_pipelines.cli.output import Format, Output, record
 from mesh_pipelines.cli.program import Group, OutputFormat, Products, chosen, platform, verb
+from mesh_pipelines.errors import AuditBlocked
 
 if TYPE_CHECKING:
     from mesh_pipelines.pipeline.land import Landed
@@ -31,6 +33,7 @@ def run(names: Products = None, output_format: OutputFormat = Format.TABLE) -> N
         runs = step(mesh, products, on_step=lambda done: bars.update(task, description=f"{done.product}"))
     output.records([_run_record(one) for one in runs])
     _say_by_another(output, [step for one in runs for step in one.steps])
+    say_blocked(output, mesh, [one.product for one in runs if isinstance(one.error, AuditBlocked)])
     errors = [one.error for one in runs if one.error]
     for error in errors:
         output.error(error)
@@ -117,13 +120,14 @@ def snapshot(names: Products = None, output_format: OutputFormat = Format.TABLE)
     for one in taken:
         for result in one.audit.results if one.audit else ():
             if result.state not in ("pass", "vacuous"):
-                shown = f" ({'; '.join(result.sample[:2])})" if result.sample else ""
-                output.say(f"{result.state}: {one.product} {result.rule}: {result.measured} {result.threshold}{shown}")
+                output.say(f"{result.state}: {one.product} {result.rule}: {result.measured} {result.threshold}")
     _say_by_another(output, taken)
+    blocked = [one["product"] for one in records if one["passed"] is False]
+    say_blocked(output, mesh, blocked)
     if all(one["passed"] for one in records):
         output.say("all may be published; next: mesh publish")
     else:
-        output.say("blocked candidates stay unpublished; next: mend the data or the contract, then mesh run")
+        output.say(f"blocked candidates stay unpublished; next: mesh failing {blocked[0] if blocked else 'PRODUCT'}")
         raise typer.Exit(1)
 
 

@@ -6,7 +6,7 @@ and table schemas, rules, checks, catalog) is computed from them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +16,9 @@ from typing import Any
 TRANSFORM = "transform.sql"
 # How deep a field's type may nest.
 MAX_TYPE_DEPTH = 8
+
+# The classification of what anybody may see; any other word means that not everybody may.
+PUBLIC = "public"
 
 # A number as the contract writes it: a reader of the model's types keeps 1 apart from 1.0.
 Number = int | float
@@ -95,6 +98,7 @@ class Field:
     """One column. ``default`` (JSON value) fills it for events written before it existed; None means null.
 
     ``key_position`` counts from 1 for members of the primary key and is 0 elsewhere. ``aliases`` are former names.
+    ``classification`` is also that of a list's items and of a map's keys and values, where these are not public.
     """
 
     name: str
@@ -106,8 +110,20 @@ class Field:
     aliases: tuple[str, ...] = ()
     default: Any = None
     has_default: bool = False
-    classification: str = "public"
+    classification: str = PUBLIC
     tags: tuple[str, ...] = ()
+
+    @property
+    def is_public(self) -> bool:
+        """Whether the field and everything inside it is public."""
+        return self.classification == PUBLIC and all(field.is_public for field in _inside(self.type))
+
+
+def _inside(kind: FieldType) -> Iterator[Field]:
+    """The fields of an object, or of the objects that a list or a map holds."""
+    while kind.items is not None:
+        kind = kind.items
+    yield from kind.fields
 
 
 class RuleKind(StrEnum):

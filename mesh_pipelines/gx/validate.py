@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,7 +83,7 @@ def validate_rules(
         answers = validate(connection, quote(relation), expectations)
     share = (time.perf_counter() - started) * 1000 / max(1, len(rules))
     return tuple(
-        _result(compiled.rule, answers[one["id"]], rows, share)
+        _result(compiled.rule, _told(answers[one["id"]], product), rows, share)
         for compiled, one in zip(rules, expectations, strict=True)
     )
 
@@ -106,6 +107,13 @@ def check_expectation(rule: Rule) -> str:
         from mesh_pipelines.gx.duckdb_engine import problem
 
         return problem(rule.check, rule.arguments["kwargs"])
+
+
+def _told(answer: Answer, product: DataProduct) -> Answer:
+    """An answer whose error quotes no value that is not public: the library's words may."""
+    if answer.error and not all(field.is_public for field in product.fields):
+        return replace(answer, error="the expectation could not be computed")
+    return answer
 
 
 def _result(rule: Rule, answer: Answer, rows: int, milliseconds: float) -> RuleResult:

@@ -103,7 +103,7 @@ class Events:
         if isinstance(error, MeshError) and not isinstance(error, _QUOTING):
             return code + str(error)
         shown = [product, *(self._products[name] for name in product.inputs if name in self._products)]
-        public = all(one.classification == "public" for each in shown for one in each.fields)
+        public = all(one.is_public for each in shown for one in each.fields)
         return code + (str(error) if public else type(error).__name__)
 
     def _job_facets(self, step: Step, product: DataProduct) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from mesh_pipelines.pipeline.report import within_run
 from mesh_pipelines.pipeline.snapshot import Snapshot, snapshot
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.positions import Position
+from mesh_pipelines.serve.door import Reader, examples
 
 _TRANSIENT_RETRIES = 3
 # Dagster takes no shorter window.
@@ -160,7 +161,7 @@ def _snapshot(platform: Platform, product: DataProduct, columns: dg.TableSchema)
                     taken = snapshot(platform, product, connection=connection, run=context.run.run_id)
             else:
                 taken = snapshot(platform, product, run=context.run.run_id)
-        results = _check_results(key, taken, {check.name for check in checks})
+        results = _check_results(key, platform.ruling(product), taken, {check.name for check in checks})
         yield dg.MaterializeResult(asset_key=key, metadata=_snapshot_metadata(taken), check_results=list(results))
 
     return snapshot_asset
@@ -254,7 +255,9 @@ def _levels(
         )
 
 
-def _check_results(key: dg.AssetKey, taken: Snapshot, declared: Set[str]) -> Iterator[dg.AssetCheckResult]:
+def _check_results(
+    key: dg.AssetKey, product: DataProduct, taken: Snapshot, declared: Set[str]
+) -> Iterator[dg.AssetCheckResult]:
     """A result for each check that Dagster knows of: another contract may have been applied since it was told them."""
     results = {check_name(result.rule): result for result in (taken.audit.results if taken.audit else ())}
     for name in sorted(declared - results.keys()):
@@ -271,11 +274,11 @@ def _check_results(key: dg.AssetKey, taken: Snapshot, declared: Set[str]) -> Ite
             description=prose(
                 result.message or f"{result.state}: measured {result.measured}, promised {result.threshold}"
             ),
-            metadata=_check_metadata(result),
+            metadata=_check_metadata(result, examples(product, result.sample, Reader.VISITOR)),
         )
 
 
-def _check_metadata(result: RuleResult) -> dict[str, Any]:
+def _check_metadata(result: RuleResult, shown: Sequence[str]) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         "state": str(result.state),
         "rows": result.rows,
@@ -286,8 +289,8 @@ def _check_metadata(result: RuleResult) -> dict[str, Any]:
         metadata["bad rows"] = result.bad
     if result.measured is not None:
         metadata["measured"] = float(result.measured)
-    if result.sample:
-        metadata["examples"] = dg.MetadataValue.md("\n".join(f"- {code(str(one))}" for one in result.sample))
+    if shown:
+        metadata["examples"] = dg.MetadataValue.md("\n".join(f"- {code(one)}" for one in shown))
     return metadata
 
 

@@ -6,6 +6,7 @@ this candidate under exactly this contract lets a version through.
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -86,5 +87,5 @@ def _refuse_blocked(product: DataProduct, candidate: Version, published: Version
         raise AuditBlocked(
             f"{product.fqn}: version {candidate.number} broke {', '.join(verdict.blocking)}; "
             f"{f'version {published.number} stays published' if published else 'nothing is published'}",
-            next_step=f"mesh quarantine list {product.fqn}, or mend the data at its source and mesh run {product.fqn}",
+            next_step=f"mesh failing {product.fqn} {shlex.quote(verdict.blocking[0])}",
         )

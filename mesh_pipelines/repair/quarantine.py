@@ -17,11 +17,10 @@ from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import UsageError
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.platform import Platform, by_applied_contract
+from mesh_pipelines.serve.door import held_at, log_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from mesh_pipelines.lake.log import Log
 
 
 @dataclass(frozen=True)
@@ -36,12 +35,6 @@ class Redriven:
 
 
 @by_applied_contract
-def quarantined(platform: Platform, product: DataProduct, limit: int | None = 100) -> pa.Table:
-    """The newest quarantined events, one row each: coordinates, key, fate, rule, reason and raw bytes."""
-    return _log(platform, product).quarantine(limit)
-
-
-@by_applied_contract
 def show(
     platform: Platform, product: DataProduct, partition: int, offset: int, generation: int | None = None
 ) -> dict[str, Any]:
@@ -52,11 +45,10 @@ def show(
     Raises:
         UsageError: no quarantined event lies there.
     """
-    held = _log(platform, product)
-    position = held.position()
     if generation is None:
+        position = log_of(platform, product).position()
         generation = position.generation if position else 0
-    found = held.quarantined_at(generation, partition, offset)
+    found = held_at(platform, product, (generation, partition, offset))
     if not found.num_rows:
         raise UsageError(
             f"{product.fqn}: no quarantined event lies at {partition}:{offset}",
@@ -85,7 +77,7 @@ def redrive(
         RegistryUnreachable: transient; nothing was changed.
     """
     started = time.monotonic()
-    held = _log(platform, product)
+    held = log_of(platform, product)
     came_back = held.redrive(_again(platform, product), on_progress)
     fates = held.fates()
     return Redriven(
@@ -117,12 +109,3 @@ def _again(platform: Platform, product: DataProduct) -> Callable[[pa.Table], pa.
         return decoded.set_column(number, decoded.schema.field(number), rows[envelope.GENERATION])
 
     return again
-
-
-def _log(platform: Platform, product: DataProduct) -> Log:
-
-    if not product.has_log:
-        raise UsageError(
-            f"{product.fqn} is derived: it has no events", next_step=f"mesh quarantine list {product.inputs[0]}"
-        )
-    return platform.tables_of(product).log

@@ -1,33 +1,58 @@
-"""A few rows of a product for people to look at: a sample, and those that break a rule.
+"""The one door through which rows of a product leave: who reads a version decides which columns are given.
 
-Values of fields that are not public are masked here, before anybody can show them, and with them every column that has
-such a field inside. Rows of a stream's product come with the coordinates of the event they are from.
+Everything that shows values of a product asks here first: reading from Python, SQL, the serving file, samples, rows
+that break rules, quarantined events. ``hidden`` is the only place that decides. A column is hidden as a whole, also
+where only a part of it is not public: parts are not cut out of lists, maps and objects. To mask in each of these places
+was ruled out: the one that forgets is the leak.
+
+Messages are not rows. Where an engine's words may quote a value, they are kept only for products whose fields are all
+public (``Field.is_public``), since messages are stored and told to everybody.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from mesh_pipelines.contract.envelope import OFFSET, PARTITION, TIMESTAMP
-from mesh_pipelines.contract.model import DataProduct, Field, Rule, RuleKind
+from mesh_pipelines.contract.envelope import KEY, OFFSET, PARTITION, RAW, REASON, TIMESTAMP
+from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.types import duckdb_type
 from mesh_pipelines.errors import UsageError
+from mesh_pipelines.lake.state import state_sql
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.positions import Version
 from mesh_pipelines.sql.quote import quote
 
 if TYPE_CHECKING:
-    import duckdb
+    import pyarrow as pa
 
-PUBLIC = "public"
-_COORDINATES = (PARTITION, OFFSET, TIMESTAMP)
-_ROWS = "rows"
+    from mesh_pipelines.lake.log import Log
+    from mesh_pipelines.lake.product_tables import ProductTables
+
+# Where the event that a row is from lies on the stream.
+COORDINATES = (PARTITION, OFFSET, TIMESTAMP)
+# What of a quarantined event may hold values of its fields.
+_TELLING = (KEY, RAW, REASON)
+
+
+class Reader(StrEnum):
+    """Who rows are given to.
+
+    OWNER: who works at the command line of a machine that has the tables' files. PROGRAM: a program on such a machine,
+    by the Python API or the serving file. VISITOR: anybody who reaches the portal or Dagster's pages.
+    """
+
+    OWNER = "owner"
+    PROGRAM = "program"
+    VISITOR = "visitor"
 
 
 class Masked:
-    """The value of a field that is not public."""
+    """The value of a field that its reader may not see."""
 
     def __repr__(self) -> str:
         return "masked"
@@ -49,88 +74,170 @@ class Rows:
     more: bool = False
 
 
-def sample(platform: Platform, product: DataProduct, version: Version, limit: int = 20) -> Rows:
+def hidden(product: DataProduct, reader: Reader) -> frozenset[str]:
+    """The columns that a reader may not see: to visitors, those that hold anything that is not public.
+
+    Who has the tables' files has all their values, whatever is said here.
+    """
+    if reader is not Reader.VISITOR:
+        return frozenset()
+    return frozenset(field.name for field in product.fields if not field.is_public)
+
+
+def hidden_in(ruling: DataProduct, own: DataProduct, reader: Reader) -> frozenset[str]:
+    """The columns of a version that a reader may not see, by the contract that rules now or by the version's own.
+
+    Neither makes public what the other hides: who classifies a field hides it in every version, under former names too.
+    """
+    former = {alias for field in ruling.fields if field.name in hidden(ruling, reader) for alias in field.aliases}
+    found = hidden(own, reader) | hidden(ruling, reader) | former
+    return found & {field.name for field in own.fields}
+
+
+def rows_sql(tables: ProductTables, version: Version, reader: Reader) -> str:
+    """The SELECT over data files that gives a version's rows to a reader, contract columns in order.
+
+    A hidden column is there, and null.
+
+    Raises:
+        UnknownVersion: its rows have expired.
+        TableMissing, TableOutdated: the product waits for ``mesh apply``.
+    """
+    product = tables.under(version.contract_hash)
+    masked, state = hidden_in(tables.product, product, reader), state_sql(tables, version)
+    if not masked:
+        return state
+    columns = ", ".join(
+        f"NULL::{duckdb_type(field.type)} AS {quote(field.name)}" if field.name in masked else quote(field.name)
+        for field in product.fields
+    )
+    return f"SELECT {columns} FROM ({state})"
+
+
+def sample(platform: Platform, product: DataProduct, version: Version, reader: Reader, limit: int = 20) -> Rows:
     """The first rows of a version, as they come.
 
     Raises:
         UnknownVersion: its rows have expired.
     """
-    return _select(platform, product, version, "TRUE", limit)
+    return select(Shelf(platform, product, version, reader), "TRUE", limit)
 
 
-def breaking(platform: Platform, product: DataProduct, version: Version, rule: Rule, limit: int = 50) -> Rows:
-    """The rows of a version, or of a candidate, that break a row rule or share what has to be unique.
+def held(platform: Platform, product: DataProduct, reader: Reader, limit: int | None = 100) -> pa.Table:
+    """The newest quarantined events: coordinates, key, fate, rule, reason and raw bytes.
+
+    Key, reason and bytes may hold any field's value: they are null where the reader may not see every field.
 
     Raises:
-        UsageError: the rule is about the rows as a whole: there are none that break it.
-        UnknownVersion: the version's rows have expired.
+        UsageError: the product has no events of its own.
+        TableMissing: it was not applied.
     """
-    from mesh_pipelines.rules.compile import compile_rule, duplicate_groups
-
-    match rule.kind:
-        case RuleKind.ROW:
-            condition = compile_rule(rule, product).predicate
-        case RuleKind.UNIQUE:
-            columns = ", ".join(map(quote, rule.fields))
-            groups = duplicate_groups(rule.fields, _ROWS)
-            condition = f"({columns}) IN (SELECT ({columns}) FROM ({groups}))"
-            if len(rule.fields) == 1:
-                condition = f"{columns} IN (SELECT {columns} FROM ({groups}))"
-        case _:
-            raise UsageError(f"{rule.id} is about the rows as a whole", next_step=f"mesh query over {product.fqn}")
-    return _select(platform, product, version, condition, limit)
+    events = log_of(platform, product).quarantine(limit)
+    return _without(events, _TELLING) if hidden(product, reader) else events
 
 
-def has_rows(rule: Rule) -> bool:
-    """Whether there are rows that break a rule, rather than a figure that does."""
-    return rule.kind in (RuleKind.ROW, RuleKind.UNIQUE)
+def held_at(platform: Platform, product: DataProduct, at: tuple[int, int, int]) -> pa.Table:
+    """The quarantined event at (generation, partition, offset), in the log's columns: a table of one row or none.
+
+    It is for the owner alone: its bytes hold everything.
+    """
+    return log_of(platform, product).quarantined_at(*at)
 
 
-def hidden(product: DataProduct) -> frozenset[str]:
-    """The columns that hold anything that is not public."""
-    return frozenset(field.name for field in product.fields if not _is_public(field))
+def log_of(platform: Platform, product: DataProduct) -> Log:
+    """The product's log.
+
+    Raises:
+        UsageError: the product is derived, and has none.
+    """
+    if not product.has_log:
+        raise UsageError(
+            f"{product.fqn} is derived: it has no events", next_step=f"mesh quarantine list {product.inputs[0]}"
+        )
+    return platform.tables_of(product).log
 
 
-def _is_public(field: Field) -> bool:
-    return field.classification == PUBLIC and all(map(_is_public, _inner(field)))
+def examples(product: DataProduct, found: Sequence[Mapping[str, Any]], reader: Reader) -> tuple[str, ...]:
+    """Rows that an audit found, as text for a reader."""
+    masked = hidden(product, reader)
+    return tuple(
+        ", ".join(f"{name}={MASKED if name in masked else value}" for name, value in row.items()) for row in found
+    )
 
 
-def _inner(field: Field) -> Iterator[Field]:
-    kind = field.type
-    while kind.items is not None:
-        kind = kind.items
-    yield from kind.fields
+@dataclass(frozen=True)
+class Shelf:
+    """A version of a product, for a reader to look into; ``ruling`` is the product under the contract that rules."""
 
+    platform: Platform
+    ruling: DataProduct
+    version: Version
+    reader: Reader
 
-def _select(platform: Platform, product: DataProduct, version: Version, condition: str, limit: int) -> Rows:
-    from mesh_pipelines import engine
-    from mesh_pipelines.lake.state import state_sql
+    @cached_property
+    def product(self) -> DataProduct:
+        """The product under the contract that the version was audited under."""
+        return self.platform.tables_of(self.ruling).under(self.version.contract_hash)
 
-    envelope = _COORDINATES if product.has_log else ()
-    state = state_sql(platform.tables_of(product).pinned(), version, envelope=envelope)
-    masked = hidden(product)
-    columns = (*envelope, *(field.name for field in product.fields))
-    shown = [name for name in columns if name not in masked]
-    select = ", ".join(map(quote, shown)) or "NULL"
-    query = f"WITH {_ROWS} AS ({state}) SELECT {select} FROM {_ROWS} WHERE {condition} LIMIT {limit + 1}"
-    with closing(engine.connect(platform.settings)) as connection, engine.interrupting(connection, _PATIENCE_S):
-        found = _fetch(connection, query)
-    rows = [_widened(dict(zip(shown, row, strict=False)), columns) for row in found[:limit]]
-    return Rows(columns, tuple(rows), masked, len(found) > limit)
+    @cached_property
+    def masked(self) -> frozenset[str]:
+        """The columns that the reader may not see."""
+        return hidden_in(self.ruling, self.product, self.reader)
+
+    def state(self, envelope: Sequence[str] = ()) -> str:
+        """The version's rows with nothing hidden, for conditions over them; not to be given to anybody."""
+        return state_sql(self.platform.tables_of(self.ruling).pinned(), self.version, envelope=envelope)
+
+    def fetch(self, query: str) -> list[tuple[Any, ...]]:
+        """What a query of ours gives.
+
+        Raises:
+            UsageError: it takes longer than anybody waits.
+        """
+        import duckdb
+
+        from mesh_pipelines import engine
+
+        try:
+            with (
+                closing(engine.connect(self.platform.settings)) as connection,
+                engine.interrupting(connection, _PATIENCE_S),
+            ):
+                return connection.execute(query).fetchall()
+        except duckdb.InterruptException as error:
+            raise UsageError(
+                "the rows took too long to find", next_step="mesh query with a narrower question"
+            ) from error
 
 
 # A page waits for it.
 _PATIENCE_S = 20.0
+ROWS = "rows"
 
 
-def _fetch(connection: duckdb.DuckDBPyConnection, query: str) -> list[tuple[Any, ...]]:
-    import duckdb
-
-    try:
-        return connection.execute(query).fetchall()
-    except duckdb.InterruptException as error:
-        raise UsageError("the rows took too long to find", next_step="mesh query with a narrower question") from error
+def select(shelf: Shelf, condition: str, limit: int, order: Sequence[str] = ()) -> Rows:
+    """The rows of a version for which a condition holds, with the coordinates of their events, for its reader."""
+    product, masked = shelf.product, shelf.masked
+    envelope = COORDINATES if product.has_log else ()
+    columns = (*envelope, *(field.name for field in product.fields))
+    shown = [name for name in columns if name not in masked]
+    names = ", ".join(map(quote, shown)) or "NULL"
+    ordered = f" ORDER BY {', '.join(map(quote, order))}" if order else ""
+    query = f"WITH {ROWS} AS ({shelf.state(envelope)}) SELECT {names} FROM {ROWS} WHERE {condition}{ordered}"
+    found = shelf.fetch(f"{query} LIMIT {limit + 1}")
+    rows = [_widened(dict(zip(shown, row, strict=False)), columns) for row in found[:limit]]
+    return Rows(columns, tuple(rows), masked, len(found) > limit)
 
 
 def _widened(row: dict[str, Any], columns: Sequence[str]) -> tuple[Any, ...]:
     return tuple(row.get(name, MASKED) for name in columns)
+
+
+def _without(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    import pyarrow as pa
+
+    for name in names:
+        number = table.schema.get_field_index(name)
+        field = table.schema.field(number)
+        table = table.set_column(number, field, pa.nulls(table.num_rows, field.type))
+    return table

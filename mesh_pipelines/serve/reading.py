@@ -10,8 +10,8 @@ from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.types import arrow_schema
 from mesh_pipelines.errors import UsageError
 from mesh_pipelines.lake.product_tables import ProductTables
-from mesh_pipelines.lake.state import state_sql
 from mesh_pipelines.positions import Version
+from mesh_pipelines.serve.door import Reader, rows_sql
 
 if TYPE_CHECKING:
     import duckdb
@@ -29,6 +29,7 @@ class Reading:
 
     tables: ProductTables
     version: Version
+    reader: Reader = Reader.PROGRAM
 
     @property
     def product(self) -> DataProduct:
@@ -37,7 +38,7 @@ class Reading:
 
     def sql(self) -> str:
         """The rows as a SELECT over data files, contract columns in order."""
-        return state_sql(self.tables, self.version)
+        return rows_sql(self.tables, self.version, self.reader)
 
     def duckdb(self, connection: duckdb.DuckDBPyConnection | None = None) -> duckdb.DuckDBPyRelation:
         """The rows as a lazy relation, on this connection or on one of its own."""

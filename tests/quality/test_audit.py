@@ -19,6 +19,7 @@ from mesh_pipelines.audit import audit as run
 from mesh_pipelines.audit.audit import audit
 from mesh_pipelines.audit.results import Audit, State
 from mesh_pipelines.contract.model import OnFailure
+from mesh_pipelines.serve.door import Reader, examples
 
 LETTERS = {
     "properties": [
@@ -163,7 +164,8 @@ def test_samples_are_the_smallest_keys_and_values(connection, make_product, tabl
     }
     product = make_product(fragment)
     rows = table(product, [{"id": number, "size": 9 - number // 2, "fine": 1} for number in reversed(range(10))])
-    samples = {one.rule: one.sample for one in audited(connection, rows, product).results}
+    done = audited(connection, rows, product)
+    samples = {one.rule: examples(product, one.sample, Reader.VISITOR) for one in done.results}
     assert samples == {
         "id.required": (),
         "size.maximum": tuple(f"id={number}, size={9 - number // 2}" for number in range(5)),
@@ -183,7 +185,11 @@ def test_no_sample_shows_a_field_that_is_not_public(connection, make_product, ta
         one["classification"] = "confidential" if one["name"] == hidden else "public"
     product = make_product({"eventType": "state", "properties": properties})
     done = audited(connection, table(product, [{"id": 1, "size": 1}]), product)
-    assert {one.rule: (one.state, one.sample) for one in done.results}["size.maximum"] == (State.FAIL, ())
+    [broken] = [one for one in done.results if one.rule == "size.maximum"]
+    shown = {"id": "id=masked, size=1", "size": "id=1, size=masked"}
+    assert (broken.state, examples(product, broken.sample, Reader.VISITOR)) == (State.FAIL, (shown[hidden],))
+    assert examples(product, broken.sample, Reader.OWNER) == ("id=1, size=1",)
+    assert "sample" not in repr(broken)
 
 
 def test_rows_that_a_diverting_rule_should_have_held_back_block(connection, make_product, table):

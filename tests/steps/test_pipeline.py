@@ -41,9 +41,10 @@ from mesh_pipelines.pipeline.snapshot import snapshot
 from mesh_pipelines.plan import apply
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.repair import upkeep
-from mesh_pipelines.repair.quarantine import quarantined, redrive, show
+from mesh_pipelines.repair.quarantine import redrive, show
 from mesh_pipelines.repair.resume import resume
 from mesh_pipelines.repair.rollback import rollback
+from mesh_pipelines.serve import door
 from mesh_pipelines.serve.query import query
 from mesh_pipelines.settings import Settings
 
@@ -172,7 +173,7 @@ def test_poison_goes_to_quarantine_and_its_neighbours_go_on(settings: Settings, 
     assert done.landed is not None
     assert (done.landed.rows, done.landed.quarantined) == (104, 4)
     assert published(settings, name) == orders.state
-    held = quarantined(platform, platform.product(name)).to_pylist()
+    held = door.held(platform, platform.product(name), door.Reader.OWNER).to_pylist()
     assert {row["_raw"] for row in held} == {
         b"\0\0\0\0\x01 not avro",
         b"no header",

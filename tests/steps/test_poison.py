@@ -22,7 +22,7 @@ from mesh_pipelines.formats.guarded import LARGE_BYTES, Guarded
 from mesh_pipelines.pipeline.land import land
 from mesh_pipelines.plan import apply
 from mesh_pipelines.platform import Platform
-from mesh_pipelines.repair.quarantine import quarantined
+from mesh_pipelines.serve import door
 from mesh_pipelines.settings import Settings
 
 pytestmark = [pytest.mark.services, pytest.mark.xdist_group("services")]
@@ -93,7 +93,7 @@ def test_every_poisonous_event_is_quarantined_with_its_reason_and_every_good_one
     send(settings, name, values)
     landed = land(platform, product)
     assert (landed.rows, landed.quarantined, landed.lag) == (721, 21, 0)
-    held = quarantined(platform, product).to_pylist()
+    held = door.held(platform, product, door.Reader.OWNER).to_pylist()
     assert sorted(row["_raw"] for row in held) == sorted(readings.poison * 3)
     assert all(row["_reason"] for row in held)
     assert all(values[row["_offset"]] == row["_raw"] for row in held)
@@ -191,7 +191,7 @@ def test_large_events_land_and_those_over_the_limit_are_quarantined_unread(
     send(settings, name, [readings.event("x" * size, size) for size in sizes])
     landed = land(platform, product)
     assert (landed.rows, landed.quarantined) == (5, 1)
-    [held] = quarantined(platform, product).to_pylist()
+    [held] = door.held(platform, product, door.Reader.OWNER).to_pylist()
     assert held["_offset"] == 3
     assert "MESH_MAX_EVENT_BYTES" in held["_reason"]
     assert [size // LARGE_BYTES for size in elsewhere] == [2]

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from mesh_pipelines.contract.misspelt import did_you_mean
-from mesh_pipelines.contract.model import MAX_TYPE_DEPTH, Field, FieldType, Kind
+from mesh_pipelines.contract.model import MAX_TYPE_DEPTH, PUBLIC, Field, FieldType, Kind
 from mesh_pipelines.contract.read.document import Document, Where
 from mesh_pipelines.contract.read.faults import Faults
 from mesh_pipelines.contract.values import parse
@@ -105,7 +105,7 @@ class FieldReader:
             aliases=tuple(settings.get("mesh.aliases", ())),
             default=settings.get("mesh.default"),
             has_default="mesh.default" in settings,
-            classification=str(raw.get("classification", "public")),
+            classification=_classification(raw),
             tags=tuple(raw.get("tags", ())),
         )
         return field if self._default_fits(field, where) else replace(field, default=None, has_default=False)
@@ -302,3 +302,13 @@ class FieldReader:
 
 def _are_names(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) and NAME.fullmatch(name) for name in value)
+
+
+def _classification(raw: Mapping[str, Any]) -> str:
+    """A property's classification: its own, or where that is public, the first other one of what it holds.
+
+    The items of a list and the keys and values of a map are no fields of their own; those of an object are.
+    """
+    held = [raw.get("items"), *(raw.get("map") or {}).values()]
+    found = [str(raw.get("classification", PUBLIC)), *(_classification(one) for one in held if isinstance(one, dict))]
+    return next((one for one in found if one != PUBLIC), PUBLIC)

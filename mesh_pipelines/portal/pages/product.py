@@ -113,7 +113,7 @@ def use(request: Request, shown: Asked) -> HTMLResponse:
 @router.get("/data", response_class=HTMLResponse)
 def data(request: Request, shown: Asked, version: Annotated[int | None, Query(ge=1, le=10**12)] = None) -> HTMLResponse:
     """A few rows of a version."""
-    from mesh_pipelines.serve.door import sample
+    from mesh_pipelines.serve.door import Reader, sample
 
     portal, entry, product = shown
     versions = _versions(portal, product)
@@ -121,7 +121,7 @@ def data(request: Request, shown: Asked, version: Annotated[int | None, Query(ge
         chosen = versions.at(version) if version else versions.current()
     except (NothingPublished, TableMissing):
         return page(request, "product/data.html", entry=entry, product=product, part="data", rows=None, version=None)
-    rows = sample(portal.landscape.platform, product, chosen)
+    rows = sample(portal.landscape.platform, product, chosen, Reader.VISITOR)
     return page(request, "product/data.html", entry=entry, product=product, part="data", rows=rows, version=chosen)
 
 
@@ -179,7 +179,8 @@ def quality(request: Request, shown: Asked, days: Annotated[int, Query(ge=1, le=
 @router.get("/rule", response_class=HTMLResponse)
 def rule(request: Request, shown: Asked, id: Annotated[str, Query(max_length=1000)]) -> HTMLResponse:
     """One rule: what it promises, how it stood, and the rows that break it."""
-    from mesh_pipelines.serve.door import breaking, has_rows
+    from mesh_pipelines.serve.broken_rules import breaking, has_rows
+    from mesh_pipelines.serve.door import Reader, Shelf
 
     portal, entry, product = shown
     found = _rule(product, id)
@@ -187,7 +188,7 @@ def rule(request: Request, shown: Asked, id: Annotated[str, Query(max_length=100
     version = _judged(portal, product, state)
     rows = None
     if version and has_rows(found) and state and state.bad:
-        rows = breaking(portal.landscape.platform, product, version, found)
+        rows = breaking(Shelf(portal.landscape.platform, product, version, Reader.VISITOR), found)
     since = _today() - timedelta(days=DAYS - 1)
     return page(
         request,
@@ -228,7 +229,7 @@ def lineage(request: Request, shown: Asked) -> HTMLResponse:
 @router.get("/quarantine", response_class=HTMLResponse)
 def quarantine(request: Request, shown: Asked) -> HTMLResponse:
     """The events that were held back, and why."""
-    from mesh_pipelines.serve.door import hidden
+    from mesh_pipelines.serve.door import Reader, hidden
 
     portal, entry, product = shown
     return page(
@@ -238,7 +239,7 @@ def quarantine(request: Request, shown: Asked) -> HTMLResponse:
         product=product,
         part="quarantine",
         events=_held(portal, product),
-        masked=bool(hidden(product)),
+        masked=bool(hidden(product, Reader.VISITOR)),
         preview=_preview,
     )
 
@@ -411,12 +412,12 @@ def _rule(product: DataProduct, identity: str) -> Rule:
 
 def _held(portal: Portal, product: DataProduct) -> list[dict[str, Any]]:
     """The newest quarantined events; none of a product that has no stream, or that was not applied yet."""
-    from mesh_pipelines.repair.quarantine import quarantined
+    from mesh_pipelines.serve.door import Reader, held
 
     if not product.has_log:
         return []
     try:
-        return quarantined(portal.landscape.platform, product, _HELD).to_pylist()
+        return held(portal.landscape.platform, product, Reader.VISITOR, _HELD).to_pylist()
     except TableMissing:
         return []
 
