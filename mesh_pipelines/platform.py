@@ -11,6 +11,7 @@ import difflib
 import getpass
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, wraps
 from graphlib import TopologicalSorter
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.read.load import ContractFiles, load_products, read_files
-from mesh_pipelines.errors import ContractInvalid, ContractNotApplied, UnknownProduct
+from mesh_pipelines.errors import ContractInvalid, ContractNotApplied, TableDamaged, UnknownProduct
 from mesh_pipelines.settings import Settings
 
 if TYPE_CHECKING:
@@ -64,7 +65,12 @@ class Platform:
     def products(self) -> Mapping[str, DataProduct]:
         """The products that have a file, by ``domain.name``: under the contract applied last, else as proposed."""
         hashes = self.applied_hashes(sorted({*self.proposed, *self.broken}))
-        ruling = {name: self._under(name, hashes.get(name)) for name in sorted({*self.proposed, *hashes})}
+        ruling: dict[str, DataProduct | None] = {}
+        for name in sorted({*self.proposed, *hashes}):
+            try:
+                ruling[name] = self._under(name, hashes.get(name))
+            except TableDamaged:
+                ruling[name] = self.proposed.get(name)
         return {name: product for name, product in ruling.items() if product}
 
     @cached_property
@@ -112,10 +118,21 @@ class Platform:
         return UnknownProduct(f"no contract under {self.settings.assets} declares {fqn}{hint}", next_step="mesh status")
 
     def applied_hashes(self, names: Iterable[str]) -> dict[str, str | None]:
-        """By product: the hash of the contract applied last; None for tables of before contracts were kept."""
+        """By product: the hash of the contract applied last; None for tables of before contracts were kept.
+
+        Products without tables are left out, and those whose tables are damaged: steps and readers say so of them.
+        """
         from mesh_pipelines.lake.applied import applied_hashes
 
-        return applied_hashes(self.tables, names)
+        names = list(names)
+        try:
+            return applied_hashes(self.tables, names)
+        except TableDamaged:
+            found: dict[str, str | None] = {}
+            for name in names:
+                with suppress(TableDamaged):
+                    found |= applied_hashes(self.tables, [name])
+            return found
 
     def ruling(self, product: DataProduct) -> DataProduct:
         """The product under the contract applied last, looked up now; as it is where it was never applied.

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from mesh_pipelines.errors import TableDamaged
+
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.catalog.sql import SqlCatalog
@@ -108,6 +110,11 @@ class TableProperties:
             # Writers drop metadata of ten commits ago: the table has moved on since the catalog was asked.
             table = self._loaded(name)
             return table.properties if table else None
+        except msgspec.MsgspecError as error:
+            raise TableDamaged(
+                f"{'.'.join(name[:-1])}: the metadata of its table {name[-1]} cannot be read: {error}",
+                next_step="restore it from a copy of the warehouse",
+            ) from error
 
     def _open(self, location: str) -> Any:
         if path := _local(location):

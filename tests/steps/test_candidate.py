@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from mesh_pipelines.audit.audit import audit
 from mesh_pipelines.contract.envelope import Fate
-from mesh_pipelines.contract.read.load import load_product
+from mesh_pipelines.contract.read.load import load_product, read_files
 from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.engine import connect
 from mesh_pipelines.errors import AuditDiffers, PartitionsAdded
@@ -104,19 +104,21 @@ class Mesh:
         self.settings = Settings(home=folder, assets=folder / "assets", base_tail_rows=tail_rows)
         self.maximum = 50
         self.promise(50)
-        self.platform.tables_of(self.product).create()
         self.position = Position("cluster", "shop.orders", "topic")
         self.stored: Position | None = None
         self.seen: list[tuple[Version, list[Any]]] = []
         self.whole = 0
 
     def promise(self, maximum: int) -> None:
-        """Change the contract."""
+        """Apply a contract with this rule."""
         home = self.settings.assets / "shop" / "orders"
         home.mkdir(parents=True, exist_ok=True)
         (home / "contract.yaml").write_text(CONTRACT.format(kind=self.kind, maximum=maximum))
         self.product = load_product(home)
         self.platform = Platform(self.settings, {self.product.fqn: self.product})
+        tables = self.platform.tables_of(self.product)
+        tables.create()
+        tables.apply(read_files(home), "a test")
 
     @property
     def log(self) -> Log:

@@ -130,7 +130,7 @@ def test_a_topic_of_poison_stops_at_the_share_and_goes_on_where_the_contract_let
     assert "maxUndecodableShare" in (stopped.value.next_step or "")
     assert platform.tables_of(product).log.position() == before
     contract("readings", READINGS, kind="measurement", more=share(0.2))
-    patient = Platform.open(settings)
+    patient, _ = applied(settings, name)
     landed = land(patient, patient.product(name))
     assert (landed.rows, landed.quarantined, landed.lag) == (112, 12, 0)
 
