@@ -274,7 +274,7 @@ def test_an_edited_or_broken_contract_shows_in_the_next_round(
     assert [(one.kind, one.product) for one in history.incidents(open_only=True)] == [("broken", name)]
     file.write_text(sound.replace('version: "1.0.0"', 'version: "1.1.0"'))
     settings.assets.joinpath(*other.split("."), "contract.yaml").unlink()
-    platform = platform.reloaded()
+    platform = applied(settings)
     run(platform)
     observe(platform, history)
     assert history.incidents(open_only=True) == []
