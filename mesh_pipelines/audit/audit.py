@@ -18,13 +18,12 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from mesh_pipelines.audit.results import Audit, RuleResult, State, verdict
+from mesh_pipelines.contract.metrics.together import duplicate_groups, duplicates_query
 from mesh_pipelines.contract.model import DataProduct, OnFailure, Rule, RuleKind, Unit
 from mesh_pipelines.engine import check, interrupting
 from mesh_pipelines.rules.compile import (
     CompiledRule,
     compile_product,
-    duplicate_groups,
-    duplicates_query,
     holds,
     threshold_text,
 )

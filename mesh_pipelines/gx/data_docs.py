@@ -28,6 +28,7 @@ MARK = ".mesh-docs"
 STYLE = "style.css"
 _SITE = Path("gx/uncommitted/data_docs/local_site")
 _GOOD = (State.PASS, State.VACUOUS)
+_UNKNOWN = (State.ERROR, State.NOT_EXECUTED)
 _CSS = """\
 body { font: 15px/1.5 system-ui, sans-serif; color: #1b1f24; background: #fff; }
 body { max-width: 75rem; margin: 0 auto; padding: 1.5rem; }
@@ -143,8 +144,10 @@ def _counts(result: RuleResult) -> dict[str, Any]:
 
 
 def _exception(result: RuleResult) -> dict[str, Any]:
-    raised = result.state in (State.ERROR, State.NOT_EXECUTED)
-    return {"raised_exception": raised, "exception_message": result.message or None, "exception_traceback": None}
+    raised = result.state in _UNKNOWN
+    message = f"{result.state}: {result.message}"
+    # The library shows both as text wherever something was raised, and fails on one that is not.
+    return {"raised_exception": raised, "exception_message": message, "exception_traceback": message}
 
 
 def _index(product: DataProduct, audits: Sequence[tuple[Mapping[str, Any], Sequence[RuleResult]]], site: Path) -> str:
@@ -169,12 +172,14 @@ def _index(product: DataProduct, audits: Sequence[tuple[Mapping[str, Any], Seque
 
 def _outcome(results: Sequence[RuleResult]) -> str:
     """What an audit came to: a rule that only warns keeps nothing from being published."""
-    failed, warned = sum(one.blocks for one in results), sum(one.state is State.WARN for one in results)
-    if failed:
-        return _status("failed", f"failed: {failed} of {len(results)} rules")
-    return (
-        _status("unsure", f"passed, {warned} of {len(results)} rules warned") if warned else _status("passed", "passed")
-    )
+    for rules, kind, words in (
+        (sum(one.blocks for one in results), "failed", "failed: {} of {} rules"),
+        (sum(one.state is State.WARN for one in results), "unsure", "passed, {} of {} rules warned"),
+        (sum(one.state in _UNKNOWN for one in results), "unsure", "passed, {} of {} rules could not be computed"),
+    ):
+        if rules:
+            return _status(kind, words.format(rules, len(results)))
+    return _status("passed", "passed")
 
 
 def offline(page: str, style: str) -> str:

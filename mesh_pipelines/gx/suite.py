@@ -12,10 +12,13 @@ import re
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-from mesh_pipelines.contract.model import DataProduct, Field, Kind, OnFailure, Operator, Rule, RuleKind, Unit
-from mesh_pipelines.rules.compile import CompiledRule, compile_product, condition, duplicates_query
+from mesh_pipelines.contract.metrics.metric import Expectation
+from mesh_pipelines.contract.metrics.registry import metric_of
+from mesh_pipelines.contract.metrics.together import duplicates_query
+from mesh_pipelines.contract.model import DataProduct, OnFailure, Operator, Rule, RuleKind, Unit
+from mesh_pipelines.rules.compile import CompiledRule, compile_product, condition
 from mesh_pipelines.sql.quote import quote
 
 SUITE = "expectations.json"
@@ -23,7 +26,6 @@ BATCH = "{batch}"
 _UNEXPECTED_ROWS = "unexpected_rows_expectation"
 # Stands for the batch until the braces of the query are escaped; no SQL text can hold it.
 _MARK = "\0"
-_Expectation: TypeAlias = tuple[str, dict[str, Any]]
 
 
 def suite(product: DataProduct, inputs: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -52,15 +54,6 @@ def suite_file(product: DataProduct) -> Path:
     return product.folder / SUITE
 
 
-def write_suite(product: DataProduct) -> Path | None:
-    """Bring the product's suite file up to date; gives the file, or None where it was."""
-    text, file = suite_text(product), suite_file(product)
-    if file.exists() and file.read_text(encoding="utf-8") == text:
-        return None
-    file.write_text(text, encoding="utf-8")
-    return file
-
-
 def expectation(
     compiled: CompiledRule, product: DataProduct, inputs: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
@@ -85,74 +78,19 @@ def _id(name: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"mesh:{name}"))
 
 
-def _exact(rule: Rule, product: DataProduct) -> _Expectation | None:
+def _exact(rule: Rule, product: DataProduct) -> Expectation | None:
     """The library expectation that means the same as the rule, if there is one."""
-    match rule.kind:
-        case RuleKind.EXPECTATION:
-            return str(rule.arguments["type"]), dict(rule.arguments["kwargs"])
-        case RuleKind.ROW_COUNT:
-            return _row_count(rule)
-        case RuleKind.UNIQUE if _means_none(rule):
-            return _unique(rule)
-        case RuleKind.ROW if _means_none(rule):
-            field = next(field for field in product.fields if field.name == rule.fields[0])
-            return _of_column(rule, field)
-        case _:
-            return None
+    if rule.kind is RuleKind.EXPECTATION:
+        return str(rule.arguments["type"]), dict(rule.arguments["kwargs"])
+    metric = metric_of(rule.check)
+    if metric is None or (rule.kind in (RuleKind.ROW, RuleKind.UNIQUE) and not _means_none(rule)):
+        return None
+    return metric.expectation(rule, {field.name: field for field in product.fields})
 
 
 def _means_none(rule: Rule) -> bool:
     """Whether the rule allows no bad row at all, which is the same in every unit."""
     return rule.operator in (Operator.MUST_BE, Operator.LESS_OR_EQUAL) and rule.threshold == 0
-
-
-def _row_count(rule: Rule) -> _Expectation | None:
-    between = "expect_table_row_count_to_be_between"
-    match rule.operator, rule.threshold:
-        case Operator.MUST_BE, int(count):
-            return "expect_table_row_count_to_equal", {"value": count}
-        case Operator.GREATER, int(count):
-            return between, {"min_value": count + 1}
-        case Operator.GREATER_OR_EQUAL, int(count):
-            return between, {"min_value": count}
-        case Operator.LESS, int(count):
-            return between, {"max_value": count - 1}
-        case Operator.LESS_OR_EQUAL, int(count):
-            return between, {"max_value": count}
-        case Operator.BETWEEN, (int(low), int(high)):
-            return between, {"min_value": low, "max_value": high}
-        case _:
-            return None
-
-
-def _unique(rule: Rule) -> _Expectation:
-    if len(rule.fields) == 1:
-        return "expect_column_values_to_be_unique", {"column": rule.fields[0]}
-    return "expect_compound_columns_to_be_unique", {
-        "column_list": list(rule.fields),
-        "ignore_row_if": "any_value_is_missing",
-    }
-
-
-def _of_column(rule: Rule, field: Field) -> _Expectation | None:
-    """The column's expectation; None for types whose values the library would pass or measure in another way."""
-    column, kind, arguments = {"column": field.name}, field.type.kind, rule.arguments
-    match rule.check:
-        case "required" | "nullValues":
-            return "expect_column_values_to_not_be_null", column
-        case "pattern" if kind is Kind.STRING:
-            return "expect_column_values_to_match_regex", {**column, "regex": arguments["pattern"]}
-        case "minLength" | "maxLength" if kind is Kind.STRING:
-            limit = "min_value" if rule.check == "minLength" else "max_value"
-            return "expect_column_value_lengths_to_be_between", {**column, limit: arguments[rule.check]}
-        case "minimum" | "maximum" if kind in (Kind.INT, Kind.LONG, Kind.DOUBLE):
-            limit = "min_value" if rule.check == "minimum" else "max_value"
-            return "expect_column_values_to_be_between", {**column, limit: arguments[rule.check]}
-        case "invalidValues" if kind in (Kind.STRING, Kind.INT, Kind.LONG) and "pattern" not in arguments:
-            values = [value for value in arguments["validValues"] if value is not None]
-            return "expect_column_values_to_be_in_set", {**column, "value_set": values}
-        case _:
-            return None
 
 
 def _unexpected(compiled: CompiledRule, inputs: Mapping[str, str]) -> str:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from mesh_pipelines.contract.envelope import KEY
+from mesh_pipelines.contract.metrics.together import duplicates_query
 from mesh_pipelines.contract.model import Rule, RuleKind
 from mesh_pipelines.lake import base, delta, overlay, state
 from mesh_pipelines.lake.base import Base
@@ -27,7 +28,6 @@ from mesh_pipelines.lake.files import files_of
 from mesh_pipelines.lake.overlay import Overlay
 from mesh_pipelines.lake.product_tables import ProductTables
 from mesh_pipelines.positions import Position, Version
-from mesh_pipelines.rules.compile import duplicates_query
 from mesh_pipelines.rules.mask import MISKEYED, Known, is_miskeyed, keeps_unique
 from mesh_pipelines.sql.quote import quote
 

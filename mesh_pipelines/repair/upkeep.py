@@ -292,7 +292,8 @@ def _differing(tables: ProductTables, engine: duckdb.DuckDBPyConnection, version
 def _miscounted(product: DataProduct, engine: duckdb.DuckDBPyConnection, version: Version) -> str:
     """How the version's counts of bad rows differ from those of its recomputed rows, rule by rule; "" if they do not.
 
-    Counts of before the contract changed say nothing about the rules of now.
+    Counts of before the contract changed say nothing about the rules of now, and a rule that cannot be computed has
+    none to compare.
     """
     from mesh_pipelines.audit.audit import audit
     from mesh_pipelines.rules.compile import compile_product
@@ -304,9 +305,8 @@ def _miscounted(product: DataProduct, engine: duckdb.DuckDBPyConnection, version
     found = audit(engine, "recomputed", replace(product, rules=tuple(counted)), candidate_id=version.candidate_id)
     bad = {one.rule: one.bad for one in found.results if one.bad is not None} | {"rows": found.rows}
     stored = {**version.bad, "rows": version.rows}
-    return ", ".join(
-        f"{rule}: {stored[rule]:,}, not {bad.get(rule)}" for rule in stored if bad.get(rule) != stored[rule]
-    )
+    both = [rule for rule in stored if rule in bad]
+    return ", ".join(f"{rule}: {stored[rule]:,}, not {bad[rule]:,}" for rule in both if bad[rule] != stored[rule])
 
 
 def _growing(tables: ProductTables) -> tuple[Kind, ...]:

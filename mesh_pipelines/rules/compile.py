@@ -8,18 +8,18 @@ leaves open are decided in ``docs/rules.md``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from string import Formatter
-from typing import Any, TypeAlias
+from typing import Any
 
-from mesh_pipelines.contract.model import DataProduct, Field, FieldType, Kind, OnFailure, Operator, Rule, RuleKind, Unit
+from mesh_pipelines.contract.metrics.refusal import Uncompilable
+from mesh_pipelines.contract.metrics.registry import metric_of
+from mesh_pipelines.contract.model import DataProduct, OnFailure, Operator, Rule, RuleKind, Unit
 from mesh_pipelines.contract.read.load import CONTRACT
 from mesh_pipelines.errors import ContractInvalid, Fault
-from mesh_pipelines.rules import literals, patterns
 from mesh_pipelines.rules.queries import Query, parse_query
-from mesh_pipelines.rules.refusal import Uncompilable
 from mesh_pipelines.sql.quote import literal, quote
 
 _SYMBOLS = {
@@ -30,7 +30,6 @@ _SYMBOLS = {
     Operator.LESS: "<",
     Operator.LESS_OR_EQUAL: "<=",
 }
-_MAX_HOSTNAME = 253
 # What expectations read besides their rows, in forms that are not ours to parse.
 _READING_KWARGS = frozenset({"query", "template_dict", "other_table_name"})
 _BRACES = "use {batch} for the rows, and double every other brace"
@@ -115,7 +114,7 @@ def compile_rule(rule: Rule, product: DataProduct) -> CompiledRule:
             return CompiledRule(rule, predicate=f"coalesce({_predicate(rule, product)}, FALSE)")
         case RuleKind.SQL:
             field = rule.fields[0] if rule.fields else None
-            return CompiledRule(rule, query=parse_query(str(rule.arguments["query"]), product, field))
+            return CompiledRule(rule, query=parse_query(_query_text(rule), product, field))
         case RuleKind.EXPECTATION:
             _check_expectation(rule, product)
             return CompiledRule(rule)
@@ -159,24 +158,6 @@ def threshold_text(rule: Rule) -> str:
     value = f"{rule.threshold[0]} and {rule.threshold[1]}" if isinstance(rule.threshold, tuple) else str(rule.threshold)
     unit = " percent" if rule.unit is Unit.PERCENT else ""
     return f"{rule.operator} {value}{unit}"
-
-
-def duplicates_query(fields: tuple[str, ...], relation: str) -> str:
-    """The number of rows beyond the first of each group that shares values; rows with a null there do not count.
-
-    ``relation`` is SQL and not quoted here.
-    """
-    groups = duplicate_groups(fields, relation)
-    return f"SELECT coalesce(sum(copies - 1), 0)::BIGINT FROM ({groups}) AS duplicates"
-
-
-def duplicate_groups(fields: tuple[str, ...], relation: str) -> str:
-    """The values that several rows share, and the number of their ``copies``."""
-    columns = ", ".join(map(quote, fields))
-    complete = " AND ".join(f"{quote(name)} IS NOT NULL" for name in fields)
-    return (
-        f"SELECT {columns}, count(*) AS copies FROM {relation} WHERE {complete} GROUP BY {columns} HAVING count(*) > 1"
-    )
 
 
 def _compile(product: DataProduct, rules: list[Rule]) -> CompiledRules:
@@ -245,140 +226,18 @@ def _column_names(kwargs: Mapping[str, Any]) -> Iterator[Any]:
         yield from kwargs.get(name) or ()
 
 
-_Predicate: TypeAlias = Callable[[str, FieldType, Mapping[str, Any]], str]
-
-
 def _predicate(rule: Rule, product: DataProduct) -> str:
     """The SQL that is true where a row breaks the rule, and false or null elsewhere."""
-    field = _field(product, rule.fields[0])
-    if rule.check not in ROW_CHECKS:
+    field = next(field for field in product.fields if field.name == rule.fields[0])
+    metric = metric_of(rule.check)
+    if metric is None or metric.kind is not RuleKind.ROW:
         raise Uncompilable(f"{rule.check} is no check of a row", "see docs/rules.md")
-    kinds, compiled = ROW_CHECKS[rule.check]
-    if field.type.kind not in kinds:
+    if field.type.kind not in metric.types:
         raise Uncompilable(f"{rule.check} says nothing about a {field.type.kind}", "see docs/rules.md for its types")
-    return compiled(quote(field.name), field.type, rule.arguments)
+    return metric.predicate(quote(field.name), field.type, rule.arguments)
 
 
-def _field(product: DataProduct, name: str) -> Field:
-    return next(field for field in product.fields if field.name == name)
-
-
-def _null(column: str, _: FieldType, __: Mapping[str, Any]) -> str:
-    return f"{column} IS NULL"
-
-
-def _missing(column: str, field_type: FieldType, arguments: Mapping[str, Any]) -> str:
-    values = _listed(arguments, "missingValues")
-    among = _among(column, field_type, values)
-    return f"({column} IS NULL OR {among})" if among else f"{column} IS NULL"
-
-
-def _invalid(column: str, field_type: FieldType, arguments: Mapping[str, Any]) -> str:
-    parts: list[str] = []
-    if "validValues" in arguments:
-        among = _among(column, field_type, _listed(arguments, "validValues"))
-        if not among:
-            raise Uncompilable("no value is valid", "list the valid values; nullValues is the rule about null")
-        parts.append(f"NOT {among}")
-    if "pattern" in arguments:
-        parts.append(_unmatched(column, field_type, arguments))
-    if not parts:
-        raise Uncompilable("has neither validValues nor pattern", "add one of them under arguments")
-    return parts[0] if len(parts) == 1 else f"({' OR '.join(parts)})"
-
-
-def _listed(arguments: Mapping[str, Any], name: str) -> list[Any]:
-    values = arguments.get(name)
-    if not isinstance(values, list):
-        raise Uncompilable(f"{name} is no list", "list the values under arguments")
-    return values
-
-
-def _among(column: str, field_type: FieldType, values: list[Any]) -> str:
-    """Whether a column is among the values but null, compared in its own type; "" for no values."""
-    if field_type.kind not in literals.LISTABLE:
-        raise Uncompilable(f"the values of a {field_type.kind} cannot be listed", "state it as a rule of type sql")
-    listed = ", ".join(literals.member(value, field_type) for value in values if value is not None)
-    return f"{column} IN ({listed})" if listed else ""
-
-
-def _unmatched(column: str, field_type: FieldType, arguments: Mapping[str, Any]) -> str:
-    if field_type.kind not in literals.TEXTS | literals.INTEGERS:
-        raise Uncompilable(f"a {field_type.kind} has no text of its own to match", "state it as a rule of type sql")
-    text = column if field_type.kind in literals.TEXTS else f"CAST({column} AS VARCHAR)"
-    return f"NOT regexp_matches({text}, {literal(patterns.checked(arguments['pattern']))})"
-
-
-def _format(column: str, _: FieldType, arguments: Mapping[str, Any]) -> str:
-    name = arguments["format"]
-    unmatched = f"NOT regexp_matches({column}, {literal(patterns.of_format(name))})"
-    return f"({unmatched} OR length({column}) > {_MAX_HOSTNAME})" if name == "hostname" else unmatched
-
-
-def _limit(name: str, broken: str) -> _Predicate:
-    """A comparison with the argument of this name; ``broken`` is the operator under which the row breaks it."""
-
-    def predicate(column: str, field_type: FieldType, arguments: Mapping[str, Any]) -> str:
-        return f"{column} {broken} {literals.bound(arguments[name], field_type)}"
-
-    return predicate
-
-
-def _size(name: str, broken: str) -> _Predicate:
-    """A comparison of a length: characters of a text, bytes of a binary, items of a list."""
-
-    def predicate(column: str, field_type: FieldType, arguments: Mapping[str, Any]) -> str:
-        size = arguments[name]
-        if isinstance(size, bool) or not isinstance(size, int) or size < 0:
-            raise Uncompilable(f"{size!r} is no length", "give a whole number from 0")
-        function = "octet_length" if field_type.kind is Kind.BYTES else "length"
-        return f"{function}({column}) {broken} {size}"
-
-    return predicate
-
-
-def _range(column: str, field_type: FieldType, arguments: Mapping[str, Any]) -> str:
-    low, high = (literals.bound(arguments[name], field_type) for name in ("minimum", "maximum"))
-    return f"{column} NOT BETWEEN {low} AND {high}"
-
-
-def _repeated(column: str, _: FieldType, arguments: Mapping[str, Any]) -> str:
-    if arguments["uniqueItems"] is not True:
-        raise Uncompilable("promises nothing", "set it to true or remove it")
-    return f"list_count({column}) <> list_unique({column})"
-
-
-def _multiple(column: str, field_type: FieldType, arguments: Mapping[str, Any]) -> str:
-    step = literals.bound(arguments["multipleOf"], field_type)
-    if field_type.kind not in literals.BINARY_FRACTIONS:
-        return f"{column} % {step} <> 0"
-    # A binary fraction is only ever near a multiple. What counts as near grows with the value, as its own precision
-    # does: a few units in the last place (1e-15 for 64 bits, 1e-6 for 32), and a billionth of the step.
-    precision = "1e-6" if field_type.kind is Kind.FLOAT else "1e-15"
-    distance = f"abs({column} - round({column} / {step}) * {step})"
-    return f"(NOT isfinite({column}) OR {distance} > {step} * 1e-9 + abs({column}) * {precision})"
-
-
-_LIMITED = literals.NUMBERS | literals.TEMPORALS
-_SIZED = literals.TEXTS | {Kind.BYTES}
-_LISTS = frozenset({Kind.LIST})
-# What can be checked of a row: of which types, and how.
-ROW_CHECKS: Mapping[str, tuple[frozenset[Kind], _Predicate]] = {
-    "required": (frozenset(Kind), _null),
-    "nullValues": (frozenset(Kind), _null),
-    "missingValues": (literals.LISTABLE, _missing),
-    "invalidValues": (literals.LISTABLE, _invalid),
-    "pattern": (literals.TEXTS, _unmatched),
-    "format": (literals.TEXTS, _format),
-    "minimum": (_LIMITED, _limit("minimum", "<")),
-    "maximum": (_LIMITED, _limit("maximum", ">")),
-    "exclusiveMinimum": (_LIMITED, _limit("exclusiveMinimum", "<=")),
-    "exclusiveMaximum": (_LIMITED, _limit("exclusiveMaximum", ">=")),
-    "range": (literals.INTEGERS, _range),
-    "multipleOf": (literals.NUMBERS, _multiple),
-    "minLength": (_SIZED, _size("minLength", "<")),
-    "maxLength": (_SIZED, _size("maxLength", ">")),
-    "minItems": (_LISTS, _size("minItems", "<")),
-    "maxItems": (_LISTS, _size("maxItems", ">")),
-    "uniqueItems": (_LISTS, _repeated),
-}
+def _query_text(rule: Rule) -> str:
+    """The text of a rule's query: its author's, or its metric's."""
+    metric = metric_of(rule.check)
+    return metric.query(rule) if metric else str(rule.arguments["query"])

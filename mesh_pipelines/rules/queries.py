@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from mesh_pipelines.contract.metrics.refusal import Uncompilable
 from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.rules.refusal import Uncompilable
 from mesh_pipelines.sql.quote import quote
 from mesh_pipelines.sql.select import NotReadable, Place, Select, read_select
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from mesh_pipelines.contract.metrics.patterns import FORMATS as TEXT_FORMATS
+from mesh_pipelines.contract.metrics.registry import in_quality, options
 from mesh_pipelines.contract.model import SECONDS, Compatibility, Operator
 from mesh_pipelines.contract.read import document, service_levels
 from mesh_pipelines.contract.read import field_reader as fields
@@ -62,15 +64,16 @@ def test_every_name_the_code_knows_is_documented() -> None:
     known = {
         *stream._SETTINGS,
         *fields._SETTINGS,
-        *rules._ARGUMENTS,
-        *rules.FORMATS,
+        *in_quality(),
+        *options(),
+        *TEXT_FORMATS,
         *rules.WARNING_SEVERITIES,
         *map(str, Operator),
         *map(str, FORMATS),
         *fields._LOGICAL,
         *service_levels._PROPERTIES.values(),
         *(name for words in fields._PHYSICAL.values() for name in words),
-        *(argument for arguments in rules._ARGUMENTS.values() for argument in arguments),
+        *(argument for metric in in_quality().values() for argument in metric.arguments),
     }
     spoken = " ".join(WORDS)
     assert {name for name in known if not re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", spoken)} == set()

@@ -8,7 +8,7 @@ import pytest
 
 from mesh_pipelines.contract.model import RuleKind
 from mesh_pipelines.contract.read.load import load_products
-from mesh_pipelines.gx.suite import suite, suite_file, suite_text, write_suite
+from mesh_pipelines.gx.suite import suite, suite_file, suite_text
 from mesh_pipelines.gx.validate import quiet
 
 ASSETS = Path(__file__).parents[2] / "assets"
@@ -83,16 +83,6 @@ def test_library_expectations_are_used_where_they_mean_the_same(make_product):
     severities = {one["meta"]["rule"]: one["severity"] for one in suite(product)["expectations"]}
     assert severities["a.nullValues"] == "warning"
     assert severities["a.required"] == "critical"
-
-
-def test_the_file_is_written_once(case):
-    file = write_suite(case.product)
-    assert file == suite_file(case.product)
-    assert file is not None
-    assert json.loads(file.read_text(encoding="utf-8")) == suite(case.product)
-    assert write_suite(case.product) is None
-    file.write_text("{}", encoding="utf-8")
-    assert write_suite(case.product) == file
 
 
 @pytest.mark.parametrize("name", sorted(PRODUCTS))

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from mesh_pipelines.contract.metrics.refusal import Uncompilable
 from mesh_pipelines.rules.queries import parse_query
-from mesh_pipelines.rules.refusal import Uncompilable
 
 REFUSED = {
     "another product": ("SELECT count(*) FROM weather.observations", "the query reads weather.observations"),

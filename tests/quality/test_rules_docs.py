@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from mesh_pipelines.audit.history import RESULT_SCHEMA
 from mesh_pipelines.audit.results import State
+from mesh_pipelines.contract.metrics.patterns import FORMATS
+from mesh_pipelines.contract.metrics.registry import metrics
+from mesh_pipelines.contract.metrics.tables import replaced
 from mesh_pipelines.contract.model import Operator
-from mesh_pipelines.rules.compile import ROW_CHECKS
-from mesh_pipelines.rules.patterns import FORMATS
 
-TEXT = (Path(__file__).parents[2] / "docs" / "rules.md").read_text(encoding="utf-8")
-SETS = ("unique", "primaryKey", "duplicateValues", "rowCount")
+DOCS = Path(__file__).parents[2] / "docs"
+TEXT = (DOCS / "rules.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("word", [*ROW_CHECKS, *SETS, *Operator, *State, *FORMATS, *RESULT_SCHEMA.names])
+@pytest.mark.parametrize("word", [*metrics(), *Operator, *State, *FORMATS, *RESULT_SCHEMA.names])
 def test_every_word_is_in_a_table(word):
     assert [line for line in TEXT.splitlines() if line.startswith("|") and f"`{word}`" in line]
+
+
+@pytest.mark.parametrize("page", ["rules.md", "contract.md"])
+def test_the_tables_of_metrics_are_those_of_the_code(page):
+    file = DOCS / page
+    text = file.read_text(encoding="utf-8")
+    if os.environ.get("MESH_WRITE_CASES"):
+        file.write_text(replaced(text), encoding="utf-8")
+    assert file.read_text(encoding="utf-8") == replaced(text)
+    assert "<!-- end of" in text
 
 
 def test_every_section_is_in_the_contents():

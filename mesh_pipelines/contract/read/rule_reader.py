@@ -6,33 +6,25 @@ What a document can say and a rule cannot mean is a fault here, so nothing that 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mesh_pipelines.contract.metrics import registry
+from mesh_pipelines.contract.metrics.metric import Metric, Place, Problem, not_of_type
 from mesh_pipelines.contract.misspelt import did_you_mean
 from mesh_pipelines.contract.model import Field, Kind, OnFailure, Operator, Rule, RuleKind, Unit
 from mesh_pipelines.contract.read.document import Document, FaultyDocument, Where, parse_document
 from mesh_pipelines.contract.read.faults import Faults
-from mesh_pipelines.contract.values import parse
 
 # Severities that only warn; any other, and none, blocks. The standard leaves the words free; these are in use.
 WARNING_SEVERITIES = frozenset({"info", "warning", "warn", "low", "minor", "trivial"})
-FORMATS = ("email", "uuid", "uri", "hostname", "ipv4", "ipv6")
 _EXPECTATION_ENGINES = ("greatexpectations", "great-expectations", "great_expectations")
 _UNITS = {"rows": Unit.ROWS, "row": Unit.ROWS, "percent": Unit.PERCENT, "%": Unit.PERCENT}
-_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
-_TEMPORAL = (Kind.DATE, Kind.TIME, Kind.TIMESTAMP, Kind.TIMESTAMP_LOCAL)
-_RANGES = {"i8": (-128, 127), "i16": (-32768, 32767), "u8": (0, 255), "u16": (0, 65535), "u32": (0, 2**32 - 1)}
-_ARGUMENTS: Mapping[str, tuple[str, ...]] = {
-    "nullValues": (),
-    "missingValues": ("missingValues",),
-    "invalidValues": ("validValues", "pattern"),
-    "duplicateValues": ("properties",),
-    "rowCount": (),
-}
-_ROW_METRICS = ("nullValues", "missingValues", "invalidValues")
+# Custom rules of this engine are metrics, also those that the standard does not list.
+ENGINE = "mesh"
+_OF_METRIC = frozenset({"metric", "arguments", "unit", *Operator})
 
 
 class RuleReader:
@@ -88,33 +80,20 @@ class RuleReader:
             yield self._rule(f"{field.name}.unique", RuleKind.UNIQUE, "unique", name, where, "uniqueness")
 
     def _enum(self, field: Field, entries: list[Mapping[str, Any]], where: Where) -> Iterator[Rule]:
-        if entries and self._check_values([entry["value"] for entry in entries], field, where):
+        values = [entry["value"] for entry in entries]
+        if values and not self._found(not_of_type(values, field), where):
             rule = self._rule(f"{field.name}.enum", RuleKind.ROW, "invalidValues", (field.name,), where)
-            yield replace(rule, arguments={"validValues": [entry["value"] for entry in entries]})
+            yield replace(rule, arguments={"validValues": values})
 
     def _options(self, field: Field, options: Mapping[str, Any], where: Where) -> Iterator[Rule]:
-        if field.type.kind is Kind.STRUCT:
-            return
-        for name, value in options.items():
+        for name, value in options.items() if field.type.kind is not Kind.STRUCT else ():
+            metric = registry.options().get(name)
             at = (*where, name)
-            rule = self._rule(f"{field.name}.{name}", RuleKind.ROW, name, (field.name,), at)
-            if name == "format":
-                yield from self._format(rule, field, value, at)
-            elif name in _BOUNDS and field.type.kind in _TEMPORAL and not self._check_values([value], field, at):
+            if metric is None or self._found(metric.option_problems(value, field), at):
                 continue
-            elif name not in ("timezone", "defaultTimezone") and (name, value) != ("uniqueItems", False):
-                yield replace(rule, arguments={name: value})
-
-    def _format(self, rule: Rule, field: Field, value: str, where: Where) -> Iterator[Rule]:
-        if field.type.kind in (Kind.STRING, Kind.UUID):
-            if value in FORMATS:
-                yield replace(rule, arguments={"format": value})
-            else:
-                otherwise = f"use one of {', '.join(FORMATS)}, or a pattern"
-                self._faults.add(where, f"{value!r} cannot be checked", did_you_mean(value, FORMATS, otherwise))
-        elif value in _RANGES:
-            low, high = _RANGES[value]
-            yield replace(rule, check="range", arguments={"minimum": low, "maximum": high})
+            named = self._rule(f"{field.name}.{name}", metric.kind, name, (field.name,), at)
+            if rule := metric.of_option(named, value, field):
+                yield rule
 
     def _written(self, entries: list[Mapping[str, Any]], where: Where, field: str | None) -> Iterator[Rule]:
         for index, entry in enumerate(entries):
@@ -124,6 +103,8 @@ class RuleReader:
 
     def _entry(self, entry: Mapping[str, Any], where: Where, field: str | None) -> Rule | None:
         kind = entry.get("type", "library" if "metric" in entry else None)
+        if kind == "custom" and entry["engine"].lower() == ENGINE:
+            return self._own(entry, where, field)
         rule = self._common(entry, where, field)
         match kind:
             case "text":
@@ -210,6 +191,22 @@ class RuleReader:
             return None
         return replace(rule, kind=RuleKind.SQL, check="sql", arguments={"query": entry["query"]})
 
+    def _own(self, entry: Mapping[str, Any], where: Where, field: str | None) -> Rule | None:
+        """A metric as a custom rule: the standard's own list of metrics is closed."""
+        at, own = (*where, "implementation"), entry["implementation"]
+        if not isinstance(own, dict) or "metric" not in own:
+            self._faults.add(at, "is no mapping with a metric", "write metric, arguments and one operator")
+            return None
+        for name in own.keys() - _OF_METRIC:
+            self._faults.add((*at, name), f"{name} is no key of a metric", did_you_mean(name, _OF_METRIC, "remove it"))
+        given = [name for name in own if name in list(Operator)]
+        if len(given) != 1:
+            fix = "keep one mustBe... or mustNotBe... operator"
+            self._faults.add(at, f"has {len(given)} operators; a rule has exactly one", fix)
+            return None
+        around = {name: value for name, value in entry.items() if name not in ("type", "engine", "implementation")}
+        return self._library(merged := {**around, **own}, at, self._common(merged, at, field), field)
+
     def _custom(self, entry: Mapping[str, Any], where: Where, rule: Rule) -> Rule | None:
         if entry["engine"].lower() not in _EXPECTATION_ENGINES:
             fix = "use greatExpectations, a library metric, or type sql"
@@ -229,33 +226,58 @@ class RuleReader:
         return replace(rule, id=identity, kind=RuleKind.EXPECTATION, check=name, arguments=arguments)
 
     def _library(self, entry: Mapping[str, Any], where: Where, rule: Rule, field: str | None) -> Rule | None:
-        metric: str = entry["metric"]
+        metric = self._metric(entry["metric"], (*where, "metric"))
         arguments: Mapping[str, Any] = entry.get("arguments") or {}
-        rule = replace(rule, check=metric, arguments=dict(arguments))
-        if not self._check_arguments(metric, arguments, (*where, "arguments")):
+        if metric is None or not self._check_arguments(metric, arguments, (*where, "arguments")):
             return None
+        rule = replace(rule, kind=metric.kind, check=metric.name, arguments=dict(arguments))
         self._check_threshold(rule, where)
-        if metric == "rowCount":
-            return self._row_count(rule, where, field)
-        if metric == "duplicateValues":
-            return self._duplicates(rule, where, field)
-        if field is None:
-            fix = "write it under the quality of a property"
-            self._faults.add(where, f"{metric} is about a property, not about the object", fix)
+        if not self._check_place(metric, where, field):
             return None
-        return self._row(rule, where)
+        if rule.unit is Unit.PERCENT and not metric.in_percent:
+            self._faults.add((*where, "unit"), "rows are no percentage of anything", "use rows")
+        return None if self._found(metric.problems(rule, self._fields), where) else metric.completed(rule)
 
-    def _check_arguments(self, metric: str, arguments: Mapping[str, Any], where: Where) -> bool:
-        known = _ARGUMENTS[metric]
+    def _metric(self, name: Any, where: Where) -> Metric | None:
+        known = registry.in_quality()
+        if name not in known:
+            fix = did_you_mean(str(name), known, f"use one of {', '.join(known)}")
+            self._faults.add(where, f"{name!r} is no metric", fix)
+            return None
+        return known[name]
+
+    def _check_place(self, metric: Metric, where: Where, field: str | None) -> bool:
+        if (Place.OBJECT if field is None else Place.FIELD) in metric.places:
+            return True
+        if field is None:
+            problem, fix = "is about a property, not about the object", "write it under the quality of a property"
+        else:
+            problem, fix = (
+                "is about the object, not about a property",
+                "write it under the quality of the schema object",
+            )
+        self._faults.add(where, f"{metric.name} {problem}", fix)
+        return False
+
+    def _check_arguments(self, metric: Metric, arguments: Mapping[str, Any], where: Where) -> bool:
+        known = metric.arguments
         unknown = [name for name in arguments if name not in known]
         for name in unknown:
-            otherwise = f"{metric} takes {' or '.join(known)}" if known else f"remove it; {metric} takes none"
+            otherwise = f"{metric.name} takes {' or '.join(known)}" if known else f"remove it; {metric.name} takes none"
             fix = did_you_mean(name, known, otherwise)
-            self._faults.add((*where, name), f"{name} is no argument of {metric}", fix)
-        if metric in _ROW_METRICS and known and not set(known) & set(arguments) and not unknown:
+            self._faults.add((*where, name), f"{name} is no argument of {metric.name}", fix)
+        if metric.needs_argument and not set(known) & set(arguments) and not unknown:
             self._faults.add(where, f"has no {' and no '.join(known)}", f"add {' or '.join(known)} under arguments")
             return False
         return not unknown
+
+    def _found(self, problems: Iterable[Problem], where: Where) -> bool:
+        """Note what a metric found wrong below a path; whether it found anything."""
+        found = list(problems)
+        for one in found:
+            fix = did_you_mean(one.got, one.known, one.fix) if one.known else one.fix
+            self._faults.add((*where, *one.at), one.problem, fix)
+        return bool(found)
 
     def _check_threshold(self, rule: Rule, where: Where) -> None:
         ends = rule.threshold if isinstance(rule.threshold, tuple) else (rule.threshold,)
@@ -264,58 +286,6 @@ class RuleReader:
             self._faults.add((*where, str(rule.operator)), "is no percentage", "use 0 to 100")
         elif any(end < 0 for end in numbers):
             self._faults.add((*where, str(rule.operator)), "is below zero, a count never is", "use 0 or more")
-
-    def _row_count(self, rule: Rule, where: Where, field: str | None) -> Rule | None:
-        if field is not None:
-            fix = "write it under the quality of the schema object"
-            self._faults.add(where, "rowCount is about the object, not about a property", fix)
-            return None
-        if rule.unit is Unit.PERCENT:
-            self._faults.add((*where, "unit"), "rows are no percentage of anything", "use rows")
-        return replace(rule, kind=RuleKind.ROW_COUNT)
-
-    def _duplicates(self, rule: Rule, where: Where, field: str | None) -> Rule | None:
-        at = (*where, "arguments", "properties")
-        names = rule.arguments.get("properties", [] if field is None else [field])
-        if not isinstance(names, list) or not names:
-            self._faults.add(at, "names no properties", "list property names under arguments.properties")
-            return None
-        for name in names:
-            if name not in self._fields:
-                fix = did_you_mean(str(name), self._fields, "list properties of the schema object")
-                self._faults.add(at, f"{name!r} is no property", fix)
-        if field is not None and field not in names:
-            self._faults.add(at, f"does not hold {field}", "write the rule under the quality of the schema object")
-        return replace(rule, kind=RuleKind.UNIQUE, fields=tuple(map(str, names)))
-
-    def _row(self, rule: Rule, where: Where) -> Rule | None:
-        at = (*where, "arguments")
-        field = self._fields.get(rule.fields[0])
-        for name in ("validValues", "missingValues"):
-            if name not in rule.arguments:
-                continue
-            values = rule.arguments[name]
-            if not isinstance(values, list) or not values:
-                self._faults.add((*at, name), "is no list of values", "list at least one value")
-                return None
-            if field and name == "validValues":
-                self._check_values(values, field, (*at, name))
-        if not isinstance(rule.arguments.get("pattern", ""), str):
-            self._faults.add((*at, "pattern"), "is no text", "quote the pattern")
-            return None
-        return replace(rule, kind=RuleKind.ROW)
-
-    def _check_values(self, values: list[Any], field: Field, where: Where) -> bool:
-        """Whether all values are of the field's type; null is of every type."""
-        for value in values:
-            try:
-                if value is not None:
-                    parse(value, field.type)
-            except ValueError as error:
-                wanted = str(error) if str(error) != "null" else "a rule of type sql instead"
-                self._faults.add(where, f"{value!r} is no {field.type.kind}", f"write {wanted}")
-                return False
-        return True
 
     def _rule(
         self,

@@ -11,7 +11,7 @@ from typing import Any
 
 import re2
 
-from mesh_pipelines.rules.refusal import Uncompilable
+from mesh_pipelines.contract.metrics.refusal import Uncompilable
 
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"

@@ -11,10 +11,10 @@ import math
 from decimal import Decimal
 from typing import Any
 
+from mesh_pipelines.contract.metrics.refusal import Uncompilable
 from mesh_pipelines.contract.model import FieldType, Kind
 from mesh_pipelines.contract.types import duckdb_type
 from mesh_pipelines.contract.values import parse
-from mesh_pipelines.rules.refusal import Uncompilable
 from mesh_pipelines.sql.quote import literal
 
 INTEGERS = frozenset({Kind.INT, Kind.LONG})

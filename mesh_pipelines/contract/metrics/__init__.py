@@ -1,0 +1,1 @@
+"""The words a contract may use for a check, one class each."""
