@@ -99,6 +99,14 @@ class Position:
 
 
 @dataclass(frozen=True)
+class Bounds:
+    """What a topic holds: the first offset that is kept and the next one to be written, of every partition."""
+
+    begin: Position
+    end: Position
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The outcome of one audit of one candidate: what ``publish`` asks for.
 
@@ -128,7 +136,8 @@ class Version:
     ``overlay`` is the address of what says which rows of base and tail were replaced. ``bad`` counts the bad rows by
     rule, where all rules that count any could be computed; with ``miskeyed``, the rows whose message key is not their
     contract's, it is what the next version's counts may be added to. ``mask`` is the fingerprint of what was counted.
-    ``run`` is the id of the orchestrator's run that made it; None for one made by hand.
+    ``run`` is the id of the orchestrator's run that made it; None for one made by hand. ``input_extents`` are the
+    ``extent`` of each input version, so that what came after it can be counted; empty in versions of earlier releases.
     """
 
     product: str
@@ -150,6 +159,14 @@ class Version:
     miskeyed: int | None = None
     mask: str | None = None
     run: str | None = None
+    input_extents: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    @property
+    def extent(self) -> int:
+        """How much was read up to here: offsets of the stream, or the rows of a product without one."""
+        if self.position is None:
+            return self.rows
+        return sum(offset.next_offset for offset in self.position.partitions.values())
 
     def to_json(self) -> str:
         """Compact JSON, keys sorted."""

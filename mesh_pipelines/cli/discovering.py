@@ -14,23 +14,26 @@ from mesh_pipelines.cli.query_rows import FORMATS, write_rows
 from mesh_pipelines.errors import UsageError
 
 STATUS_COLUMNS = (
-    *("product", "version", "rows", "rules_passed", "rules_failed", "rules_warned"),
-    *("quarantined", "redriven", "lag", "published_at"),
+    *("product", "health", "version", "rows", "rules_passed", "rules_failed", "rules_warned"),
+    *("quarantined", "redriven", "lag", "versions_behind", "published_at"),
 )
 
 
-@verb(Group.DISCOVER, example="mesh status --output json")
+@verb(Group.DISCOVER, example="mesh status --output json", fails="a product is not healthy")
 def status(output_format: OutputFormat = Format.TABLE) -> None:
-    """Show where every product stands: version, rows, rules, quarantine, lag."""
+    """Show where every product stands and whether it is healthy: version, rows, rules, quarantine, lag."""
     from mesh_pipelines.observe.status import status as step
 
     output = Output(output_format)
-    records = [record(one) for one in step(platform())]
-    output.records(records, STATUS_COLUMNS)
-    problems = [one for one in records if one["problem"]]
-    for one in problems:
-        output.say(f"{one['product']}: {one['problem']}")
-    output.say(f"{len(records)} products, {len(problems)} with a problem")
+    found = step(platform())
+    output.records([record(one) for one in found], STATUS_COLUMNS)
+    for one in found:
+        for problem in one.problems:
+            output.say(f"{one.product}: {problem}\n  next: {problem.next_step}")
+    ill = [one for one in found if not one.is_well]
+    output.say(f"{len(found)} products, {len(ill)} not healthy")
+    if ill:
+        raise typer.Exit(1)
 
 
 @verb(Group.DISCOVER, example="mesh versions operations.flights")

@@ -15,13 +15,13 @@ from mesh_pipelines.observe.notify import notify
 from mesh_pipelines.observe.observe import observe, watch
 from mesh_pipelines.observe.store.history import History
 from mesh_pipelines.observe.store.lease import Lease, LeaseLost
-from mesh_pipelines.observe.store.records import ObjectiveState
+from mesh_pipelines.observe.store.records import Health, ObjectiveState
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
 
 
 def run_observe(settings: Settings, platform: Callable[[], Platform], output: Output, *, watch: bool) -> int:
-    """Observe; gives the exit code: 1 where an objective is not met."""
+    """Observe; gives the exit code: 1 where an objective is not met or a product is not healthy."""
     with closing(History.open(settings)) as history:
         if watch:
             return _watch(settings, platform, history, output)
@@ -51,12 +51,16 @@ def _show(history: History, output: Output) -> int:
     states = history.objectives()
     output.records([_record(one, output.form) for one in states])
     missed = [one for one in states if one.met is False]
-    opened = len(history.incidents(open_only=True, limit=-1))
-    if missed:
-        output.say(f"{len(missed)} of {len(states)} objectives are not met; {opened} incidents are open")
-        return 1
-    output.say(f"no objective of {len(states)} is missed; {opened} incidents are open; next: mesh status")
-    return 0
+    opened = history.incidents(open_only=True, limit=-1)
+    for one in opened:
+        detail = f": {one.detail}" if one.detail else ""
+        output.say(f"incident {one.id}: {one.product}: {one.title}{detail} (since {one.began_at:%Y-%m-%d %H:%M} UTC)")
+    ill = [one.product for one in history.current() if one.health is Health.BAD]
+    output.say(
+        f"{len(missed)} of {len(states)} objectives are not met, {len(opened)} incidents are open, "
+        f"{len(ill)} products are not healthy; next: mesh status"
+    )
+    return 1 if missed or ill else 0
 
 
 def _watch(settings: Settings, platform: Callable[[], Platform], history: History, output: Output) -> int:

@@ -50,7 +50,7 @@ def portal(
     raise typer.Exit(run_portal(settings(), Output(), observe=observe, link_only=link))
 
 
-@verb(Group.OPERATE, example="mesh observe --watch", fails="an objective is not met")
+@verb(Group.OPERATE, example="mesh observe --watch", fails="an objective is not met, or a product is not healthy")
 def observe(
     watch: Annotated[bool, typer.Option("--watch", help="Go on observing until Ctrl-C.")] = False,
     output_format: OutputFormat = Format.TABLE,

@@ -250,20 +250,13 @@ def _await_all(platform: Platform, stop: threading.Event, watcher: _Watcher, che
 
 
 def _is_current(platform: Platform) -> bool:
-    """Whether every stream is published to its end, and every derived product from its inputs' newest versions."""
-    published = {name: platform.tables_of(one).versions.published() for name, one in platform.products.items()}
-    topics = [product.topic.name for product in platform.in_order if product.topic]
-    ends = platform.streams.end_offsets(topics)
-    for name, product in platform.products.items():
-        version = published[name]
-        if version is None:
-            return False
-        if product.topic and (version.position is None or version.position.lag_to(ends[product.topic.name])):
-            return False
-        newest = {source: one.number for source in product.inputs if (one := published.get(source))}
-        if dict(version.input_versions) != newest:
-            return False
-    return True
+    """Whether every product has published a version, and has what is there for it to take in."""
+    from mesh_pipelines.lake.standing import standings
+    from mesh_pipelines.pipeline.due import needs
+
+    if any(one.what for one in needs(platform, platform.in_order)):
+        return False
+    return all(standing.published for standing in standings(platform.tables, platform.in_order).values())
 
 
 def _report(platform: Platform, output: Output, done: bool) -> int:

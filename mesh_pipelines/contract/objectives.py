@@ -17,6 +17,8 @@ from enum import StrEnum
 from mesh_pipelines.contract.model import SECONDS, DataProduct, Kind, Number, ServiceLevel
 
 WINDOW_DAYS = 30
+# How soon a derived product follows its inputs where its contract does not say.
+FOLLOWED_S = 15.0
 
 _TIMES = (Kind.TIMESTAMP, Kind.TIMESTAMP_LOCAL, Kind.DATE)
 _PERCENT = ("%", "percent", "pct")
@@ -93,6 +95,14 @@ def freshness_window(product: DataProduct) -> float | None:
     """The seconds after which a product counts as late, by its promise of freshness, or else of latency."""
     found = {one.property: one.promised for one in reversed(objectives(product))}
     return found.get("freshness", found.get("latency"))
+
+
+def patience(product: DataProduct) -> float:
+    """The seconds for which a derived product may be behind its inputs: its promised latency, or else freshness, or
+    else ``FOLLOWED_S`` and as much again for a run that is in flight.
+    """
+    promised = (one.promised for one in objectives(product) if one.property == "latency")
+    return next(promised, None) or freshness_window(product) or 2 * FOLLOWED_S
 
 
 def duration(seconds: float) -> str:

@@ -15,7 +15,7 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 from mesh_pipelines.contract.model import TopicSettings
 from mesh_pipelines.errors import EnvironmentFault
 from mesh_pipelines.kafka.client import Reasons, admin, is_unreachable, unreachable
-from mesh_pipelines.positions import PartitionOffset, Position
+from mesh_pipelines.positions import Bounds, PartitionOffset, Position
 from mesh_pipelines.settings import Settings
 
 T = TypeVar("T")
@@ -102,6 +102,16 @@ class StreamAdmin:
         """
         return self._offsets(topics, _LATEST, isolation)
 
+    def bounds(self, topics: Sequence[str]) -> dict[str, Bounds]:
+        """The first and the next committed offset of every partition of the topics that exist, first ones first."""
+        known = self.topic_ids(topics)
+        if not known:
+            return {}
+        cluster = self.cluster_id()
+        begins = self._positions(cluster, known, _EARLIEST, IsolationLevel.READ_COMMITTED)
+        ends = self._positions(cluster, known, _LATEST, IsolationLevel.READ_COMMITTED)
+        return {name: Bounds(begins[name], ends[name]) for name in known}
+
     def create(self, topic: TopicSettings) -> None:
         """Create a topic with the settings of its contract; one that somebody else made meanwhile is left as it is."""
         new = NewTopic(
@@ -137,9 +147,11 @@ class StreamAdmin:
 
     def _offsets(self, topics: Sequence[str], spec: OffsetSpec, isolation: IsolationLevel) -> dict[str, Position]:
         known = self.topic_ids(topics)
-        if not known:
-            return {}
-        cluster = self.cluster_id()
+        return self._positions(self.cluster_id(), known, spec, isolation) if known else {}
+
+    def _positions(
+        self, cluster: str, known: Mapping[str, tuple[str, int]], spec: OffsetSpec, isolation: IsolationLevel
+    ) -> dict[str, Position]:
         wanted = [KafkaPartition(name, number) for name, (_, count) in known.items() for number in range(count)]
         offsets = self._list_offsets(wanted, spec, isolation)
         return {

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.lake.catalog import Kind, table_missing, table_name
 from mesh_pipelines.lake.log import landed_in, losses_in, position_in, quarantined_in, redriven_in
 from mesh_pipelines.lake.properties import Properties, TableProperties
 from mesh_pipelines.lake.tables import kinds
-from mesh_pipelines.lake.versions import newest_in, published_in
+from mesh_pipelines.lake.versions import moved_since, newest_in, published_in
 from mesh_pipelines.positions import Position, Version
 
 
@@ -20,6 +21,7 @@ class Standing:
     redriven and landed, and of losses that were accepted.
 
     ``applied`` says that all of its tables exist; ``missing`` is an error's text where one does not that is read here.
+    ``versions`` are the properties of its versions table.
     """
 
     applied: bool
@@ -31,6 +33,11 @@ class Standing:
     landed: int = 0
     losses: int = 0
     missing: str | None = None
+    versions: Properties = field(default_factory=dict[str, str], repr=False)
+
+    def left_at(self, number: int) -> datetime | None:
+        """When readers' pointer left a version, as far as is known; None where they see it."""
+        return moved_since(self.versions, number)
 
 
 def standings(tables: TableProperties, products: Iterable[DataProduct]) -> dict[str, Standing]:
@@ -67,4 +74,5 @@ def _standing(product: DataProduct, applied: bool, found: Mapping[Kind, Properti
         redriven=redriven_in(log),
         landed=landed_in(log),
         losses=losses_in(log),
+        versions=found["versions"],
     )

@@ -27,6 +27,10 @@ PUBLISHED = "mesh.published"
 # The highest number ever published: after a rollback it is not the published one's.
 LAST = "mesh.last"
 TAGS = "mesh.tag."
+# Where readers' pointer went last and when, as [[number, time], ...], oldest first.
+MOVES = "mesh.moves"
+# At a version a second a product that follows within its promise is never further behind than this.
+_MOVES_KEPT = 64
 
 CANDIDATE = "candidate"
 PUBLISH = "published"
@@ -153,7 +157,9 @@ class Versions:
         self._require_verdict(newest, contract_hash)
         version = replace(newest, published_at=at)
         text = version.to_json()
-        self._commit(table, [(PUBLISH, version)], {NEWEST: text, PUBLISHED: text, LAST: str(version.number)})
+        moves = _moved(table, version.number, at)
+        properties = {NEWEST: text, PUBLISHED: text, LAST: str(version.number), MOVES: moves}
+        self._commit(table, [(PUBLISH, version)], properties)
         return version
 
     def roll_back(self, number: int, reason: str) -> Version:
@@ -172,7 +178,7 @@ class Versions:
             for version in self.all()
             if version.number > number and version.withdrawn is None
         ]
-        properties = {PUBLISHED: target.to_json()}
+        properties = {PUBLISHED: target.to_json(), MOVES: _moved(table, number, datetime.now(UTC).isoformat())}
         newest = _property(table, NEWEST)
         for version in (target, *later):
             if newest and newest.candidate_id == version.candidate_id:
@@ -294,6 +300,23 @@ def newest_in(properties: Mapping[str, str]) -> Version | None:
 
 def _row(at: datetime, transition: str, number: int, candidate_id: str, version: str) -> dict[str, Any]:
     return {"at": at, "transition": transition, "number": number, "candidate_id": candidate_id, "version": version}
+
+
+def moved_since(properties: Mapping[str, str], number: int) -> datetime | None:
+    """When readers' pointer left a version: the first move after it last came there.
+
+    None where it is still there, or where the table does not say. Moves that are too long ago to be known make it the
+    oldest known one, which is later than it was.
+    """
+    moves: list[tuple[int, str]] = json.loads(properties.get(MOVES, "[]"))
+    place = max((at for at, (reached, _) in enumerate(moves) if reached == number), default=-1)
+    return datetime.fromisoformat(moves[place + 1][1]) if place + 1 < len(moves) else None
+
+
+def _moved(table: Table, number: int, at: str) -> str:
+    """The moves of the pointer with one more."""
+    moves = [*json.loads(table.properties.get(MOVES, "[]")), (number, at)]
+    return json.dumps(moves[-_MOVES_KEPT:], separators=(",", ":"))
 
 
 def _property(table: Table, name: str) -> Version | None:

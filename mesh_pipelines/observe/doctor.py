@@ -9,7 +9,11 @@ from dataclasses import dataclass
 from mesh_pipelines import native
 from mesh_pipelines.errors import MeshError
 from mesh_pipelines.lake.storage import over_storage
+from mesh_pipelines.observe.status import status
 from mesh_pipelines.platform import Platform
+
+# Unhealthy products that are named; `mesh status` lists all.
+_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class Finding:
 
 
 def doctor(platform: Platform) -> Iterator[Finding]:
-    """Look at everything that landing and publishing need, one thing after another; no product is touched."""
+    """Look at all that landing and publishing need, one thing after another, and at products; nothing is changed."""
     import confluent_kafka
     import duckdb
     import pyarrow as pa
@@ -43,6 +47,7 @@ def doctor(platform: Platform) -> Iterator[Finding]:
     yield _asked("catalog", lambda: f"{len(_namespaces(platform))} domains in {platform.settings.catalog}")
     yield _asked("broker", lambda: f"cluster {platform.streams.cluster_id()} at {platform.settings.brokers}")
     yield _asked("schema registry", lambda: _registry(platform))
+    yield _products(platform)
 
 
 def _asked(what: str, ask: Callable[[], str]) -> Finding:
@@ -50,6 +55,20 @@ def _asked(what: str, ask: Callable[[], str]) -> Finding:
         return Finding(what, ask())
     except MeshError as error:
         return Finding(what, f"{error.code} {error.message}", error.next_step or "")
+
+
+def _products(platform: Platform) -> Finding:
+    """Whether products are healthy; where they cannot be looked at, the lines above say why."""
+    try:
+        found = status(platform)
+    except MeshError as error:
+        return Finding("products", f"{error.code} {error.message}", error.next_step or "mesh status")
+    ill = [one for one in found if not one.is_well]
+    if not ill:
+        return Finding("products", f"{len(found)}, none of them unhealthy")
+    named = "; ".join(f"{one.product}: {one.problem}" for one in ill[:_NAMED])
+    more = f"; and {len(ill) - _NAMED} more" if len(ill) > _NAMED else ""
+    return Finding("products", f"{len(ill)} of {len(found)} are not healthy: {named}{more}", "mesh status")
 
 
 def _contracts(platform: Platform) -> str:

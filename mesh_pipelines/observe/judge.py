@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from mesh_pipelines.contract.objectives import Objective, freshness_window, roughly
-from mesh_pipelines.kafka.continuity import broken_off
-from mesh_pipelines.observe.measure import Measured, Memory, Seen, topic_of
-from mesh_pipelines.observe.store.records import Current, Health, ObjectiveState, RuleState
+from mesh_pipelines.observe.health import WAITING, health, late
+from mesh_pipelines.observe.measure import Measured, Memory, Seen
+from mesh_pipelines.observe.store.records import Current, ObjectiveState, RuleState
 from mesh_pipelines.observe.store.writer import Finding
 
 # A fiftieth of a window's budget in an hour, and a tenth of it in a day.
@@ -24,6 +24,13 @@ SLOW_BURN = 3.0
 STALLED_S = 600.0
 # Of objectives about incidents, those that were opened and closed.
 _ABOUT_INCIDENTS = ("timeToDetect", "timeToNotify", "timeToRepair")
+# What is said of what stops a product, and which incident it is; "" is that of the error's code.
+_STOPPED = {
+    "stalled": ("stream", "its stream does not go on where its log stands"),
+    "failing": ("", "its last attempt failed"),
+}
+# What incidents say already.
+_FOUND = (*_STOPPED, "broken", "blocked", "objective")
 # What is said of a rule in these states where it does not block.
 _WARNS = {"warn": "is broken", "error": "could not be computed", "not-executed": "was not run"}
 
@@ -112,7 +119,7 @@ def findings(
     found = [
         *_unreadable(seen, before, now),
         *_blocked(rules, blocking),
-        *_stalled(seen, before, measured, now, blocked=bool(blocking)),
+        *_stalled(seen, measured, now, blocked=bool(blocking)),
         *_missed(judged, now),
         *_warned(rules, blocking),
     ]
@@ -133,24 +140,19 @@ def current(
     now: datetime,
 ) -> Current:
     """A product's state in one record. ``bad_inputs`` are the inputs that are not well themselves."""
+    status = seen.status
     reasons = [one.title for one in found if one.severity == "bad"]
     missed = [one.state for one in judged if one.good is False]
-    reasons += [text for one in missed if (text := _late(one)) not in reasons]
+    reasons += [text for one in missed if (text := late(one)) not in reasons]
+    reasons += [one.text for one in status.problems if one.severity == "bad" and one.kind not in _FOUND]
     warnings = [one.title for one in found if one.severity == "warning"]
+    warnings += [one.text for one in status.problems if one.severity == "warning" and one.kind != "rule"]
     warnings += [f"its input {name} is not well" for name in bad_inputs]
-    status = seen.status
-    if reasons:
-        health = Health.BAD
-    elif seen.published is None:
-        health = Health.UNKNOWN
-    elif warnings:
-        health = Health.WARNING
-    else:
-        health = Health.GOOD
+    severities = ["bad"] * bool(reasons) + ["warning"] * bool(warnings)
     nothing = ["nothing is published yet"] if seen.published is None else []
     return Current(
         product=seen.product.fqn,
-        health=health,
+        health=health(severities, is_published=seen.published is not None),
         reasons=(*reasons, *warnings, *nothing),
         version=status.version,
         rows=status.rows,
@@ -164,6 +166,9 @@ def current(
         redriven=status.redriven,
         problem=seen.error or status.problem,
         observed_at=now,
+        versions_behind=status.versions_behind,
+        behind_since=status.behind_since,
+        next_step=status.next_step,
     )
 
 
@@ -231,31 +236,20 @@ def _told(rule: RuleState) -> str:
     return "; ".join(text for text in (rule.message, measured, bad) if text)
 
 
-def _stalled(seen: Seen, before: Memory, measured: Measured, now: datetime, *, blocked: bool) -> Iterator[Finding]:
-    if problem := _discontinuity(seen, before):
-        yield Finding("stalled", "stream", "its stream does not go on where its log stands", problem, "bad", now)
-        return
+def _stalled(seen: Seen, measured: Measured, now: datetime, *, blocked: bool) -> Iterator[Finding]:
+    """What keeps events or versions from being taken in: a stream that broke off, failing attempts, a long wait."""
+    stopped = [one for one in seen.status.problems if one.kind in _STOPPED and one.severity == "bad"]
+    for problem in stopped:
+        subject, title = _STOPPED[problem.kind]
+        detail = f"{problem.code} {problem.text} ({problem.next_step})".strip()
+        yield Finding("stalled", subject or problem.code, title, detail, "bad", now)
     patience = max(STALLED_S, freshness_window(seen.product) or 0)
-    if blocked or measured.latency is None or measured.latency < patience:
+    if stopped or blocked or measured.latency is None or measured.latency < patience:
         return
     what = "its inputs have versions" if seen.product.transform else "events wait in its stream"
     title = f"{what} that were not published for {roughly(patience)}"
     detail = seen.status.problem or f"the oldest has waited for {roughly(measured.latency)}"
-    yield Finding("stalled", "stream", title, detail, "bad", now - timedelta(seconds=measured.latency))
-
-
-def _discontinuity(seen: Seen, before: Memory) -> str | None:
-    """What keeps landing from going on by itself; None where the topic goes on from what was read at the last look."""
-    position = seen.standing.position if seen.standing else None
-    end = seen.end
-    if position is None or end is None:
-        return None
-    if error := broken_off(seen.product, position, end):
-        return f"{error.code} {error.message} ({error.next_step})"
-    same = before.topic == topic_of(end)
-    if same and any(end.next_offset(number) < offset for number, offset in before.position.items()):
-        return f"the topic {end.topic} ends before what was read from it (mesh resume {seen.product.fqn})"
-    return None
+    yield Finding(*WAITING, title, detail, "bad", now - timedelta(seconds=measured.latency))
 
 
 def _missed(judged: Iterable[Judged], now: datetime) -> Iterator[Finding]:
@@ -265,15 +259,7 @@ def _missed(judged: Iterable[Judged], now: datetime) -> Iterator[Finding]:
         if one.good is False and burns:
             began = found.since if found.met is False and found.since else None
             detail = f"met in {_shown(found.attainment)} of the last 30 days, promised {_shown(found.target)}"
-            yield Finding("objective", found.objective, _late(found), detail, "bad", began or now)
-
-
-def _late(found: ObjectiveState) -> str:
-    if found.property == "availability":
-        return "its published version cannot be read"
-    measured = found.measured or 0.0
-    text = roughly(measured) if found.unit == "s" else f"{measured:.3g} {found.unit}"
-    return f"{found.objective}: {text}, promised: {found.promise}"
+            yield Finding("objective", found.objective, late(found), detail, "bad", began or now)
 
 
 def _add(share: tuple[int, int], good: bool) -> tuple[int, int]:

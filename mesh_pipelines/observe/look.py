@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from datetime import datetime
 
 from mesh_pipelines.confidential import masked
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import MeshError
 from mesh_pipelines.lake.storage import fault_of
 from mesh_pipelines.observe.measure import Seen
-from mesh_pipelines.observe.status import ProductStatus, status_of, stream_ends
+from mesh_pipelines.observe.status import status_of
+from mesh_pipelines.pipeline.level import Streams, ask, levels, unreadable
 from mesh_pipelines.platform import Platform
-from mesh_pipelines.positions import Position
-
-if TYPE_CHECKING:
-    from mesh_pipelines.lake.standing import Standing
 
 
-def look(platform: Platform) -> list[Seen]:
+def look(platform: Platform, now: datetime) -> list[Seen]:
     """Every sound product as it is now, each after its inputs; one whose tables cannot be read says so itself.
 
     The streams are asked first: what a version was made of lies before the end that is known then, or is covered by it.
     """
+    sound = [product for product in platform.in_order if product.fqn not in platform.broken]
+    streams = ask(platform, sound)
     try:
-        ends, problem = stream_ends(platform)
-    except MeshError as error:
-        ends, problem = {}, told(error)
-    found = _standings(platform)
-    return [_seen(product, found[product.fqn], ends, problem) for product in platform.in_order]
+        found = levels(platform, sound, streams)
+    except Exception:
+        return [_alone(platform, product, streams, now) for product in sound]
+    return [Seen(level, status_of(level, now)) for level in found.values()]
 
 
 def told(error: Exception) -> str:
@@ -39,25 +36,11 @@ def told(error: Exception) -> str:
     return masked(f"{type(fault).__name__}: {next(iter(str(fault).splitlines()), '')}")
 
 
-def _seen(product: DataProduct, found: Standing | str, ends: Mapping[str, Position], problem: str | None) -> Seen:
-    end = ends.get(product.topic.name) if product.topic else None
-    if isinstance(found, str):
-        return Seen(product, ProductStatus(product.fqn, product.alignment, problem=found), None, end, found)
-    return Seen(product, status_of(product, found, ends, problem), found, end)
-
-
-def _standings(platform: Platform) -> dict[str, Standing | str]:
-    """Where each product stands, or why that cannot be said; asked of all at once, one by one only where that fails."""
-    from mesh_pipelines.lake.standing import standings
-
+def _alone(platform: Platform, product: DataProduct, streams: Streams, now: datetime) -> Seen:
+    """One product, looked at by itself, since looking at all together failed."""
     try:
-        return dict(standings(platform.tables, platform.in_order))
+        [level] = levels(platform, [product], streams).values()
     except Exception as error:
-        problem = told(error)
-    found: dict[str, Standing | str] = {}
-    for product in platform.in_order:
-        try:
-            found |= standings(platform.tables, [product])
-        except Exception as error:
-            found[product.fqn] = told(error)
-    return found or {product.fqn: problem for product in platform.in_order}
+        level = unreadable(product, told(error), streams)
+        return Seen(level, status_of(level, now), level.standing.missing)
+    return Seen(level, status_of(level, now))

@@ -18,6 +18,7 @@ from mesh_pipelines.positions import Position, Version
 
 if TYPE_CHECKING:
     from mesh_pipelines.lake.standing import Standing
+    from mesh_pipelines.pipeline.level import Level
 
 # Of a list that grows while a product is behind: beyond this many, every second of the older half is left out.
 _KEPT = 64
@@ -30,15 +31,26 @@ RATE_OVER = timedelta(minutes=10)
 
 @dataclass(frozen=True)
 class Seen:
-    """One look at a product: ``end`` is None where its topic or the broker was not there; ``error`` is what went wrong
-    with looking at its tables, which are then not known (``standing`` is None).
-    """
+    """One look at a product; ``error`` is what went wrong with looking at its tables, which are then not known."""
 
-    product: DataProduct
+    level: Level
     status: ProductStatus
-    standing: Standing | None
-    end: Position | None = None
     error: str | None = None
+
+    @property
+    def product(self) -> DataProduct:
+        """The product that was looked at."""
+        return self.level.product
+
+    @property
+    def standing(self) -> Standing | None:
+        """What its tables say."""
+        return None if self.error else self.level.standing
+
+    @property
+    def end(self) -> Position | None:
+        """The end of its topic; None where the topic or the broker was not there."""
+        return self.level.bounds.end if self.level.bounds else None
 
     @property
     def published(self) -> Version | None:
@@ -179,6 +191,9 @@ def _moved(seen: Seen, memory: Memory, now: datetime) -> tuple[Memory, list[Move
         memory = replace(memory, topic=topic, end=None, moves=())
     offsets = {number: offset.next_offset for number, offset in end.partitions.items()}
     position = seen.published.position if seen.published else None
+    if position and topic_of(position) != topic:
+        # It was read from another topic: nothing of this one is published, whatever its offsets are.
+        position = None
     moves = list(memory.moves)
     if offsets != memory.end and any(offsets.values()):
         moves.append(Move(now, offsets))

@@ -128,7 +128,7 @@ class _Round:
         self._problems: list[str] = []
         self._marks: dict[str, tuple[Mark, ...]] = {}
         self._products: dict[str, _Product] = {}
-        for seen in look(platform):
+        for seen in look(platform, now):
             before = self._memories.get(seen.product.fqn, Memory())
             memory = remember(seen, before, self._marks, now)
             self._marks[seen.product.fqn] = memory.marks

@@ -1,30 +1,39 @@
-"""Where every product stands: its published version, its rules, its quarantine, and how far it is behind its stream."""
+"""Where every product stands: its version, its rules, its quarantine, how far it is behind, and its health."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
-from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.errors import BrokerUnreachable
+from mesh_pipelines.observe.health import WAITING, Observed, Problem, health, late, of_contract, problems, worst
+from mesh_pipelines.observe.store.records import Health
+from mesh_pipelines.pipeline.lag import lag
+from mesh_pipelines.pipeline.level import Level, levels
 from mesh_pipelines.platform import Platform
-from mesh_pipelines.positions import Position, Version
 
 if TYPE_CHECKING:
-    from mesh_pipelines.lake.standing import Standing
+    from mesh_pipelines.observe.store.history import History
+
+# What was observed longer ago says nothing of now: nobody observes any more.
+_OBSERVED_WITHIN = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
 class ProductStatus:
-    """One product's state. Counts of rules are of its newest audit; ``lag`` is offsets of its stream not yet published.
+    """One product's state. Counts of rules are of its newest audit; ``lag`` is what readers do not see yet, in offsets
+    of its stream or, for a derived product, of what its inputs read (``pipeline/lag.py``), with the ``versions_behind``
+    of its inputs and ``behind_since`` when the first of them was published.
 
     ``quarantined`` and ``redriven`` are the events its log holds back now, and those that redrives brought back.
-    ``version`` is None where nothing is published; ``lag`` is None for derived products and where the broker or the
-    topic cannot be asked. ``problem`` says what is wrong, if anything is.
+    ``version`` is None where nothing is published; ``lag`` is None where it is not known. ``problem`` is the worst of
+    ``problems``, with the next command; None where there are only notices.
     """
 
     product: str
+    health: Health
     alignment: str
     version: int | None = None
     rows: int | None = None
@@ -34,56 +43,41 @@ class ProductStatus:
     quarantined: int | None = None
     redriven: int | None = None
     lag: int | None = None
+    versions_behind: int | None = None
+    behind_since: datetime | None = None
     published_at: str | None = None
     problem: str | None = None
+    next_step: str | None = None
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def is_well(self) -> bool:
+        """Whether nobody has to do anything: it is good or warns, or has nothing to publish and nothing is wrong."""
+        return self.health in (Health.GOOD, Health.WARNING) or (self.health is Health.UNKNOWN and not self.problem)
 
 
-def status(platform: Platform) -> list[ProductStatus]:
+def status(platform: Platform, now: datetime | None = None) -> list[ProductStatus]:
     """The state of every product of the assets folder, broken ones included; asks the broker once for all topics."""
-    from mesh_pipelines.lake.standing import standings
-
-    ends, problem = stream_ends(platform)
-    standing = standings(platform.tables, platform.in_order)
-    sound = [status_of(product, standing[product.fqn], ends, problem) for product in platform.in_order]
-    broken = [
-        ProductStatus(name, "", problem=f"{error.code} {len(error.faults)} faults in its contract (mesh lint)")
-        for name, error in platform.broken.items()
-    ]
+    moment = now or datetime.now(UTC)
+    found = levels(platform, [product for product in platform.in_order if product.fqn not in platform.broken])
+    observed = _observed(platform, moment)
+    sound = [status_of(level, moment, observed.get(name)) for name, level in found.items()]
+    broken = [_status("", [of_contract(error)], name) for name, error in platform.broken.items()]
     return sorted([*sound, *broken], key=lambda one: one.product)
 
 
-def stream_ends(platform: Platform) -> tuple[Mapping[str, Position], str | None]:
-    """The ends of all topics that exist, asked for in one call; where the broker does not answer, why."""
-    topics = [product.topic.name for product in platform.in_order if product.topic]
-    if not topics:
-        return {}, None
-    try:
-        return platform.streams.end_offsets(topics), None
-    except BrokerUnreachable as error:
-        return {}, f"{error.code} {error.message}"
-
-
-def status_of(
-    product: DataProduct, standing: Standing, ends: Mapping[str, Position], problem: str | None
-) -> ProductStatus:
-    """One product's state, with the ends of the topics or the problem of asking for them."""
+def status_of(level: Level, now: datetime, observed: Observed | None = None) -> ProductStatus:
+    """One product's state; pure."""
+    product, standing = level.product, level.standing
+    found = problems(level, now, observed)
     if standing.missing:
-        return ProductStatus(product.fqn, product.alignment, problem=standing.missing)
-    published, newest = standing.published, standing.newest
-    if product.topic is None:
-        problem = None
-    elif not problem and product.topic.name not in ends:
-        problem = f"the topic {product.topic.name} does not exist (mesh apply)"
-    elif not problem and standing.position:
-        problem = _broken_off(product, standing.position, ends[product.topic.name])
-    if not problem and newest and newest.verdict and not newest.verdict.passed:
-        problem = f"version {newest.number} blocked by {', '.join(newest.verdict.blocking)}"
-    if not problem and newest and newest.withdrawn and published:
-        problem = f"readers were taken back to version {published.number}, {newest.withdrawn}"
-    verdict = newest.verdict if newest else None
-    return ProductStatus(
-        product=product.fqn,
-        alignment=product.alignment,
+        return _status(product.alignment, found, product.fqn)
+    published, behind = standing.published, lag(level)
+    verdict = standing.newest.verdict if standing.newest else None
+    return _status(
+        product.alignment,
+        found,
+        product.fqn,
         version=published.number if published else None,
         rows=published.rows if published else None,
         rules_passed=verdict.rules - verdict.failed - verdict.warned - verdict.errors if verdict else None,
@@ -91,24 +85,45 @@ def status_of(
         rules_warned=verdict.warned if verdict else None,
         quarantined=standing.quarantined,
         redriven=standing.redriven,
-        lag=_lag(product, published, ends),
+        lag=behind.rows,
+        versions_behind=behind.versions,
+        behind_since=behind.since,
         published_at=published.published_at if published else None,
-        problem=problem,
     )
 
 
-def _broken_off(product: DataProduct, stored: Position, end: Position) -> str | None:
-    """Why landing is stopped, as far as the topic's identity tells."""
-    from mesh_pipelines.kafka.continuity import broken_off
+def _status(alignment: str, found: list[Problem], product: str, **state: Any) -> ProductStatus:
+    first = worst(found)
+    return ProductStatus(
+        product,
+        health([one.severity for one in found], is_published=state.get("version") is not None),
+        alignment,
+        problem=str(first) if first else None,
+        next_step=first.next_step if first else None,
+        problems=tuple(found),
+        **state,
+    )
 
-    error = broken_off(product, stored, end)
-    return f"{error.code} {error.message} ({error.next_step})" if error else None
+
+def _observed(platform: Platform, now: datetime) -> dict[str, Observed]:
+    """What the last observation said of each product; nothing where it was too long ago, or never."""
+    from mesh_pipelines.observe.store.history import FILE, History
+
+    if not (platform.settings.home / FILE).exists():
+        return {}
+    with closing(History.open(platform.settings)) as history:
+        at = history.observed_at()
+        is_recent = at is not None and now - at < _OBSERVED_WITHIN
+        return dict(_each(history, is_recent=is_recent))
 
 
-def _lag(product: DataProduct, published: Version | None, ends: Mapping[str, Position]) -> int | None:
-    if product.topic is None or product.topic.name not in ends:
-        return None
-    end = ends[product.topic.name]
-    if published is None or published.position is None:
-        return sum(offset.next_offset for offset in end.partitions.values())
-    return published.position.lag_to(end)
+def _each(history: History, *, is_recent: bool) -> Iterator[tuple[str, Observed]]:
+    missed: dict[str, list[str]] = {}
+    for state in history.objectives() if is_recent else ():
+        if state.met is False:
+            missed.setdefault(state.product, []).append(late(state))
+    incidents = history.incidents(open_only=True, limit=-1) if is_recent else ()
+    waiting = {one.product: one.title for one in incidents if (one.kind, one.subject) == WAITING}
+    for current in history.current():
+        name = current.product
+        yield name, Observed(current.version, tuple(missed.get(name, ())), waiting.get(name))

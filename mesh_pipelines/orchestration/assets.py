@@ -148,7 +148,6 @@ def _snapshot(platform: Platform, product: DataProduct, columns: dg.TableSchema)
         deps=deps,
         kinds={"duckdb", "iceberg"},
         description=f"The next version of {product.fqn}, audited: {len(checks)} rules of its contract.",
-        automation_condition=_follow_inputs() if product.transform else None,
         metadata={"dagster/column_schema": columns, **_column_lineage(platform, product)},
         **_common(product, "snapshot"),
     )
@@ -174,7 +173,6 @@ def _published(platform: Platform, product: DataProduct, columns: dg.TableSchema
         deps=[part_key(product, "snapshot")],
         kinds={"iceberg", "duckdb"},
         description=_markdown(product),
-        automation_condition=_follow_snapshot() if product.transform else None,
         freshness_policy=_freshness(product),
         metadata={
             "dagster/column_schema": columns,
@@ -314,15 +312,6 @@ def _snapshot_metadata(taken: Snapshot) -> dict[str, Any]:
 def check_name(rule: str) -> str:
     """A rule's id as the name of a check."""
     return "".join(letter if letter.isalnum() else "_" for letter in rule)
-
-
-def _follow_inputs() -> dg.AutomationCondition[Any]:
-    """As soon as an input has a new published version, and no sooner."""
-    return dg.AutomationCondition.eager() & dg.AutomationCondition.all_deps_blocking_checks_passed()
-
-
-def _follow_snapshot() -> dg.AutomationCondition[Any]:
-    return dg.AutomationCondition.eager() & dg.AutomationCondition.all_deps_blocking_checks_passed()
 
 
 def _freshness(product: DataProduct) -> dg.FreshnessPolicy | None:

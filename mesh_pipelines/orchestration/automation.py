@@ -1,11 +1,13 @@
-"""What makes a domain run by itself: one sensor over its streams, and the jobs and schedules of its upkeep.
+"""What makes a domain run by itself: one sensor over its products, and the jobs and schedules of its upkeep.
 
-The sensor compares levels, not edges: the ends of all topics, asked for in one call, with the positions in the tables.
-Whatever is behind is due, so nothing is stranded by a failed run or a lost tick, and no run key is needed. One run
-covers all products that are due: starting it costs seconds, whatever it does then.
+The sensor compares levels, not edges: what the products were made from with what is there now (``pipeline/due.py``).
+Whatever is behind is due, so nothing is stranded by a failed run or a lost tick, and no run key is needed. Starting a
+run costs seconds whatever it does then, so one run covers all sources that are due, and another one all derived
+products: these must not wait until sources are done that never are. Declarative automation was ruled out: it misses a
+version that an input publishes while a run is in flight, and waits while an input's run is.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import dagster as dg
@@ -14,7 +16,7 @@ from mesh_pipelines.confidential import hiding
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import MeshError, NothingPublished
 from mesh_pipelines.orchestration.assets import part_key, published_key
-from mesh_pipelines.pipeline.due import await_due
+from mesh_pipelines.pipeline.due import Need, await_due, to_run
 from mesh_pipelines.pipeline.report import within_run
 from mesh_pipelines.pipeline.snapshot import snapshot
 from mesh_pipelines.platform import Platform
@@ -32,17 +34,17 @@ _PATIENCE_S = 4.0
 _PRODUCT_TAG = "mesh/products"
 
 
-def stream_sensor(platform: Platform, domain: str, products: Sequence[DataProduct]) -> dg.SensorDefinition:
-    """The domain's sensor: asks for one run over the products whose published version is behind their stream."""
+def domain_sensor(platform: Platform, domain: str, products: Sequence[DataProduct]) -> dg.SensorDefinition:
+    """The domain's sensor: asks for runs of the products (each after its inputs) that are due."""
     keys = [key for product in products for key in _chain(product)]
 
     @dg.sensor(
-        name=f"{domain}_streams",
+        name=f"{domain}_due",
         # As a target it would get a job of its own: all assets of the domain a second time.
         asset_selection=dg.AssetSelection.assets(*keys),
         minimum_interval_seconds=1,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Starts a run when a stream of {domain} has events that are not published yet.",
+        description=f"Starts runs of the products of {domain} that were not made from what is there now.",
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         def idle() -> list[DataProduct]:
@@ -51,24 +53,31 @@ def stream_sensor(platform: Platform, domain: str, products: Sequence[DataProduc
 
         try:
             with hiding():
-                behind = await_due(platform, idle, _PATIENCE_S)
+                needs = await_due(platform, idle, _PATIENCE_S)
         except MeshError as error:
-            return dg.SkipReason(f"{error.code} {error.message}")
-        if not behind:
-            busy = _in_flight(context.instance)
-            waiting = f"; running: {', '.join(sorted(busy))}" if busy else ""
-            return dg.SkipReason(f"every stream of {domain} is published as far as it goes{waiting}")
-        names = [product.fqn for product in behind]
-        return dg.SensorResult(
-            run_requests=[
-                dg.RunRequest(
-                    asset_selection=[key for product in behind for key in _chain(product)],
-                    tags={_PRODUCT_TAG: ",".join(names)},
-                )
-            ]
-        )
+            # A tick that could not look has failed, and Dagster shows it so.
+            raise dg.Failure(description=f"{error.code} {error.message}") from None
+        chosen = to_run(needs)
+        if not chosen:
+            return dg.SkipReason(_nothing_due(needs, _in_flight(context.instance)))
+        sources = [product for product in chosen if product.topic]
+        derived = [product for product in chosen if product.transform]
+        return dg.SensorResult(run_requests=[_request(some) for some in (derived, sources) if some])
 
     return sensor
+
+
+def _request(products: Sequence[DataProduct]) -> dg.RunRequest:
+    return dg.RunRequest(
+        asset_selection=[key for product in products for key in _chain(product)],
+        tags={_PRODUCT_TAG: ",".join(product.fqn for product in products)},
+    )
+
+
+def _nothing_due(needs: Sequence[Need], busy: Collection[str]) -> str:
+    held = [f"{one.product.fqn} is held back: {one.held}" for one in needs if one.what and one.held]
+    running = [f"running: {', '.join(sorted(busy))}"] if busy else []
+    return "; ".join([*held, *running]) or "every product was made from what is there"
 
 
 def upkeep(platform: Platform, domain: str, products: Sequence[DataProduct]) -> tuple[list[Any], list[Any]]:
@@ -137,7 +146,8 @@ def _job(
 
 
 def _chain(product: DataProduct) -> list[dg.AssetKey]:
-    return [part_key(product, "log"), part_key(product, "snapshot"), published_key(product.fqn)]
+    landed = [part_key(product, "log")] if product.topic else []
+    return [*landed, part_key(product, "snapshot"), published_key(product.fqn)]
 
 
 def _in_flight(instance: dg.DagsterInstance) -> set[str]:

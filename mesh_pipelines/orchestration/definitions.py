@@ -13,7 +13,7 @@ from dagster_duckdb import DuckDBResource
 
 from mesh_pipelines.collector import spare_what_is_alive, without_collector
 from mesh_pipelines.orchestration.assets import broken_asset, product_assets
-from mesh_pipelines.orchestration.automation import stream_sensor, upkeep
+from mesh_pipelines.orchestration.automation import domain_sensor, upkeep
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
 
@@ -28,20 +28,7 @@ def _definitions(platform: Platform, domain: str) -> dg.Definitions:
     products = [product for product in platform.in_order if product.domain == domain]
     broken = {name: error for name, error in platform.broken.items() if name.split(".")[0] == domain}
     assets = [asset for product in products for asset in product_assets(platform, product)]
-    streams = [product for product in products if product.topic]
-    sensors: list[dg.SensorDefinition] = []
-    if streams:
-        sensors.append(stream_sensor(platform, domain, streams))
-    if len(streams) < len(products):
-        sensors.append(
-            dg.AutomationConditionSensorDefinition(
-                name=f"{domain}_derived",
-                target=dg.AssetSelection.groups(domain),
-                minimum_interval_seconds=10,
-                default_status=dg.DefaultSensorStatus.RUNNING,
-                description=f"Starts the derived products of {domain} when their inputs have new versions.",
-            )
-        )
+    sensors = [domain_sensor(platform, domain, products)] if products else []
     jobs, schedules = upkeep(platform, domain, products) if products else ([], [])
     return dg.Definitions(
         assets=[*assets, *(broken_asset(name, error) for name, error in broken.items())],

@@ -9,10 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-import mesh_pipelines
-
-_LAYERS = ("contract", "quality", "lake", "streams", "steps")
-_OF_GREAT_EXPECTATIONS = ("gx_engine", "validate", "expectations")
+_PACKAGES = ("audit", "contract", "formats", "kafka", "lake", "pipeline", "rules", "serve", "sql")
 _LIBRARIES = (
     "confluent_kafka.schema_registry",
     "dagster._cli.api",
@@ -24,9 +21,9 @@ _LIBRARIES = (
     "pyiceberg.io.pyarrow",
 )
 
-for layer in _LAYERS:
-    for module in pkgutil.iter_modules([f"{mesh_pipelines.__path__[0]}/{layer}"]):
-        if not module.name.endswith(_OF_GREAT_EXPECTATIONS):
-            importlib.import_module(f"mesh_pipelines.{layer}.{module.name}")
+for name in _PACKAGES:
+    package = importlib.import_module(f"mesh_pipelines.{name}")
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
 for library in _LIBRARIES:
     importlib.import_module(library)

@@ -1,18 +1,22 @@
-"""Which products are behind their streams: the question a scheduler asks every few seconds, of all products at once."""
+"""What is due: the one question that scheduler, commands and pages ask, answered by comparing levels.
+
+A product is due when its newest candidate was not made from what is there now: the end of its stream, the versions of
+its inputs that readers see, the contract that is applied. A candidate that may be published and is not is due, too.
+Nothing is followed by events: a version that is published while a run is in flight is there at the next look.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.pipeline.attempts import mark_of, mends
+from mesh_pipelines.pipeline.level import Level, ask, levels
 from mesh_pipelines.platform import Platform
-from mesh_pipelines.positions import Position
-
-if TYPE_CHECKING:
-    from mesh_pipelines.lake.standing import Standing
-
+from mesh_pipelines.positions import Bounds, Position, Version
 
 # Looks take at most a twentieth of the time; between two of them lies no less than this.
 _PAUSE_S = 0.2
@@ -22,57 +26,166 @@ _PAUSE_SHARE = 20
 _GATHER_S = 0.5
 
 
-def await_due(
-    platform: Platform, products: Callable[[], Sequence[DataProduct]], patience_s: float
-) -> list[DataProduct]:
-    """The products that are due, looked for again and again until there are some or the time is up.
+@dataclass(frozen=True)
+class Need:
+    """What a product lacks: ``what`` is there that its newest candidate does not have; None where it has everything.
+
+    ``held`` says why a run would be of no use now, whatever is lacking.
+    """
+
+    product: DataProduct
+    what: str | None = None
+    held: str | None = None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a run has something to do and can do it."""
+        return self.what is not None and self.held is None
+
+
+def await_due(platform: Platform, products: Callable[[], Sequence[DataProduct]], patience_s: float) -> list[Need]:
+    """What products lack, looked at again and again until one of them is due or the time is up.
 
     ``products`` gives those to look at, and is asked each time. Where a look takes long, as it does for a thousand
     products, there is one.
 
     Raises:
-        BrokerUnreachable: transient.
+        BrokerUnreachable: transient; only where nothing is due without the broker.
     """
     deadline = time.monotonic() + patience_s
     while True:
         began = time.monotonic()
-        behind = due(platform, products())
+        found = needs(platform, products())
+        is_due = any(one.is_due for one in found)
         pause = max(_PAUSE_S, _PAUSE_SHARE * (time.monotonic() - began))
         if time.monotonic() + pause > deadline:
-            return behind
-        if behind:
+            return found
+        if is_due:
             time.sleep(_GATHER_S)
-            return due(platform, products())
+            return needs(platform, products())
         time.sleep(pause)
 
 
-def due(platform: Platform, products: Sequence[DataProduct]) -> list[DataProduct]:
-    """The products whose newest candidate is behind the end of their stream, or was made under another contract.
-
-    A candidate that was blocked is not due again until its stream or its contract has changed.
+def due(platform: Platform, products: Sequence[DataProduct], now: datetime | None = None) -> list[DataProduct]:
+    """The products that are due, of these.
 
     Raises:
-        BrokerUnreachable: transient.
+        BrokerUnreachable: transient; only where nothing is due without the broker.
     """
-    from mesh_pipelines.lake.standing import standings
-
-    ends = platform.streams.end_offsets([product.topic.name for product in products if product.topic])
-    there = [product for product in products if product.topic and product.topic.name in ends]
-    standing = standings(platform.tables, there)
-    return [
-        product
-        for product in there
-        if product.topic and _is_due(product, standing[product.fqn], ends[product.topic.name])
-    ]
+    return [one.product for one in needs(platform, products, now) if one.is_due]
 
 
-def _is_due(product: DataProduct, standing: Standing, end: Position) -> bool:
-    newest = standing.newest
-    if not standing.applied:
-        return False
-    if newest is None or newest.position is None:
-        return any(offset.next_offset for offset in end.partitions.values())
+def needs(platform: Platform, products: Sequence[DataProduct], now: datetime | None = None) -> list[Need]:
+    """What each of these products lacks now.
+
+    Raises:
+        BrokerUnreachable: transient; only where nothing is due without the broker.
+        StorageUnavailable: the catalog cannot be asked; transient.
+    """
+    streams = ask(platform, products)
+    moment = now or datetime.now(UTC)
+    found = [need(level, moment) for level in levels(platform, products, streams).values()]
+    if streams.problem and not any(one.is_due for one in found):
+        raise streams.problem
+    return found
+
+
+def need(level: Level, now: datetime) -> Need:
+    """What one product lacks; pure."""
+    if not level.standing.applied:
+        return Need(level.product, held="it is not applied")
+    return Need(level.product, _lacking(level), _no_topic(level) or _no_input(level) or _waits(level, now))
+
+
+def to_run(needs: Sequence[Need]) -> list[DataProduct]:
+    """What one look should have run: whatever is due, and what is derived from a derived product that is.
+
+    ``needs`` are of products each after its inputs. A product that is made of one that will have a new version is taken
+    along, so that a chain of derived products takes one run and not one for each of its levels. Sources take nothing
+    along: their runs are long, and who follows them would have to wait for their end.
+    """
+    coming: set[str] = set()
+    for one in needs:
+        follows = one.held is None and coming.intersection(one.product.inputs)
+        if one.product.transform and (one.is_due or follows):
+            coming.add(one.product.fqn)
+    return [one.product for one in needs if one.is_due or one.product.fqn in coming]
+
+
+def waiting(position: Position | None, bounds: Bounds) -> int:
+    """The offsets of a topic that were not read up to a position: all that it holds, where that is of another topic."""
+    begin, end = bounds.begin, bounds.end
+    known = (
+        position if position and (position.cluster_id, position.topic_id) == (end.cluster_id, end.topic_id) else begin
+    )
+    return sum(
+        max(0, offset.next_offset - max(known.next_offset(number), begin.next_offset(number)))
+        for number, offset in end.partitions.items()
+    )
+
+
+def _lacking(level: Level) -> str | None:
+    newest = level.standing.newest
+    if newest is None:
+        return _first(level)
+    if newest.contract_hash != level.contract_hash:
+        return "its contract changed"
+    if what := _new_data(level, newest):
+        return what
     publishable = newest.published_at is None and newest.verdict is not None and newest.verdict.passed
-    moved = newest.position.topic_id != end.topic_id or newest.position.lag_to(end) > 0
-    moved = moved or standing.position != newest.position
-    return moved or publishable or newest.contract_hash != product.contract_hash
+    return f"version {newest.number} is not published" if publishable else None
+
+
+def _first(level: Level) -> str | None:
+    """What the first candidate would be made from."""
+    if level.product.transform:
+        return "it was never computed"
+    events = waiting(None, level.bounds) if level.bounds else 0
+    # All that a topic ever held may be gone by now.
+    written = level.bounds and any(offset.next_offset for offset in level.bounds.end.partitions.values())
+    return f"{events:,} events wait" if written else None
+
+
+def _new_data(level: Level, newest: Version) -> str | None:
+    if level.product.transform:
+        seen = {name: one.published.number for name, one in level.inputs.items() if one.published}
+        newer = sorted(name for name in level.product.inputs if newest.input_versions.get(name) != seen.get(name))
+        return f"{', '.join(newer)} changed" if newer else None
+    if level.standing.position != newest.position:
+        return "what landed is in no version"
+    if level.bounds is None or newest.position is None:
+        return None
+    if level.broken or newest.position.lag_to(level.bounds.end) > 0:
+        return f"{waiting(newest.position, level.bounds):,} events wait"
+    return None
+
+
+def _no_topic(level: Level) -> str | None:
+    """Why there is nothing to land from."""
+    if level.product.topic is None or level.bounds:
+        return None
+    return level.unasked.message if level.unasked else f"its topic {level.product.topic.name} does not exist"
+
+
+def _no_input(level: Level) -> str | None:
+    """The inputs that there is nothing to read of."""
+    for name in level.product.inputs:
+        standing = level.inputs.get(name)
+        if standing is None:
+            return f"the contract of its input {name} has faults"
+        if standing.published is None:
+            return f"its input {name} has no published version"
+    return None
+
+
+def _waits(level: Level, now: datetime) -> str | None:
+    """Until when it waits after its last attempt failed; None where that is over, or was mended."""
+    failure = level.failure
+    if failure is None or failure.until is None or failure.until <= now:
+        return None
+    if mends(mark_of(level.contract_hash, level.standing, failure.step, level.inputs), failure.mark):
+        return None
+    if level.broken and level.broken.code != failure.code:
+        return None
+    tries = f"attempt {failure.count + 1}" if failure.count > 1 else "the next attempt"
+    return f"{failure.code} again: {tries} is at {failure.until:%H:%M:%S} UTC"

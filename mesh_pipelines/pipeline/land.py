@@ -25,6 +25,7 @@ from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import TopicMissing, Undecodable, UsageError
 from mesh_pipelines.formats.registered import format_of
 from mesh_pipelines.lake.storage import over_storage
+from mesh_pipelines.pipeline.attempts import remembered
 from mesh_pipelines.pipeline.race import outlast
 from mesh_pipelines.pipeline.report import reported
 from mesh_pipelines.platform import Platform, by_applied_contract
@@ -73,6 +74,7 @@ class Landed:
 
 @by_applied_contract
 @reported("land")
+@remembered("land")
 @over_storage
 @collecting_what_is_new()
 def land(platform: Platform, product: DataProduct, *, on_progress: Progress | None = None) -> Landed:

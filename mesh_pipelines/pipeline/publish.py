@@ -15,6 +15,7 @@ from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import AuditBlocked, ConcurrentWriter, Unaudited
 from mesh_pipelines.failpoints import reach
 from mesh_pipelines.lake.storage import over_storage
+from mesh_pipelines.pipeline.attempts import remembered
 from mesh_pipelines.pipeline.race import outlast
 from mesh_pipelines.pipeline.report import reported
 from mesh_pipelines.platform import Platform, by_applied_contract
@@ -42,6 +43,7 @@ class Published:
 
 @by_applied_contract
 @reported("publish")
+@remembered("publish")
 @over_storage
 def publish(platform: Platform, product: DataProduct) -> Published:
     """Publish the product's newest candidate; where it is published already, nothing happens.
@@ -84,8 +86,14 @@ def _publish(platform: Platform, product: DataProduct) -> Published:
 def _refuse_blocked(product: DataProduct, candidate: Version, published: Version | None) -> None:
     verdict = candidate.verdict
     if verdict and not verdict.passed and verdict.contract_hash == product.contract_hash:
-        raise AuditBlocked(
-            f"{product.fqn}: version {candidate.number} broke {', '.join(verdict.blocking)}; "
-            f"{f'version {published.number} stays published' if published else 'nothing is published'}",
-            next_step=f"mesh failing {product.fqn} {shlex.quote(verdict.blocking[0])}",
-        )
+        raise blocked(product, candidate, published)
+
+
+def blocked(product: DataProduct, candidate: Version, published: Version | None) -> AuditBlocked:
+    """The error for a candidate that broke a blocking rule."""
+    rules = candidate.verdict.blocking if candidate.verdict else ()
+    return AuditBlocked(
+        f"{product.fqn}: version {candidate.number} broke {', '.join(rules)}; "
+        f"{f'version {published.number} stays published' if published else 'nothing is published'}",
+        next_step=f"mesh failing {product.fqn} {shlex.quote(rules[0])}",
+    )

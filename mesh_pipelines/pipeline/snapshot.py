@@ -20,6 +20,8 @@ from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.engine import confine, connect
 from mesh_pipelines.errors import NothingPublished
 from mesh_pipelines.lake.storage import over_storage
+from mesh_pipelines.pipeline.attempts import note, remembered
+from mesh_pipelines.pipeline.publish import blocked
 from mesh_pipelines.pipeline.race import outlast
 from mesh_pipelines.pipeline.report import reported
 from mesh_pipelines.platform import Platform, by_applied_contract
@@ -61,6 +63,7 @@ class Snapshot:
 
 @by_applied_contract
 @reported("snapshot")
+@remembered("snapshot")
 @over_storage
 def snapshot(
     platform: Platform,
@@ -110,6 +113,8 @@ def _snapshot(
             candidate.fold()
         version, audit = _audit(platform, product, engine, candidate)
     _store(tables, version, audit)
+    if not audit.verdict.passed:
+        note(platform, product, "audit", blocked(product, version, tables.versions.published()))
     return Snapshot(product.fqn, version, True, audit, candidate.rewrote_base, 0.0, whole=candidate.known is None)
 
 
@@ -126,27 +131,32 @@ def _draft(platform: Platform, tables: ProductTables) -> Version:
         rows=0,
     )
     if product.transform:
-        return replace(draft, input_versions=pin_inputs(platform, product))
+        pinned = pin_inputs(platform, product)
+        return replace(
+            draft,
+            input_versions={name: version.number for name, version in pinned.items()},
+            input_extents={name: version.extent for name, version in pinned.items()},
+        )
     position = tables.log.position()
     if position is None:
         raise NothingPublished(f"{product.fqn}: nothing has been landed yet", next_step=f"mesh land {product.fqn}")
     return replace(draft, position=position)
 
 
-def pin_inputs(platform: Platform, product: DataProduct) -> dict[str, int]:
-    """The input products' published version numbers, as of now.
+def pin_inputs(platform: Platform, product: DataProduct) -> dict[str, Version]:
+    """The input products' published versions, as of now.
 
     Raises:
         NothingPublished: an input has no published version.
     """
-    pinned: dict[str, int] = {}
+    pinned: dict[str, Version] = {}
     for name in product.inputs:
         published = platform.tables_of(platform.product(name)).versions.published()
         if published is None:
             raise NothingPublished(
                 f"{product.fqn}: its input {name} has no published version yet", next_step=f"mesh run {name}"
             )
-        pinned[name] = published.number
+        pinned[name] = published
     return pinned
 
 

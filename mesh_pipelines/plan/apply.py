@@ -21,6 +21,7 @@ from mesh_pipelines.contract.read.load import ContractFiles, hash_of, read_files
 from mesh_pipelines.errors import ApplyRefused, ConcurrentWriter, MeshError
 from mesh_pipelines.formats.format import Schemas
 from mesh_pipelines.formats.registered import format_of
+from mesh_pipelines.pipeline.attempts import forget
 from mesh_pipelines.plan.bind import Binder
 from mesh_pipelines.plan.lint import refusal
 from mesh_pipelines.platform import Platform, operator, ordered
@@ -240,6 +241,8 @@ def execute(platform: Platform, actions: Iterable[Action], on_done: Callable[[Ac
         _execute(platform, action)
         if on_done:
             on_done(action)
+    # Whatever failed may work now.
+    forget(platform.settings)
 
 
 def topic_config(topic: TopicSettings) -> dict[str, str]:

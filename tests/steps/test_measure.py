@@ -16,12 +16,14 @@ from hypothesis import strategies as st
 from mesh_pipelines.contract.model import DataProduct, ServiceLevel
 from mesh_pipelines.contract.objectives import objectives
 from mesh_pipelines.contract.read.load import load_product
+from mesh_pipelines.errors import BrokerUnreachable
 from mesh_pipelines.lake.standing import Standing
 from mesh_pipelines.observe.judge import FAST_BURN, Judged, Shares, current, findings, judge
 from mesh_pipelines.observe.measure import Mark, Measured, Memory, Seen, measure, remember
 from mesh_pipelines.observe.status import status_of
 from mesh_pipelines.observe.store.records import Current, Health, RuleState
-from mesh_pipelines.positions import PartitionOffset, Position, Verdict, Version
+from mesh_pipelines.pipeline.level import Level, discontinuity
+from mesh_pipelines.positions import Bounds, PartitionOffset, Position, Verdict, Version
 
 ASSETS = Path(__file__).parents[2] / "assets"
 START = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -64,8 +66,11 @@ class Observed:
         **standing: Any,
     ) -> Measured:
         stands = Standing(**{"applied": True, "published": published, "newest": published, **standing})
-        ends = {end.topic: end} if end else {}
-        self.seen = Seen(self.product, status_of(self.product, stands, ends, None), stands, end)
+        bounds = Bounds(replace(end, partitions={}), end) if end else None
+        broken = discontinuity(self.product, stands.position, bounds) if stands.position and bounds else None
+        away = None if bounds else BrokerUnreachable("it does not answer")
+        level = Level(self.product, stands, bounds, away if self.product.topic else None, broken=broken)
+        self.seen = Seen(level, status_of(level, at(seconds)))
         self.before = self.memory
         self.memory = remember(self.seen, self.before, marks or {}, at(seconds))
         # It is stored as text between two looks.
@@ -186,8 +191,8 @@ def test_a_version_that_was_there_and_cannot_be_read_is_unavailable() -> None:
 @pytest.mark.parametrize(
     ("end", "told"),
     [
-        (position(100, topic_id="another"), "is another one than the log was read from"),
-        (position(40), "ends before what was read from it"),
+        (position(100, topic_id="another"), "M301 the topic operations.flights was deleted and created again"),
+        (position(40), "M304 the broker lost events of operations.flights that were landed"),
     ],
 )
 def test_a_stream_that_broke_off_is_stalled_at_once(end: Position, told: str) -> None:

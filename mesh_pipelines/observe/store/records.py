@@ -34,7 +34,9 @@ class Health(StrEnum):
 class Current:
     """A product as it was last observed. ``reasons`` say why its health is not good, the worst first.
 
-    ``lag`` is offsets not yet published, ``freshness_s`` the age in seconds of the newest data that readers see.
+    ``lag`` is offsets not yet published or, of a derived product, what its inputs read since the versions that it was
+    made from: ``versions_behind`` of them, ``behind_since`` the first. ``freshness_s`` is the age in seconds of the
+    newest data that readers see, ``next_step`` the command that goes on from ``problem``.
     Counts of rules are of its newest audit; ``quarantined`` and ``redriven`` of its log.
     """
 
@@ -53,6 +55,9 @@ class Current:
     redriven: int | None
     problem: str | None
     observed_at: datetime
+    versions_behind: int | None = None
+    behind_since: datetime | None = None
+    next_step: str | None = None
 
 
 @dataclass(frozen=True)
