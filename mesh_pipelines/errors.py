@@ -13,7 +13,10 @@
     │   ├── AuditBlocked
     │   ├── Unaudited
     │   ├── TransformInvalid
-    │   └── Undecodable
+    │   ├── Undecodable
+    │   ├── RebuildRefused
+    │   ├── AuditDiffers
+    │   └── VersionDiffers
     ├── StreamDiscontinuity   exit 1   the stream is not the one the log was read from
     │   ├── TopicRecreated
     │   ├── OffsetsTrimmed
@@ -31,7 +34,9 @@
         ├── PortTaken
         ├── ServiceFailed
         ├── DownloadFailed
-        └── StorageUnavailable    transient
+        ├── StorageUnavailable    transient
+        ├── TableOutdated
+        └── TableDamaged
 
 Whether an error may pass by itself (``transient``) is part of its type and decides whether anything retries.
 A message names what is wrong and where; ``next_step`` is the command or the edit that goes on from there.

@@ -81,6 +81,7 @@ def tag(
     name: OneProduct,
     version: Annotated[int, typer.Argument(min=0, help="A published version; 0 takes the tag away.")],
     label: Annotated[str, typer.Argument(help="The tag: letters, digits, dots, dashes and underscores.")],
+    move: Annotated[bool, typer.Option("--move", help="Take the tag from the version that has it now.")] = False,
 ) -> None:
     """Keep a version for good under a name, whatever upkeep does; `mesh tag PRODUCT 0 NAME` lets it go again."""
     output, mesh = Output(), platform()
@@ -89,7 +90,7 @@ def tag(
         raise UsageError(f"{label!r} is no tag", next_step="use up to 64 letters, digits, dots, dashes, underscores")
     versions = mesh.tables_of(product).versions
     if version:
-        versions.tag(version, label)
+        versions.tag(version, label, move=move)
         output.say(f"version {version} of {product.fqn} is kept as {label}")
     else:
         versions.untag(label)

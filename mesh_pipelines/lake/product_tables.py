@@ -110,6 +110,10 @@ class ProductTables:
         """The tables the product should have and does not."""
         return [kind for kind in self.kinds if not self._tables[kind].exists]
 
+    def were_created(self) -> bool:
+        """Whether any of the product's tables exists: where none does, it was never applied."""
+        return len(self.missing()) < len(self.kinds)
+
     def exist(self) -> bool:
         """Whether all of the product's tables exist."""
         return not self.missing()

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from mesh_pipelines.errors import ConcurrentWriter, NothingPublished, Unaudited, UnknownVersion
+from mesh_pipelines.errors import ConcurrentWriter, NothingPublished, Unaudited, UnknownVersion, UsageError
 from mesh_pipelines.lake import applied
 from mesh_pipelines.lake.applied import AppliedContract
 from mesh_pipelines.lake.commit import append
@@ -186,12 +186,19 @@ class Versions:
         self._commit(table, [*((WITHDRAW, version) for version in later), (ROLL_BACK, target)], properties)
         return target
 
-    def tag(self, number: int, name: str) -> None:
-        """Give a published version a name, by which upkeep keeps it for good; a name that is taken moves.
+    def tag(self, number: int, name: str, *, move: bool = False) -> None:
+        """Give a published version a name, by which upkeep keeps it for good; ``move`` takes it from another version.
 
         Raises:
             UnknownVersion: there is no such version.
+            UsageError: another version has the name: it would no longer be kept.
         """
+        taken = self.tags().get(name)
+        if taken is not None and taken != number and not move:
+            raise UsageError(
+                f"{self._product.fqn}: version {taken} is kept as {name}, and would not be kept any longer",
+                next_step=f"choose another name, or mesh tag {self._product.fqn} {number} {name} --move",
+            )
         version = self.at(number)
         self._commit(self._load(), [(TAG, version)], {TAGS + name: str(number)})
 

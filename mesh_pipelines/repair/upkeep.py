@@ -76,11 +76,16 @@ class Rebuilt:
 @by_applied_contract
 @over_storage
 def compact(platform: Platform, product: DataProduct) -> Upkeep:
-    """Merge the small files of the product's tables into bigger ones; rows and position stay as they are."""
+    """Merge the small files of the product's tables into bigger ones; rows and position stay as they are.
+
+    A product that was not applied has none.
+    """
     from mesh_pipelines.lake import compaction
 
     started = time.monotonic()
     tables = platform.tables_of(product)
+    if not tables.were_created():
+        return Upkeep(product.fqn, 0, 0, 0, 0, 0.0)
     done = [compaction.compact(tables, kind) for kind in _growing(tables)]
     _refresh_serving(platform)
     return Upkeep(
@@ -96,11 +101,14 @@ def compact(platform: Platform, product: DataProduct) -> Upkeep:
 @by_applied_contract
 @over_storage
 def expire(platform: Platform, product: DataProduct, keep: int = KEPT_VERSIONS) -> Upkeep:
-    """Drop table snapshots and files that no kept version needs."""
+    """Drop table snapshots and files that no kept version needs; a product that was not applied has none."""
     from mesh_pipelines.lake import compaction
 
     started = time.monotonic()
-    expired = compaction.expire(platform.tables_of(product), keep)
+    tables = platform.tables_of(product)
+    if not tables.were_created():
+        return Upkeep(product.fqn, 0, 0, 0, 0, 0.0)
+    expired = compaction.expire(tables, keep)
     return Upkeep(product.fqn, 0, 0, expired.snapshots, expired.files, time.monotonic() - started)
 
 

@@ -13,7 +13,7 @@ import pytest
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.read.load import load_product
 from mesh_pipelines.contract.types import log_schema
-from mesh_pipelines.errors import TableDamaged, UnknownVersion
+from mesh_pipelines.errors import TableDamaged, UnknownVersion, UsageError
 from mesh_pipelines.lake import compaction
 from mesh_pipelines.lake.catalog import open_catalog
 from mesh_pipelines.lake.commit import current_files
@@ -176,6 +176,11 @@ def test_a_tag_is_kept_and_can_be_taken_away(clicks: tuple[Any, DataProduct]) ->
     versions = ProductTables(catalog, product).versions
     versions.tag(1, "first")
     assert versions.tags() == {"first": 1}
+    with pytest.raises(UsageError, match="version 1 is kept as first"):
+        versions.tag(2, "first")
+    versions.tag(2, "first", move=True)
+    assert versions.tags() == {"first": 2}
+    versions.tag(1, "first", move=True)
     with pytest.raises(UnknownVersion):
         versions.tag(9, "ninth")
     versions.untag("first")

@@ -19,9 +19,12 @@ def test_what_runs_by_itself(local_settings: Settings) -> None:
 
 def test_only_a_fault_fails_the_rebuild(local_settings: Settings) -> None:
     scaffold(local_settings.assets, "shop/orders")
-    rebuild = domain_definitions("shop", local_settings).resolve_job_def("shop_rebuild")
+    definitions = domain_definitions("shop", local_settings)
+    rebuild = definitions.resolve_job_def("shop_rebuild")
     with dg.instance_for_test() as instance:
         assert not rebuild.execute_in_process(instance=instance, raise_on_error=False).success, "it has no tables"
+        for name in ("shop_compact", "shop_expire"):
+            assert definitions.resolve_job_def(name).execute_in_process(instance=instance).success, "nothing to tidy up"
         platform = Platform.open(local_settings)
         platform.tables_of(platform.product("shop.orders")).create()
         assert rebuild.execute_in_process(instance=instance).success
