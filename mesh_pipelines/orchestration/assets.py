@@ -20,7 +20,9 @@ from mesh_pipelines.contract.types import duckdb_type
 from mesh_pipelines.errors import ContractInvalid, MeshError, TransformInvalid
 from mesh_pipelines.orchestration.prose import cell, code, prose
 from mesh_pipelines.pipeline import transform
+from mesh_pipelines.pipeline.lag import lag
 from mesh_pipelines.pipeline.land import land
+from mesh_pipelines.pipeline.level import levels
 from mesh_pipelines.pipeline.publish import publish
 from mesh_pipelines.pipeline.report import within_run
 from mesh_pipelines.pipeline.snapshot import Snapshot, snapshot
@@ -218,11 +220,22 @@ def _published(platform: Platform, product: DataProduct, columns: dg.TableSchema
                 "input versions": dict(version.input_versions),
                 "seconds": round(done.seconds, 3),
                 **(_offsets(version.position) if version.position else {}),
+                **(_behind(platform, product) if product.transform else {}),
             },
             check_results=list(_levels(platform, product, key, promised)),
         )
 
     return publish_asset
+
+
+def _behind(platform: Platform, product: DataProduct) -> dict[str, Any]:
+    """What the inputs of a derived product have read and published since the versions that it was made from."""
+    [level] = levels(platform, [product]).values()
+    behind = lag(level)
+    return {
+        "lag": dg.MetadataValue.null() if behind.rows is None else behind.rows,
+        "versions behind": behind.versions or 0,
+    }
 
 
 def _levels(
