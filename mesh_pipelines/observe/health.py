@@ -93,6 +93,12 @@ def of_contract(error: ContractInvalid) -> Problem:
     )
 
 
+def without_file(fqn: str) -> Problem:
+    """A product that was applied and has no contract file: it can be read, and nothing runs it from here."""
+    text = "it has no contract file; what was applied stays readable, and nothing runs it"
+    return Problem("proposed", "notice", text, f"mesh versions {fqn}")
+
+
 def health(severities: Collection[str], *, is_published: bool) -> Health:
     """A product's health, by how severe what is wrong with it is."""
     if "bad" in severities:
@@ -171,6 +177,8 @@ def _of_observation(level: Level, observed: Observed) -> Iterator[Problem]:
 
 def _told(level: Level, now: datetime) -> Iterator[Problem]:
     newest, published = level.standing.newest, level.standing.published
+    if level.faults:
+        yield of_contract(level.faults)
     proposed = level.proposed
     if proposed and proposed.contract_hash != level.contract_hash:
         text = f"contract {proposed.contract_version} is not applied"

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from mesh_pipelines.observe.health import WAITING, Observed, Problem, health, late, of_contract, problems, worst
+from mesh_pipelines.observe.health import (
+    WAITING,
+    Observed,
+    Problem,
+    health,
+    late,
+    of_contract,
+    problems,
+    without_file,
+    worst,
+)
 from mesh_pipelines.observe.store.records import Health
 from mesh_pipelines.pipeline.lag import lag
 from mesh_pipelines.pipeline.level import Level, levels
@@ -59,11 +69,12 @@ class ProductStatus:
 def status(platform: Platform, now: datetime | None = None) -> list[ProductStatus]:
     """The state of every product of the assets folder, broken ones included; asks the broker once for all topics."""
     moment = now or datetime.now(UTC)
-    found = levels(platform, [product for product in platform.in_order if product.fqn not in platform.broken])
+    found = levels(platform, platform.in_order)
     observed = _observed(platform, moment)
     sound = [status_of(level, moment, observed.get(name)) for name, level in found.items()]
-    broken = [_status("", [of_contract(error)], name) for name, error in platform.broken.items()]
-    return sorted([*sound, *broken], key=lambda one: one.product)
+    broken = [_status("", [of_contract(one)], name) for name, one in platform.broken.items() if name not in found]
+    others = [_status(str(one.alignment), [without_file(name)], name) for name, one in platform.fileless.items()]
+    return sorted([*sound, *broken, *others], key=lambda one: one.product)
 
 
 def status_of(level: Level, now: datetime, observed: Observed | None = None) -> ProductStatus:

@@ -48,10 +48,12 @@ def part_key(product: DataProduct, part: str) -> dg.AssetKey:
     return dg.AssetKey([product.domain, product.name, part])
 
 
-def product_assets(platform: Platform, product: DataProduct) -> list[dg.AssetsDefinition | dg.AssetSpec]:
-    """All assets of one product, in the order data takes."""
+def product_assets(
+    platform: Platform, product: DataProduct, unapplied: str | None = None
+) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    """All assets of one product, in the order data takes; ``unapplied`` is what its file has that is not applied."""
     columns = _column_schema(product)
-    taken, published = _snapshot(platform, product, columns), _published(platform, product, columns)
+    taken, published = _snapshot(platform, product, columns), _published(platform, product, columns, unapplied)
     if product.topic is None:
         return [taken, published]
     return [_stream(product), _log(platform, product), taken, published]
@@ -168,13 +170,15 @@ def _snapshot(platform: Platform, product: DataProduct, columns: dg.TableSchema)
     return snapshot_asset
 
 
-def _published(platform: Platform, product: DataProduct, columns: dg.TableSchema) -> dg.AssetsDefinition:
+def _published(
+    platform: Platform, product: DataProduct, columns: dg.TableSchema, unapplied: str | None
+) -> dg.AssetsDefinition:
     key = published_key(product.fqn)
     spec = dg.AssetSpec(
         key=key,
         deps=[part_key(product, "snapshot")],
         kinds={"iceberg", "duckdb"},
-        description=_markdown(product),
+        description=(f"**{prose(unapplied)}**\n\n" if unapplied else "") + _markdown(product),
         freshness_policy=_freshness(product),
         metadata={
             "dagster/column_schema": columns,

@@ -26,8 +26,13 @@ def domain_definitions(domain: str, settings: Settings | None = None) -> dg.Defi
 
 def _definitions(platform: Platform, domain: str) -> dg.Definitions:
     products = [product for product in platform.in_order if product.domain == domain]
-    broken = {name: error for name, error in platform.broken.items() if name.split(".")[0] == domain}
-    assets = [asset for product in products for asset in product_assets(platform, product)]
+    known = {product.fqn for product in products}
+    # What was applied goes on running, though its file has faults by now.
+    broken = {
+        name: error for name, error in platform.broken.items() if name.split(".")[0] == domain and name not in known
+    }
+    unapplied = platform.unapplied(known)
+    assets = [asset for product in products for asset in product_assets(platform, product, unapplied.get(product.fqn))]
     sensors = [domain_sensor(platform, domain, products)] if products else []
     jobs, schedules = upkeep(platform, domain, products) if products else ([], [])
     return dg.Definitions(

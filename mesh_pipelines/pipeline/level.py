@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.errors import MeshError, StreamDiscontinuity
+from mesh_pipelines.errors import ContractInvalid, MeshError, StreamDiscontinuity
 from mesh_pipelines.pipeline.attempts import Failure, failures
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.positions import Bounds, Position
@@ -35,7 +35,7 @@ class Level:
     ``bounds`` is what its topic holds: None without a topic, where it does not exist, and where it could not be asked,
     which ``unasked`` then says. ``inputs`` are those whose contracts are sound. ``failure`` is of its last attempt.
     ``broken`` says that its stream does not go on where its log stands. ``product`` is under the contract applied
-    last, ``proposed`` as its file has it.
+    last, ``proposed`` as its file has it, and ``faults`` are those of the file.
     """
 
     product: DataProduct
@@ -45,8 +45,8 @@ class Level:
     inputs: Mapping[str, Standing] = field(default_factory=dict[str, "Standing"])
     failure: Failure | None = None
     broken: StreamDiscontinuity | None = None
-
     proposed: DataProduct | None = None
+    faults: ContractInvalid | None = None
 
     @property
     def contract_hash(self) -> str:
@@ -90,6 +90,7 @@ def levels(platform: Platform, products: Sequence[DataProduct], streams: Streams
             kept.get(product.fqn),
             broken.get(product.fqn),
             platform.proposed.get(product.fqn),
+            platform.broken.get(product.fqn),
         )
         for product in products
     }

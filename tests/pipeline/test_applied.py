@@ -20,6 +20,9 @@ from mesh_pipelines import read
 from mesh_pipelines.errors import ApplyRefused, ContractInvalid, ContractNotApplied, RebuildRefused, TransformInvalid
 from mesh_pipelines.lake import applied, compaction
 from mesh_pipelines.lake.applied import APPLIED
+from mesh_pipelines.observe.status import status
+from mesh_pipelines.observe.store.records import Health
+from mesh_pipelines.orchestration.definitions import domain_definitions
 from mesh_pipelines.pipeline.run import run
 from mesh_pipelines.plan import apply
 from mesh_pipelines.platform import Platform
@@ -322,3 +325,25 @@ def test_tables_of_before_contracts_were_kept_ask_for_apply_where_the_file_diffe
     [done] = run(Platform.open(mesh.settings), [mesh.clicks])
     assert isinstance(done.error, ContractNotApplied)
     publish_all(mesh.settings)
+
+
+def test_status_and_dagster_say_what_is_not_applied_and_go_on(mesh: Mesh) -> None:
+    edit(mesh, mesh.clicks, "contract.yaml", 'version: "1.1.0"', 'version: "1.2.0"')
+    edit(mesh, mesh.orders, "contract.yaml", "schema:", "schema: [")
+    shutil.rmtree(mesh.assets / mesh.totals.replace(".", "/"))
+    found = {one.product: one for one in status(Platform.open(mesh.settings))}
+    assert [str(one) for one in found[mesh.clicks].problems] == ["contract 1.2.0 is not applied"]
+    assert found[mesh.clicks].is_well
+    assert (found[mesh.orders].version, found[mesh.orders].health) == (2, Health.BAD)
+    assert "faults in its contract" in str(found[mesh.orders].problem)
+    assert "no contract file" in str(found[mesh.totals].problems[0])
+    domain = mesh.orders.split(".")[0]
+    specs = {
+        one.key.to_user_string(): one for one in domain_definitions(domain, mesh.settings).resolve_all_asset_specs()
+    }
+    for name, said in ((mesh.clicks, "contract 1.2.0 is not applied"), (mesh.orders, "stays applied")):
+        assert said in str(specs[name.replace(".", "/")].description)
+    send(mesh.settings, mesh.orders, [{"id": "new", "total": 1}])
+    [done] = run(Platform.open(mesh.settings), [mesh.orders])
+    assert done.published is not None
+    assert done.published.version.number == 3
