@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -38,27 +38,37 @@ _SAMPLES = 5
 _LIBRARY = "great_expectations"
 
 
+@dataclass(frozen=True)
+class Context:
+    """What an audit has besides the rows.
+
+    ``inputs`` are the names of the views of a derived product's inputs by ``domain.name``. Rules written as a query,
+    and all those written as expectations together, are stopped after ``timeout_s`` seconds. What is ``known`` is not
+    computed again.
+    """
+
+    inputs: Mapping[str, str] = field(default_factory=dict[str, str])
+    timeout_s: float | None = None
+    known: Known | None = None
+
+
 def audit(
     connection: duckdb.DuckDBPyConnection,
     relation: str,
     product: DataProduct,
     *,
     candidate_id: str,
-    inputs: Mapping[str, str] | None = None,
-    timeout_s: float | None = None,
-    known: Known | None = None,
+    context: Context | None = None,
 ) -> Audit:
-    """Run the product's rules over a table or view of this connection; what is ``known`` is not computed again.
-
-    ``relation`` is its name, ``inputs`` the names of the views of a derived product's inputs by ``domain.name``. Rules
-    written as a query, and all those written as expectations together, are stopped after ``timeout_s`` seconds.
+    """Run the product's rules over the table or view ``relation`` of this connection.
 
     Raises:
         ContractInvalid: a rule of the contract compiles to nothing.
         duckdb.Error: the relation cannot be read at all.
     """
     rules = compile_product(product)
-    run = _Run(connection, relation, product, inputs or {}, timeout_s, known)
+    given = context or Context()
+    run = _Run(connection, relation, product, given.inputs, given.timeout_s, given.known)
     row_results = dict(zip((one.rule.id for one in rules.row_rules), run.scan(rules.row_rules), strict=True))
     expected = {result.rule: result for result in run.expectations(rules.expectations)}
     results = [row_results.get(one.rule.id) or expected.get(one.rule.id) or run.measure_one(one) for one in rules.rules]
@@ -76,17 +86,8 @@ def outcome(rule: Rule, kept: bool, *, vacuous: bool) -> State:
     return State.WARN if rule.on_failure is OnFailure.WARN else State.FAIL
 
 
-def result(
-    rule: Rule,
-    state: State,
-    rows: int,
-    *,
-    bad: int | None = None,
-    measured: float | None = None,
-    milliseconds: float = 0.0,
-    message: str = "",
-) -> RuleResult:
-    """A rule's result: what is known of the rule, and what was found."""
+def result(rule: Rule, state: State, rows: int) -> RuleResult:
+    """A rule's result before what was measured: what is known of the rule, and its state."""
     return RuleResult(
         rule=rule.id,
         check=rule.check,
@@ -94,11 +95,11 @@ def result(
         on_failure=str(rule.on_failure),
         state=state,
         rows=rows,
-        bad=bad,
-        measured=measured,
+        bad=None,
+        measured=None,
         threshold=threshold_text(rule),
-        milliseconds=milliseconds,
-        message=message,
+        milliseconds=0.0,
+        message="",
     )
 
 
@@ -145,7 +146,7 @@ class _Run:
                 return self._unique(rule)
             case RuleKind.ROW_COUNT:
                 kept = holds(self.rows, rule.operator, rule.threshold)
-                return result(rule, outcome(rule, kept, vacuous=False), self.rows, measured=float(self.rows))
+                return replace(result(rule, outcome(rule, kept, vacuous=False), self.rows), measured=float(self.rows))
             case _:
                 return self._sql(compiled)
 
@@ -155,13 +156,12 @@ class _Run:
             return []
         if find_spec(_LIBRARY) is None:
             message = f"{_LIBRARY} is not installed"
-            return [result(one.rule, State.NOT_EXECUTED, self.rows, message=message) for one in rules]
-        from mesh_pipelines.gx.validate import validate_rules
+            return [replace(result(one.rule, State.NOT_EXECUTED, self.rows), message=message) for one in rules]
+        from mesh_pipelines.gx.validate import Validated, validate_rules
 
         with interrupting(self.connection, self.timeout_s):
-            return list(
-                validate_rules(self.connection, self.relation, self.product, rules, self.inputs, rows=self.rows)
-            )
+            of = Validated(self.connection, self.relation, self.rows)
+            return list(validate_rules(of, self.product, rules, self.inputs))
 
     def with_samples(self, rules: Sequence[CompiledRule], results: Sequence[RuleResult]) -> tuple[RuleResult, ...]:
         """The results, with a few of the rows that broke each broken rule: the smallest, so that they are stable."""
@@ -182,7 +182,7 @@ class _Run:
     def _counted(self, rule: Rule, bad: int, milliseconds: float) -> RuleResult:
         measured = _in_unit(bad, self.rows, rule.unit)
         state = outcome(rule, holds(measured, rule.operator, rule.threshold), vacuous=self.rows == 0)
-        return result(rule, state, self.rows, bad=bad, measured=measured, milliseconds=milliseconds)
+        return replace(result(rule, state, self.rows), bad=bad, measured=measured, milliseconds=milliseconds)
 
     def _counted_alone(self, compiled: CompiledRule) -> RuleResult:
         import duckdb
@@ -214,12 +214,12 @@ class _Run:
             kept = holds(_comparable(value, rule.threshold), rule.operator, rule.threshold)
         except _NothingMeasured as error:
             if self.rows == 0:
-                return result(rule, State.VACUOUS, self.rows, milliseconds=_since(started))
+                return replace(result(rule, State.VACUOUS, self.rows), milliseconds=_since(started))
             return self._error(rule, error, started)
         except (duckdb.Error, ValueError) as error:
             return self._error(rule, error, started)
         state = outcome(rule, kept, vacuous=False)
-        return result(rule, state, self.rows, measured=float(value), milliseconds=_since(started))
+        return replace(result(rule, state, self.rows), measured=float(value), milliseconds=_since(started))
 
     def _value(self, compiled: CompiledRule) -> Any:
         """The one value of a rule's query.
@@ -247,7 +247,7 @@ class _Run:
 
         quotes_values = isinstance(error, duckdb.Error) and not all(field.is_public for field in self.product.fields)
         message = type(error).__name__ if quotes_values else str(error).strip().splitlines()[0]
-        return result(rule, State.ERROR, self.rows, milliseconds=_since(started), message=message)
+        return replace(result(rule, State.ERROR, self.rows), milliseconds=_since(started), message=message)
 
     def _sample_query(self, compiled: CompiledRule) -> str:
         """A query for the smallest rows that break a rule, as one list of structs; "" for rules without such rows."""

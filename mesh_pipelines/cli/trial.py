@@ -11,7 +11,7 @@ from typing import Any
 from mesh_pipelines.cli.output import Output, record
 from mesh_pipelines.local.supervisor import free_ports
 from mesh_pipelines.selftest.bench import Outcome
-from mesh_pipelines.selftest.matrix import run
+from mesh_pipelines.selftest.matrix import Trial, run
 from mesh_pipelines.settings import Settings
 
 _COLUMNS = ("fault", "rounds", "took_effect", "lost", "doubled", "unaudited", "seconds", "verdict")
@@ -29,8 +29,7 @@ def run_selftest(
         for outcome in run(
             _settings(Path(folder), bootstrap_servers),
             faults,
-            rounds=rounds,
-            seed=seed,
+            Trial(rounds, seed),
             on_round=lambda name, at, of: bars.update(task, description=name, completed=at, total=of),
         ):
             outcomes.append(outcome)

@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,34 +56,37 @@ def validate_with_gx(
             connection.execute(f"CREATE VIEW {quote(relation)} AS FROM read_parquet({literal(str(source))})")
             return validate_with_gx(connection, product, relation=relation, inputs=inputs)
     [(rows,)] = source.execute(f"SELECT count(*) FROM {quote(relation)}").fetchall()
-    return validate_rules(source, relation, product, compile_product(product).rules, inputs or {}, rows=rows)
+    return validate_rules(Validated(source, relation, rows), product, compile_product(product).rules, inputs or {})
+
+
+@dataclass(frozen=True)
+class Validated:
+    """What is validated: a table or view of a connection by its name, and the number of its rows."""
+
+    connection: duckdb.DuckDBPyConnection
+    relation: str
+    rows: int
 
 
 def validate_rules(
-    connection: duckdb.DuckDBPyConnection,
-    relation: str,
-    product: DataProduct,
-    rules: Sequence[CompiledRule],
-    inputs: Mapping[str, str],
-    *,
-    rows: int,
+    of: Validated, product: DataProduct, rules: Sequence[CompiledRule], inputs: Mapping[str, str]
 ) -> tuple[RuleResult, ...]:
-    """Run some rules of a product by Great Expectations, over a relation of ``rows`` rows.
+    """Run some rules of a product by Great Expectations; ``inputs`` has the views of its inputs by ``domain.name``.
 
     Raises:
         ContractInvalid: a query in them reads what it may not.
     """
     for compiled in rules:
-        _check_query(connection, compiled.rule, product)
+        _check_query(of.connection, compiled.rule, product)
     expectations = [expectation(compiled, product, inputs) for compiled in rules]
     started = time.perf_counter()
     with quiet():
         from mesh_pipelines.gx.duckdb_engine import validate
 
-        answers = validate(connection, quote(relation), expectations)
+        answers = validate(of.connection, quote(of.relation), expectations)
     share = (time.perf_counter() - started) * 1000 / max(1, len(rules))
     return tuple(
-        _result(compiled.rule, _told(answers[one["id"]], product), rows, share)
+        _result(compiled.rule, _told(answers[one["id"]], product), of.rows, share)
         for compiled, one in zip(rules, expectations, strict=True)
     )
 
@@ -118,12 +121,10 @@ def _told(answer: Answer, product: DataProduct) -> Answer:
 
 def _result(rule: Rule, answer: Answer, rows: int, milliseconds: float) -> RuleResult:
     if answer.error:
-        return result(rule, State.ERROR, rows, milliseconds=milliseconds, message=answer.error)
+        return replace(result(rule, State.ERROR, rows), milliseconds=milliseconds, message=answer.error)
     vacuous = rows == 0 and (rule.kind in _ON_ROWS or (answer.success and answer.unexpected is not None))
-    return result(
-        rule,
-        outcome(rule, answer.success, vacuous=vacuous),
-        rows,
+    return replace(
+        result(rule, outcome(rule, answer.success, vacuous=vacuous), rows),
         bad=answer.unexpected,
         measured=answer.observed if answer.unexpected is None else float(answer.unexpected),
         milliseconds=milliseconds,

@@ -166,39 +166,49 @@ def find_cut(settings: Settings, stored: Position, begin: Position, end: Positio
         for number, offset in stored.partitions.items():
             first, last = begin.next_offset(number), min(offset.next_offset, end.next_offset(number))
             if offset.leader_epoch != UNKNOWN_EPOCH and first < last:
-                last = _bisect(settings, client, end.topic, number, offset.leader_epoch, first, last)
+                epochs = _Epochs(settings, client, end.topic, number)
+                last = epochs.first_after(offset.leader_epoch, first, last)
             if last < offset.next_offset:
                 cut[number] = last
     return cut
 
 
-def _bisect(settings: Settings, client: Consumer, topic: str, number: int, epoch: int, first: int, last: int) -> int:
-    while first < last:
-        middle = (first + last) // 2
-        if _epoch_at(settings, client, topic, number, middle) > epoch:
-            last = middle
-        else:
-            first = middle + 1
-    return first
+class _Epochs:
+    """The leader epochs along one partition of a topic."""
 
+    def __init__(self, settings: Settings, client: Consumer, topic: str, number: int) -> None:
+        self._settings = settings
+        self._client = client
+        self._topic = topic
+        self._number = number
 
-def _epoch_at(settings: Settings, client: Consumer, topic: str, number: int, offset: int) -> int:
-    """The leader epoch of the first event at or past an offset; a partition that ends there tells of none."""
-    from confluent_kafka import KafkaError, TopicPartition
+    def first_after(self, epoch: int, first: int, last: int) -> int:
+        """The first offset from ``first`` on of a later epoch; ``last`` where none before it has one."""
+        while first < last:
+            middle = (first + last) // 2
+            if self._at(middle) > epoch:
+                last = middle
+            else:
+                first = middle + 1
+        return first
 
-    from mesh_pipelines.kafka.client import unreachable
+    def _at(self, offset: int) -> int:
+        """The leader epoch of the first event at or past an offset; a partition that ends there tells of none."""
+        from confluent_kafka import KafkaError, TopicPartition
 
-    client.assign([TopicPartition(topic, number, offset)])
-    message = client.poll(settings.timeout_s)
-    if message is None:
-        raise unreachable(settings, "no answer in time")
-    error = message.error()
-    if error is None:
-        epoch = message.leader_epoch()
-        return UNKNOWN_EPOCH if epoch is None else epoch
-    if error.code() == KafkaError._PARTITION_EOF:
-        return UNKNOWN_EPOCH
-    raise unreachable(settings, error.str())
+        from mesh_pipelines.kafka.client import unreachable
+
+        self._client.assign([TopicPartition(self._topic, self._number, offset)])
+        message = self._client.poll(self._settings.timeout_s)
+        if message is None:
+            raise unreachable(self._settings, "no answer in time")
+        error = message.error()
+        if error is None:
+            epoch = message.leader_epoch()
+            return UNKNOWN_EPOCH if epoch is None else epoch
+        if error.code() == KafkaError._PARTITION_EOF:
+            return UNKNOWN_EPOCH
+        raise unreachable(self._settings, error.str())
 
 
 def _offsets(position: Position) -> str:

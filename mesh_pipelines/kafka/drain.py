@@ -36,83 +36,89 @@ def drain(settings: Settings, product: str, start: Position, end: Position) -> G
         StreamTruncated: what lies before ``start`` is not what was read there.
         BrokerUnreachable: it stopped answering; transient.
     """
-    waiting = {
-        number: offset.next_offset
-        for number, offset in end.partitions.items()
-        if offset.next_offset > start.next_offset(number)
-    }
-    if not waiting:
-        yield RawBatch(SCHEMA.empty_table(), _at_end(start, end))
-        return
-    reasons = Reasons()
-    source = open_source(settings, start.topic, reasons)
-    try:
-        source.assign([_assigned(start, number, before) for number, before in waiting.items()])
-        yield from _read(settings, product, source, reasons, start, end, set(waiting))
-    finally:
-        source.close()
+    return _Drain(settings, product, start, end).batches()
 
 
-def _assigned(start: Position, number: int, end_offset: int) -> Assigned:
-    known = start.partitions.get(number)
-    return Assigned(number, start.next_offset(number), end_offset, known.leader_epoch if known else UNKNOWN_EPOCH)
+class _Drain:
+    """A read under way: the position it is at, and the partitions whose end it is still waiting for."""
 
-
-def _read(
-    settings: Settings,
-    product: str,
-    source: Source,
-    reasons: Reasons,
-    position: Position,
-    end: Position,
-    waiting: set[int],
-) -> Iterator[RawBatch]:
-    """Read until none of the partitions is ``waiting`` for its end."""
-    heard = time.monotonic()
-    while waiting:
-        messages = source.read(min(ROWS, settings.chunk_rows))
-        for event in messages.events:
-            _handle(product, reasons, event, position, end, waiting)
-        waiting -= messages.done
-        position = position.advance(messages.reached)
-        if messages.rows.num_rows or messages.events or messages.done:
-            heard = time.monotonic()
-        elif time.monotonic() - heard > settings.timeout_s:
-            # Partitions that the client has read past are done, though no event said so.
-            waiting -= {number for number, offset in source.positions().items() if offset >= end.next_offset(number)}
-            if waiting:
-                raise unreachable(settings, reasons.last())
-        if not waiting:
-            position = _at_end(position, end)
-        if messages.rows.num_rows or not waiting:
-            yield RawBatch(messages.rows, position)
-
-
-def _at_end(position: Position, end: Position) -> Position:
-    """The end, with the leader epochs that messages were read under."""
-    return position.advance(
-        {
-            number: PartitionOffset(offset.next_offset, known.leader_epoch)
-            if (known := position.partitions.get(number))
-            else offset
-            for number, offset in end.partitions.items()
+    def __init__(self, settings: Settings, product: str, start: Position, end: Position) -> None:
+        self._settings = settings
+        self._product = product
+        self._position = start
+        self._end = end
+        self._reasons = Reasons()
+        self._waiting = {
+            number for number, offset in end.partitions.items() if offset.next_offset > start.next_offset(number)
         }
-    )
 
+    def batches(self) -> Generator[RawBatch]:
+        """What there is to read; the last batch carries the end."""
+        if not self._waiting:
+            yield RawBatch(SCHEMA.empty_table(), self._at_end())
+            return
+        source = open_source(self._settings, self._position.topic, self._reasons)
+        try:
+            source.assign([self._assigned(number) for number in self._waiting])
+            yield from self._read(source)
+        finally:
+            source.close()
 
-def _handle(product: str, reasons: Reasons, event: Event, position: Position, end: Position, waiting: set[int]) -> None:
-    error, number = event.error, event.partition
-    if error.code() == KafkaError._PARTITION_EOF:
-        if event.offset >= end.next_offset(number):
-            waiting.discard(number)
-        return
-    at = f"partition {number} at offset {position.next_offset(number)}: {error.str()}"
-    # Under auto.offset.reset=error the client reports a truncation as a reset, too; only its text tells them apart.
-    if error.code() == KafkaError._LOG_TRUNCATION or "truncation" in error.str():
-        raise StreamTruncated(product, f"the broker lost events of {position.topic} that were landed ({at})")
-    if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-        raise OffsetsTrimmed(product, f"the broker dropped offsets of {position.topic} while they were landed ({at})")
-    if is_unreachable(error):
-        reasons.note(error)
-        return
-    raise EnvironmentFault(f"{position.topic}: Kafka refused the read: {error.str()}", next_step="mesh status")
+    def _assigned(self, number: int) -> Assigned:
+        start = self._position
+        known = start.partitions.get(number)
+        epoch = known.leader_epoch if known else UNKNOWN_EPOCH
+        return Assigned(number, start.next_offset(number), self._end.next_offset(number), epoch)
+
+    def _read(self, source: Source) -> Iterator[RawBatch]:
+        heard = time.monotonic()
+        rows_at_once = min(ROWS, self._settings.chunk_rows)
+        while self._waiting:
+            messages = source.read(rows_at_once)
+            for event in messages.events:
+                self._handle(event)
+            self._waiting -= messages.done
+            self._position = self._position.advance(messages.reached)
+            if messages.rows.num_rows or messages.events or messages.done:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > self._settings.timeout_s:
+                self._give_up(source)
+            if not self._waiting:
+                self._position = self._at_end()
+            if messages.rows.num_rows or not self._waiting:
+                yield RawBatch(messages.rows, self._position)
+
+    def _give_up(self, source: Source) -> None:
+        """Take the broker for unreachable, unless the client has read past every end, though no event said so."""
+        end = self._end
+        self._waiting -= {number for number, offset in source.positions().items() if offset >= end.next_offset(number)}
+        if self._waiting:
+            raise unreachable(self._settings, self._reasons.last())
+
+    def _at_end(self) -> Position:
+        """The end, with the leader epochs that messages were read under."""
+        read = self._position.partitions
+        return self._position.advance(
+            {
+                number: PartitionOffset(offset.next_offset, read[number].leader_epoch) if number in read else offset
+                for number, offset in self._end.partitions.items()
+            }
+        )
+
+    def _handle(self, event: Event) -> None:
+        error, number, position = event.error, event.partition, self._position
+        if error.code() == KafkaError._PARTITION_EOF:
+            if event.offset >= self._end.next_offset(number):
+                self._waiting.discard(number)
+            return
+        topic = position.topic
+        at = f"partition {number} at offset {position.next_offset(number)}: {error.str()}"
+        # Under auto.offset.reset=error the client reports a truncation as a reset, too; only its text tells them apart.
+        if error.code() == KafkaError._LOG_TRUNCATION or "truncation" in error.str():
+            raise StreamTruncated(self._product, f"the broker lost events of {topic} that were landed ({at})")
+        if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            raise OffsetsTrimmed(self._product, f"the broker dropped offsets of {topic} while they were landed ({at})")
+        if is_unreachable(error):
+            self._reasons.note(error)
+            return
+        raise EnvironmentFault(f"{topic}: Kafka refused the read: {error.str()}", next_step="mesh status")

@@ -28,7 +28,7 @@ from mesh_pipelines.contract.column_lineage import Influence, Lineage, SourceCol
 from mesh_pipelines.contract.model import DataProduct, Field, FieldType, Kind, OnFailure
 from mesh_pipelines.contract.types import duckdb_type
 from mesh_pipelines.errors import MeshError, TransformInvalid, Undecodable
-from mesh_pipelines.openlineage.facts import Done, Outcome, RunOf, Step
+from mesh_pipelines.openlineage.facts import Done, Outcome, RunOf, Step, StepRun
 from mesh_pipelines.positions import Position
 from mesh_pipelines.settings import Settings
 
@@ -54,23 +54,16 @@ class Events:
         self._producer = f"urn:{_ENGINE}:{installed(_ENGINE)}"
 
     def event(
-        self,
-        outcome: Outcome,
-        step: Step,
-        product: DataProduct,
-        run: RunOf,
-        parent: RunOf | None,
-        done: Done | None = None,
-        error: BaseException | None = None,
+        self, outcome: Outcome, of: StepRun, done: Done | None = None, error: BaseException | None = None
     ) -> bytes:
         """One event as JSON."""
-        known = done or Done()
+        known, step, product = done or Done(), of.step, of.product
         event = RunEvent(
             eventTime=datetime.now(UTC).isoformat(timespec="milliseconds"),
             producer=self._producer,
             eventType=RunState(outcome),
-            run=Run(run.run_id, self._run_facets(product, parent, error)),
-            job=Job(self._settings.openlineage_namespace, run.job, self._job_facets(step, product)),
+            run=Run(of.run.run_id, self._run_facets(product, of.parent, error)),
+            job=Job(self._settings.openlineage_namespace, of.run.job, self._job_facets(step, product)),
             inputs=self._inputs(step, product, known),
             outputs=self._outputs(step, product, known),
         )

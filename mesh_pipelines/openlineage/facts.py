@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mesh_pipelines.audit.results import Audit
+from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.positions import Position
 
 Step = Literal["land", "snapshot", "transform", "audit", "publish"]
@@ -19,6 +20,16 @@ class RunOf:
 
     run_id: str
     job: str
+
+
+@dataclass(frozen=True)
+class StepRun:
+    """One run of a step of a product, and the run that it is a part of."""
+
+    step: Step
+    product: DataProduct
+    run: RunOf
+    parent: RunOf | None
 
 
 @dataclass(frozen=True)

@@ -212,7 +212,7 @@ def decoded(
     """
     import pyarrow as pa
 
-    from mesh_pipelines.audit.divert import divert
+    from mesh_pipelines.audit.divert import Diverter
     from mesh_pipelines.contract.types import log_schema
     from mesh_pipelines.formats.decode import Decoder
 
@@ -222,16 +222,17 @@ def decoded(
     gathered: list[pa.Table] = []
     rows, wanted = 0, min(_FIRST_ROWS, settings.chunk_rows)
     position = start
-    for batch in _read_ahead(platform, product.fqn, start, end):
-        position = batch.position
-        if batch.table.num_rows:
-            gathered.append(divert(decoder.decode(batch.table, batch.position.generation), product))
-            rows += batch.table.num_rows
-            held_bytes += gathered[-1].nbytes
-        if rows >= wanted or held_bytes >= _CHUNK_BYTES:
-            yield pa.concat_tables(gathered), position
-            gathered, rows, held_bytes = [], 0, 0
-            wanted = min(2 * wanted, settings.chunk_rows)
+    with closing(Diverter(product)) as diverter:
+        for batch in _read_ahead(platform, product.fqn, start, end):
+            position = batch.position
+            if batch.table.num_rows:
+                gathered.append(diverter.divert(decoder.decode(batch.table, batch.position.generation)))
+                rows += batch.table.num_rows
+                held_bytes += gathered[-1].nbytes
+            if rows >= wanted or held_bytes >= _CHUNK_BYTES:
+                yield pa.concat_tables(gathered), position
+                gathered, rows, held_bytes = [], 0, 0
+                wanted = min(2 * wanted, settings.chunk_rows)
     yield pa.concat_tables(gathered) if gathered else log_schema(product).empty_table(), position
 
 

@@ -20,7 +20,7 @@ from mesh_pipelines.errors import AuditBlocked
 
 if TYPE_CHECKING:
     from mesh_pipelines.lake.catalog import Kind
-    from mesh_pipelines.openlineage.facts import Done, Outcome, RunOf, Step
+    from mesh_pipelines.openlineage.facts import Done, Outcome, Step, StepRun
     from mesh_pipelines.platform import Platform
 
 P = ParamSpec("P")
@@ -91,41 +91,32 @@ class Reporter:
         """One run of a step: it has begun, and ends with the block; the step's result is put into the list."""
         from openlineage.client.uuid import generate_new_uuid
 
-        from mesh_pipelines.openlineage.facts import RunOf
+        from mesh_pipelines.openlineage.facts import RunOf, StepRun
 
         around = _around.get()
         run, parent = RunOf(str(generate_new_uuid()), f"{product.fqn}.{step}"), RunOf(*around) if around else None
-        self._tell("START", step, product, run, parent)
+        told = StepRun(step, product, run, parent)
+        self._tell("START", told)
         results: list[Any] = []
         try:
             with within_run(run.run_id, run.job):
                 yield results
         except Exception as error:
-            self._tell("FAIL", step, product, run, parent, error=error)
+            self._tell("FAIL", told, error=error)
             raise
         except BaseException as error:
-            self._tell("ABORT", step, product, run, parent, error=error)
+            self._tell("ABORT", told, error=error)
             raise
-        self._tell("COMPLETE", step, product, run, parent, result=results[0])
+        self._tell("COMPLETE", told, result=results[0])
 
-    def _tell(
-        self,
-        outcome: Outcome,
-        step: Step,
-        product: DataProduct,
-        run: RunOf,
-        parent: RunOf | None,
-        *,
-        result: Any = None,
-        error: BaseException | None = None,
-    ) -> None:
+    def _tell(self, outcome: Outcome, told: StepRun, *, result: Any = None, error: BaseException | None = None) -> None:
         try:
-            done = _done(self._platform, product, result) if outcome == "COMPLETE" else None
-            if done and (error := _refusal(product, done)):
+            done = _done(self._platform, told.product, result) if outcome == "COMPLETE" else None
+            if done and (error := _refusal(told.product, done)):
                 outcome = "FAIL"
-            event = self._events.event(outcome, step, product, run, parent, done, error)
+            event = self._events.event(outcome, told, done, error)
         except Exception as fault:  # whatever it is, no run may feel it
-            _log.warning("the lineage of %s is not told: %s: %s", run.job, type(fault).__name__, fault)
+            _log.warning("the lineage of %s is not told: %s: %s", told.run.job, type(fault).__name__, fault)
             return
         for way in self._ways:
             way.put(event)

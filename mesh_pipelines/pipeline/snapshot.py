@@ -196,17 +196,12 @@ def register_inputs(platform: Platform, engine: duckdb.DuckDBPyConnection, pinne
 def _audit(
     platform: Platform, product: DataProduct, engine: duckdb.DuckDBPyConnection, candidate: Candidate
 ) -> tuple[Version, Audit]:
-    from mesh_pipelines.audit.audit import audit
+    from mesh_pipelines.audit.audit import Context, audit
 
-    found = audit(
-        engine,
-        candidate.relation,
-        product,
-        candidate_id=candidate.draft.candidate_id,
-        inputs={name: f"input {name}" for name in candidate.draft.input_versions},
-        timeout_s=platform.settings.sql_timeout_s,
-        known=candidate.known,
-    )
+    draft = candidate.draft
+    inputs = {name: f"input {name}" for name in draft.input_versions}
+    context = Context(inputs, platform.settings.sql_timeout_s, candidate.known)
+    found = audit(engine, candidate.relation, product, candidate_id=draft.candidate_id, context=context)
     return candidate.audited(found), found
 
 

@@ -28,7 +28,7 @@ from mesh_pipelines.platform import Platform, operator, ordered
 from mesh_pipelines.positions import Position
 
 if TYPE_CHECKING:
-    from mesh_pipelines.kafka.admin import StreamAdmin, TopicDescription
+    from mesh_pipelines.kafka.admin import TopicDescription
 
 
 # Told of a product and why nothing may be done for it.
@@ -380,7 +380,7 @@ def _plan_topics(platform: Platform, products: tuple[DataProduct, ...], refuse: 
             actions.append(CreateTopic(product.fqn, topic))
         else:
             actions += _plan_partitions(product, topic, found, refuse)
-            actions += _plan_config(platform, admin, product, topic, found, refuse)
+            actions += _plan_config(platform, product, topic, found, refuse)
     return actions
 
 
@@ -413,7 +413,6 @@ _DROPS_EVENTS = ("cleanup.policy", "retention.ms", "retention.bytes")
 
 def _plan_config(
     platform: Platform,
-    admin: StreamAdmin,
     product: DataProduct,
     topic: TopicSettings,
     found: TopicDescription,
@@ -426,7 +425,7 @@ def _plan_config(
     }
     if not differs:
         return []
-    if any(name in _DROPS_EVENTS for name in differs) and (behind := _not_landed(platform, admin, product, topic)):
+    if any(name in _DROPS_EVENTS for name in differs) and (behind := _not_landed(platform, product, topic)):
         refuse(
             product.fqn,
             f"{product.fqn}: {', '.join(differs)} of {topic.name} may make the broker drop events, and {behind} "
@@ -436,13 +435,13 @@ def _plan_config(
     return [AlterTopic(product.fqn, topic.name, differs)]
 
 
-def _not_landed(platform: Platform, admin: StreamAdmin, product: DataProduct, topic: TopicSettings) -> int:
-    end = admin.end_offsets([topic.name])[topic.name]
+def _not_landed(platform: Platform, product: DataProduct, topic: TopicSettings) -> int:
+    end = platform.streams.end_offsets([topic.name])[topic.name]
     landed: Position | None = None
     tables = platform.tables_of(product)
     if tables.exist():
         landed = tables.log.position()
-    return (landed or admin.start_offsets([topic.name])[topic.name]).lag_to(end)
+    return (landed or platform.streams.start_offsets([topic.name])[topic.name]).lag_to(end)
 
 
 def _plan_subjects(platform: Platform, products: tuple[DataProduct, ...], refuse: Refuse) -> list[Action]:

@@ -8,7 +8,8 @@ stays as it is.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,8 @@ def show(
             f"{product.fqn}: no quarantined event lies at {partition}:{offset}",
             next_step=f"mesh quarantine list {product.fqn}",
         )
-    [anew] = _again(platform, product)(found).to_pylist()
+    with _again(platform, product) as again:
+        [anew] = again(found).to_pylist()
     [event] = found.select(envelope.ENVELOPE.names).to_pylist()
     readable = anew[envelope.FATE] != envelope.Fate.UNDECODABLE
     now = {"fate": anew[envelope.FATE], "rule": anew[envelope.RULE], "reason": anew[envelope.REASON]}
@@ -78,7 +80,8 @@ def redrive(
     """
     started = time.monotonic()
     held = log_of(platform, product)
-    came_back = held.redrive(_again(platform, product), on_progress)
+    with _again(platform, product) as again:
+        came_back = held.redrive(again, on_progress)
     fates = held.fates()
     return Redriven(
         product.fqn,
@@ -89,11 +92,12 @@ def redrive(
     )
 
 
-def _again(platform: Platform, product: DataProduct) -> Callable[[pa.Table], pa.Table]:
+@contextmanager
+def _again(platform: Platform, product: DataProduct) -> Generator[Callable[[pa.Table], pa.Table]]:
     """Decode quarantined rows of the log as if they had just been read."""
     import pyarrow as pa
 
-    from mesh_pipelines.audit.divert import divert
+    from mesh_pipelines.audit.divert import Diverter
     from mesh_pipelines.formats.decode import Decoder
     from mesh_pipelines.kafka.source import SCHEMA
 
@@ -104,8 +108,9 @@ def _again(platform: Platform, product: DataProduct) -> Callable[[pa.Table], pa.
             rows[name] for name in (envelope.PARTITION, envelope.OFFSET, envelope.TIMESTAMP, envelope.KEY, envelope.RAW)
         ]
         raw = pa.Table.from_arrays(columns, names=SCHEMA.names).cast(SCHEMA)
-        decoded = divert(decoder.decode(raw, 0), product)
+        decoded = diverter.divert(decoder.decode(raw, 0))
         number = decoded.schema.get_field_index(envelope.GENERATION)
         return decoded.set_column(number, decoded.schema.field(number), rows[envelope.GENERATION])
 
-    return again
+    with closing(Diverter(product)) as diverter:
+        yield again

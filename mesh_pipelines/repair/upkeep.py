@@ -228,10 +228,10 @@ def _require_as_audited(own: DataProduct, engine: duckdb.DuckDBPyConnection, ver
     Raises:
         VersionDiffers: they are not what was published.
     """
-    from mesh_pipelines.audit.audit import audit
+    from mesh_pipelines.audit.audit import Context, audit
 
     inputs = {name: f"input {name}" for name in version.input_versions}
-    found = audit(engine, "recomputed", own, candidate_id=version.candidate_id, inputs=inputs)
+    found = audit(engine, "recomputed", own, candidate_id=version.candidate_id, context=Context(inputs))
     if found.rows == version.rows and found.verdict.passed:
         return
     broken = f", which break {', '.join(found.verdict.blocking)}" if not found.verdict.passed else ""

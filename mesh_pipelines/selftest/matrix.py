@@ -66,25 +66,30 @@ FAULTS = (
 OnRound = Callable[[str, int, int], None]
 
 
+@dataclass(frozen=True)
+class Trial:
+    """How faults are injected: the number of kills of the first one, the seed of all chances, and the modules that
+    workers import first.
+    """
+
+    rounds: int = ROUNDS
+    seed: int = 0
+    preload: Sequence[str] = ()
+
+
 def run(
-    settings: Settings,
-    names: Iterable[str] = (),
-    *,
-    rounds: int = ROUNDS,
-    seed: int = 0,
-    on_round: OnRound | None = None,
-    preload: Sequence[str] = (),
+    settings: Settings, names: Iterable[str] = (), trial: Trial | None = None, *, on_round: OnRound | None = None
 ) -> Iterator[Outcome]:
     """Inject the named faults (default: all), one after another; gives each outcome as it comes.
 
-    ``rounds`` is the number of kills of the first fault. The home folder of the settings should be a fresh one. Where
-    they name no broker, one is started on it. ``on_round`` gets (fault, rounds done, rounds). ``preload`` names
-    modules that workers import first.
+    The home folder of the settings should be a fresh one. Where they name no broker, one is started on it.
+    ``on_round`` gets (fault, rounds done, rounds).
 
     Raises:
         UsageError: there is no such fault.
         MeshError: the services do not start.
     """
+    trial = trial or Trial()
     wanted = set(names)
     unknown = wanted - {fault.name for fault in FAULTS}
     if unknown:
@@ -96,13 +101,13 @@ def run(
         services = Services(settings, registry=False) if settings.uses_local_broker else None
         if services:
             stack.enter_context(services)
-        workers = stack.enter_context(Workers(preload))
+        workers = stack.enter_context(Workers(trial.preload))
         for fault in FAULTS:
             if wanted and fault.name not in wanted:
                 continue
-            times = fault.rounds(rounds)
+            times = fault.rounds(trial.rounds)
             # Each fault has chances of its own, so that one alone repeats what it did among the others.
-            bench = Bench(settings, workers, random.Random(f"{seed} {fault.name}"), services)
+            bench = Bench(settings, workers, random.Random(f"{trial.seed} {fault.name}"), services)
             if on_round:
                 bench.on_round = lambda at, of, name=fault.name: on_round(name, at, of)
             yield _outcome(fault, bench, times)

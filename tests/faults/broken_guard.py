@@ -21,7 +21,7 @@ from mesh_pipelines.lake import commit, log, versions
 from mesh_pipelines.lake.versions import Versions
 from mesh_pipelines.local.supervisor import free_ports
 from mesh_pipelines.pipeline import publish
-from mesh_pipelines.selftest.matrix import run
+from mesh_pipelines.selftest.matrix import Trial, run
 from mesh_pipelines.settings import Settings
 
 
@@ -81,7 +81,7 @@ def main(guard: str, fault: str, rounds: int) -> int:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         settings = Settings(home=home, assets=home / "assets", kafka_port=kafka, controller_port=controller)
-        [outcome] = run(settings, [fault], rounds=rounds, seed=1, preload=["broken_guard"])
+        [outcome] = run(settings, [fault], Trial(rounds, seed=1, preload=["broken_guard"]))
     print(outcome)
     return int(not outcome.passed)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mesh_pipelines.local.supervisor import free_ports
-from mesh_pipelines.selftest.matrix import FAULTS, Fault, run
+from mesh_pipelines.selftest.matrix import FAULTS, Fault, Trial, run
 from mesh_pipelines.settings import Settings
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("faults"), pytest.mark.timeout(600)]
@@ -34,7 +34,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_nothing_is_lost_doubled_or_unaudited(own: Settings, fault: Fault) -> None:
-    [outcome] = run(own, [fault.name], rounds=100, seed=SEED)
+    [outcome] = run(own, [fault.name], Trial(rounds=100, seed=SEED))
     assert outcome.passed, outcome
     assert not outcome.skipped, outcome
     assert outcome.progress, outcome

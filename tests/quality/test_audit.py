@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mesh_pipelines.audit import audit as run
-from mesh_pipelines.audit.audit import audit
+from mesh_pipelines.audit.audit import Context, audit
 from mesh_pipelines.audit.results import Audit, State
 from mesh_pipelines.contract.model import OnFailure
 from mesh_pipelines.serve.door import Reader, examples
@@ -218,7 +218,7 @@ def test_inputs_are_read_through_the_views_given_for_them(connection, make_produ
     connection.register("candidate", table(product, [{"a": "x"}]))
     connection.execute('CREATE VIEW "input other.letters" AS SELECT 1 UNION ALL SELECT 2')
     inputs = {"other.letters": "input other.letters"}
-    done = audit(connection, "candidate", product, candidate_id="c1", inputs=inputs)
+    done = audit(connection, "candidate", product, candidate_id="c1", context=Context(inputs))
     assert [(one.state, one.measured) for one in done.results] == [(State.FAIL, 1.0)]
 
 

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import datetime as dt
+from contextlib import closing
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 
-from mesh_pipelines.audit import divert as divert_module
-from mesh_pipelines.audit.divert import VALUE, divert
+from mesh_pipelines.audit.divert import VALUE, Diverter
 from mesh_pipelines.contract.types import log_schema
 
 DIVERT = {"customProperties": [{"property": "mesh.onFailure", "value": "divert"}]}
@@ -58,6 +59,11 @@ def batch(product, rows: list[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(given, schema=schema)
 
 
+def divert(given: pa.Table, product) -> pa.Table:
+    with closing(Diverter(product)) as diverter:
+        return diverter.divert(given)
+
+
 def fates(table: pa.Table) -> list[tuple[Any, ...]]:
     return [tuple(row[name] for name in ("_fate", "_rule", "_reason", "_raw")) for row in table.to_pylist()]
 
@@ -103,6 +109,23 @@ def test_several_chunks_keep_their_order(product):
     assert [fate for fate, *_ in fates(divert(chunked, product))] == ["ok"] * 5 + ["diverted"] * 5
 
 
+def test_one_engine_judges_every_batch_of_a_landing(product, monkeypatch):
+    opened: list[duckdb.DuckDBPyConnection] = []
+    connect = duckdb.connect
+
+    def counted() -> duckdb.DuckDBPyConnection:
+        opened.append(connect())
+        return opened[-1]
+
+    monkeypatch.setattr(duckdb, "connect", counted)
+    with closing(Diverter(product)) as diverter:
+        fates_of = [fates(diverter.divert(batch(product, [{"speed": speed, "place": "JFK"}]))) for speed in (1, 999)]
+    assert [[fate for fate, *_ in each] for each in fates_of] == [["ok"], ["diverted"]]
+    [engine] = opened
+    with pytest.raises(duckdb.ConnectionException):
+        engine.execute("SELECT 1")
+
+
 @pytest.mark.parametrize("rows", [[], [{"speed": 1, "place": "JFK"}]])
 def test_the_raw_column_always_goes(product, rows):
     assert divert(batch(product, rows), product).schema == log_schema(product)
@@ -110,6 +133,6 @@ def test_the_raw_column_always_goes(product, rows):
 
 def test_a_product_without_diverting_rules_is_not_even_looked_at(make_product, monkeypatch):
     product = make_product({"properties": [{"name": "a", "logicalType": "integer", "required": True}]})
-    monkeypatch.setattr(divert_module, "_first_broken", None)
+    monkeypatch.setattr(Diverter, "_first_broken", None)
     given = batch(product, [{}, {"a": 1}])
     assert divert(given, product).equals(given.drop_columns([VALUE]))

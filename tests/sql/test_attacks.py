@@ -17,7 +17,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from mesh_pipelines.audit.audit import audit
+from mesh_pipelines.audit.audit import Context, audit
 from mesh_pipelines.audit.results import State
 from mesh_pipelines.engine import check
 from mesh_pipelines.errors import TransformInvalid, UsageError
@@ -170,7 +170,7 @@ def test_a_rule_that_does_not_end_is_an_error_of_its_own(mesh: Mesh, endless: st
     product = replace(mesh.totals, rules=(sql, rule))
     with closing(mesh.engine()) as engine:
         engine.execute("CREATE VIEW candidate AS SELECT 2 AS shop_orders_rows")
-        done = audit(engine, "candidate", product, candidate_id="c", timeout_s=0.5)
+        done = audit(engine, "candidate", product, candidate_id="c", context=Context(timeout_s=0.5))
     assert [result.state for result in done.results] == [State.ERROR, State.PASS]
     assert not done.verdict.passed
 

@@ -265,14 +265,14 @@ def test_what_an_error_quotes_stays_inside_where_fields_are_not_public(local_set
 
     from mesh_pipelines.errors import Undecodable
     from mesh_pipelines.openlineage.events import Events
-    from mesh_pipelines.openlineage.facts import RunOf
+    from mesh_pipelines.openlineage.facts import RunOf, StepRun
 
     product = unserved(local_settings).product("shop.orders")
     hidden = replace(product, fields=tuple(replace(one, classification="restricted") for one in product.fields))
     run_of = RunOf("0198c1a2-0000-7000-8000-000000000001", "shop.orders.land")
 
     def message(of: Any, error: Exception) -> str:
-        event = Events(local_settings, {}).event("FAIL", "land", of, run_of, None, error=error)
+        event = Events(local_settings, {}).event("FAIL", StepRun("land", of, run_of, None), error=error)
         return json.loads(event)["run"]["facets"]["errorMessage"]["message"]
 
     assert "4711" in message(product, Undecodable("no number: 4711"))

@@ -31,7 +31,7 @@ def sparkline(values: Sequence[float | None], title: str, *, kind: str = "", low
         return Markup('<span class="none" title="{}">no data</span>').format(title)
     bottom, top = min(known) if low is None else min(low, *known), max(known)
     scale = _Scale(len(values), bottom, top, 120, 28, pad=2)
-    return _svg(120, 28, f"spark {kind}", title, [_path(scale, values), *_lone(scale, values)], stretch=False)
+    return _svg((120, 28), f"spark {kind}", title, [_path(scale, values), *_lone(scale, values)], stretch=False)
 
 
 def stack(days: Sequence[Day], title: str, *, height: int = 120, none: str = "") -> Markup:
@@ -57,7 +57,7 @@ def stack(days: Sequence[Day], title: str, *, height: int = 120, none: str = "")
         hit = _rect("hit", index * step, 0, step, height)
         shapes.append(Markup(f"<g><title>{escape(day.text)}</title>{hit}{''.join(inner)}</g>"))
     ends = (f"{days[0].day:%d %b}", f"{days[-1].day:%d %b}")
-    return _figure(_svg(width, height, "stack", title, shapes), compact(most), ends)
+    return _figure(_svg((width, height), "stack", title, shapes), compact(most), ends)
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def line(series: Line, title: str, unit: Callable[[float], str] = compact, *, he
     runs = _runs([(x(place), None if value is None else y(value)) for place, value in series.points])
     shapes.extend(_polyline(run) for run in runs)
     shapes.extend(_dot(*run[0]) for run in runs if len(run) == 1)
-    return _figure(_svg(width, height, "line", title, shapes), unit(top), series.ends)
+    return _figure(_svg((width, height), "line", title, shapes), unit(top), series.ends)
 
 
 def strip(states: Sequence[tuple[str, str]], title: str) -> Markup:
@@ -107,7 +107,7 @@ def strip(states: Sequence[tuple[str, str]], title: str) -> Markup:
         )
         for index, (kind, text) in enumerate(states)
     ]
-    return _svg(len(states) * 12 - 2, 22, "strip", title, shapes, stretch=False)
+    return _svg((len(states) * 12 - 2, 22), "strip", title, shapes, stretch=False)
 
 
 def meter(share: float | None, title: str, *, kind: str = "good") -> Markup:
@@ -117,7 +117,7 @@ def meter(share: float | None, title: str, *, kind: str = "good") -> Markup:
         Markup('<rect class="track" width="100" height="8" rx="4"/>'),
         Markup('<rect class="{}" width="{}" height="8" rx="4"/>').format(f"fill-{kind}", _n(filled)),
     ]
-    return _svg(100, 8, "meter", title, shapes, stretch=False)
+    return _svg((100, 8), "meter", title, shapes, stretch=False)
 
 
 class _Scale:
@@ -179,7 +179,9 @@ def _empty(title: str, none: str = "") -> Markup:
     return Markup('<p class="none">{}</p>').format(none or f"{title}: no data yet")
 
 
-def _svg(width: int, height: int, kind: str, title: str, shapes: Sequence[Markup], *, stretch: bool = True) -> Markup:
+def _svg(size: tuple[int, int], kind: str, title: str, shapes: Sequence[Markup], *, stretch: bool = True) -> Markup:
+    """A drawing of ``size``, its width and height; a word for screen readers is its title."""
+    width, height = size
     attributes = Markup('viewBox="0 0 {w} {h}"').format(w=width, h=height)
     if not stretch:
         attributes += Markup(' width="{w}" height="{h}"').format(w=width, h=height)
