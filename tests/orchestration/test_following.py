@@ -1,8 +1,8 @@
 """Derived products follow their inputs through a live Dagster: over two levels and two domains, with runs in flight.
 
-TEST_ROUNDS=5 runs the rounds of bursts that a change of the scheduling needs; the suite runs one. The promised times hold
-on a machine that does nothing else: TEST_PATIENCE=1 asks for them. The suite's other tests run meanwhile, so by itself
-it allows three times as long, in which no product that was left behind for good would come back.
+TEST_ROUNDS=5 runs the rounds of bursts that a change of the scheduling needs; the suite runs one. The promised times
+hold on a machine that does nothing else: TEST_PATIENCE=1 asks for them. Other tests of the suite run meanwhile, so by
+itself it allows three times as long, in which no product that was left behind for good would come back.
 """
 
 from __future__ import annotations
