@@ -17,17 +17,16 @@ from datetime import UTC, datetime
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from mesh_pipelines.audit.results import Audit, RuleResult, State, verdict
 from mesh_pipelines.contract.metrics.together import duplicate_groups, duplicates_query
-from mesh_pipelines.contract.model import DataProduct, OnFailure, Rule, RuleKind, Unit
+from mesh_pipelines.contract.model import DataProduct, Rule, RuleKind, Unit
 from mesh_pipelines.engine import check, interrupting
 from mesh_pipelines.rules.compile import (
     CompiledRule,
     compile_product,
     holds,
-    threshold_text,
 )
 from mesh_pipelines.rules.mask import Known
+from mesh_pipelines.rules.results import Audit, RuleResult, State, outcome, result, verdict
 from mesh_pipelines.sql.quote import literal, quote
 from mesh_pipelines.sql.select import NotReadable
 
@@ -75,32 +74,6 @@ def audit(
     results = run.with_samples(rules.rules, results)
     at = datetime.now(UTC).isoformat(timespec="microseconds")
     return Audit(run.rows, results, verdict(product, candidate_id, results, at))
-
-
-def outcome(rule: Rule, kept: bool, *, vacuous: bool) -> State:
-    """The state of a rule that could be computed."""
-    if vacuous:
-        return State.VACUOUS
-    if kept:
-        return State.PASS
-    return State.WARN if rule.on_failure is OnFailure.WARN else State.FAIL
-
-
-def result(rule: Rule, state: State, rows: int) -> RuleResult:
-    """A rule's result before what was measured: what is known of the rule, and its state."""
-    return RuleResult(
-        rule=rule.id,
-        check=rule.check,
-        dimension=rule.dimension,
-        on_failure=str(rule.on_failure),
-        state=state,
-        rows=rows,
-        bad=None,
-        measured=None,
-        threshold=threshold_text(rule),
-        milliseconds=0.0,
-        message="",
-    )
 
 
 class _NothingMeasured(Exception):

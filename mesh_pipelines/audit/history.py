@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from mesh_pipelines.audit.results import Audit, RuleResult, State
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.positions import Version
+from mesh_pipelines.rules.results import Audit, RuleResult, State
 
 RESULT_SCHEMA = pa.schema(
     [

@@ -10,7 +10,6 @@ is met in a share of all observations, its target; what is left to 1 is the erro
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -56,15 +55,6 @@ class Objective:
         return measured <= self.promised if self.comparison is Comparison.AT_MOST else measured >= self.promised
 
 
-@dataclass(frozen=True)
-class ShownLevel:
-    """A service level that is shown and not measured."""
-
-    property: str
-    value: str
-    element: str = ""
-
-
 # By property: the promise in words, and the side to lie on. {} is the promised number with its unit.
 _DURATIONS = {
     "freshness": ("no older than {}", Comparison.AT_MOST),
@@ -79,16 +69,13 @@ _DURATIONS = {
 
 def objectives(product: DataProduct) -> tuple[Objective, ...]:
     """The measurable service levels, in the contract's order."""
-    return tuple(compiled for _, compiled in _compiled(product) if compiled)
-
-
-def shown_levels(product: DataProduct) -> tuple[ShownLevel, ...]:
-    """The service levels that are only shown, in the contract's order."""
-    return tuple(
-        ShownLevel(level.property, f"{level.value} {level.unit}".strip(), level.element)
-        for level, compiled in _compiled(product)
-        if compiled is None
-    )
+    seen: dict[str, int] = {}
+    found: list[Objective] = []
+    for level in product.service_levels:
+        if objective := _objective(product, level):
+            times = seen[objective.id] = seen.get(objective.id, 0) + 1
+            found.append(objective if times == 1 else replace(objective, id=f"{objective.id}:{times}"))
+    return tuple(found)
 
 
 def freshness_window(product: DataProduct) -> float | None:
@@ -118,16 +105,6 @@ def roughly(seconds: float) -> str:
 
 def _in_unit(seconds: float, size: int, name: str) -> str:
     return f"{seconds / size:.3g} {name}{'' if seconds == size else 's'}"
-
-
-def _compiled(product: DataProduct) -> Iterator[tuple[ServiceLevel, Objective | None]]:
-    seen: dict[str, int] = {}
-    for level in product.service_levels:
-        objective = _objective(product, level)
-        if objective:
-            times = seen[objective.id] = seen.get(objective.id, 0) + 1
-            objective = objective if times == 1 else replace(objective, id=f"{objective.id}:{times}")
-        yield level, objective
 
 
 def _objective(product: DataProduct, level: ServiceLevel) -> Objective | None:

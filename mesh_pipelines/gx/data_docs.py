@@ -18,11 +18,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from mesh_pipelines.audit.results import RuleResult, State
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import UsageError
 from mesh_pipelines.gx.suite import suite
 from mesh_pipelines.gx.validate import quiet
+from mesh_pipelines.rules.results import RuleResult, State
 
 MARK = ".mesh-docs"
 STYLE = "style.css"

@@ -15,14 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mesh_pipelines.audit.audit import outcome, result
-from mesh_pipelines.audit.results import RuleResult, State
 from mesh_pipelines.contract.metrics.refusal import Uncompilable
 from mesh_pipelines.contract.model import DataProduct, Rule, RuleKind
 from mesh_pipelines.engine import check
 from mesh_pipelines.errors import ContractInvalid
 from mesh_pipelines.gx.suite import expectation
 from mesh_pipelines.rules.compile import CompiledRule, batch_query, compile_product, fault
+from mesh_pipelines.rules.results import RuleResult, State, outcome, result
 from mesh_pipelines.sql.quote import literal, quote
 from mesh_pipelines.sql.select import NotReadable, read_select
 

@@ -125,17 +125,6 @@ class Overlay:
         """The part of this overlay that is about these base files."""
         return Overlay({file: self.base[file] for file in files if file in self.base})
 
-    def tail_condition(self, source: str) -> str:
-        """The condition that an event of the tail was not replaced; one outside of the tail counts as replaced."""
-        # A CASE, since the parts of an AND may be computed in any order, and bits are there for the tail only.
-        cases = " ".join(
-            f"WHEN {PARTITION} = {number} AND {OFFSET} BETWEEN {one.first} AND {one.first + one.size - 1} THEN "
-            f"get_bit((SELECT bits::BIT FROM {source} WHERE partition = {number}), ({OFFSET} - {one.first})::INTEGER)"
-            for number, one in self.tail.items()
-            if one.size
-        )
-        return f"CASE {cases} ELSE 1 END = 0" if cases else "FALSE"
-
     def to_arrow(self) -> pa.Table:
         """The overlay as rows: what the bits are about, in their order, and then all of them."""
         import pyarrow as pa

@@ -99,7 +99,7 @@ def _audits(rows: Sequence[dict[str, Any]], runs: dict[str, str | None]) -> Iter
 
 
 def _result(row: dict[str, Any], run: str | None) -> RuleState:
-    from mesh_pipelines.audit.results import State, blocks
+    from mesh_pipelines.rules.results import State, blocks
 
     return RuleState(
         product=row["product"],

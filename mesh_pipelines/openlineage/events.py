@@ -23,13 +23,13 @@ from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, R
 from openlineage.client.generated.base import BaseFacet
 from openlineage.client.serde import Serde
 
-from mesh_pipelines.audit.results import Audit, State
 from mesh_pipelines.contract.column_lineage import Influence, Lineage, SourceColumn, lineage
 from mesh_pipelines.contract.model import DataProduct, Field, FieldType, Kind, OnFailure
 from mesh_pipelines.contract.types import duckdb_type
 from mesh_pipelines.errors import MeshError, TransformInvalid, Undecodable
 from mesh_pipelines.openlineage.facts import Done, Outcome, RunOf, Step, StepRun
 from mesh_pipelines.positions import Position
+from mesh_pipelines.rules.results import Audit, State
 from mesh_pipelines.settings import Settings
 
 F = TypeVar("F", bound=BaseFacet)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mesh_pipelines.audit.results import Audit
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.positions import Position
+from mesh_pipelines.rules.results import Audit
 
 Step = Literal["land", "snapshot", "transform", "audit", "publish"]
 Outcome = Literal["START", "COMPLETE", "FAIL", "ABORT"]

@@ -12,7 +12,6 @@ from typing import Any
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
-from mesh_pipelines.audit.results import RuleResult, State
 from mesh_pipelines.confidential import hide_in
 from mesh_pipelines.contract.model import DataProduct, OnFailure, RuleKind
 from mesh_pipelines.contract.objectives import Objective, freshness_window, objectives
@@ -28,6 +27,7 @@ from mesh_pipelines.pipeline.report import within_run
 from mesh_pipelines.pipeline.snapshot import Snapshot, snapshot
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.positions import Position
+from mesh_pipelines.rules.results import RuleResult, State
 from mesh_pipelines.serve.door import Reader, examples
 
 _TRANSIENT_RETRIES = 3

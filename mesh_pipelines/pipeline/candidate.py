@@ -34,7 +34,7 @@ from mesh_pipelines.sql.quote import quote
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from mesh_pipelines.audit.results import Audit
+    from mesh_pipelines.rules.results import Audit
 
 _SUSPECTS = "candidate suspects"
 

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-    from mesh_pipelines.audit.results import Audit
     from mesh_pipelines.lake.product_tables import ProductTables
     from mesh_pipelines.pipeline.candidate import Candidate
+    from mesh_pipelines.rules.results import Audit
 
 
 @dataclass(frozen=True)

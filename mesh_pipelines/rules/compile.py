@@ -60,21 +60,6 @@ class CompiledRules:
         return self.of(RuleKind.ROW)
 
     @property
-    def divert_rules(self) -> tuple[CompiledRule, ...]:
-        """The row rules that hold events back at landing."""
-        return tuple(compiled for compiled in self.rules if compiled.rule.on_failure is OnFailure.DIVERT)
-
-    @property
-    def set_rules(self) -> tuple[CompiledRule, ...]:
-        """The rules about the rows as a whole: uniqueness and their number."""
-        return self.of(RuleKind.UNIQUE, RuleKind.ROW_COUNT)
-
-    @property
-    def sql_rules(self) -> tuple[CompiledRule, ...]:
-        """The rules written as a query."""
-        return self.of(RuleKind.SQL)
-
-    @property
     def expectations(self) -> tuple[CompiledRule, ...]:
         """The rules written as expectations."""
         return self.of(RuleKind.EXPECTATION)

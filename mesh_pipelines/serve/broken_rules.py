@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mesh_pipelines.audit.results import RuleResult, State
 from mesh_pipelines.contract.envelope import KEY, OFFSET, PARTITION
 from mesh_pipelines.contract.metrics.together import duplicate_groups
 from mesh_pipelines.contract.model import DataProduct, Rule, RuleKind
@@ -20,6 +19,7 @@ from mesh_pipelines.platform import Platform
 from mesh_pipelines.positions import Version
 from mesh_pipelines.rules.compile import compile_rule
 from mesh_pipelines.rules.mask import keeps_unique
+from mesh_pipelines.rules.results import RuleResult, State
 from mesh_pipelines.serve.door import MASKED, ROWS, Rows, Shelf, select
 from mesh_pipelines.sql.quote import quote
 

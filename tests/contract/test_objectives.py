@@ -13,12 +13,10 @@ from hypothesis import strategies as st
 from mesh_pipelines.contract.model import SECONDS, Alignment, DataProduct, ServiceLevel
 from mesh_pipelines.contract.objectives import (
     Comparison,
-    ShownLevel,
     duration,
     freshness_window,
     objectives,
     roughly,
-    shown_levels,
 )
 from mesh_pipelines.contract.read.load import load_product
 from mesh_pipelines.errors import ContractInvalid
@@ -71,7 +69,6 @@ def test_measurable_levels(flights: DataProduct, given: ServiceLevel, promised: 
     [found] = objectives(product)
     assert (found.promised, found.unit, found.promise) == (pytest.approx(promised), unit, promise)
     assert found.id == (f"freshness:{given.element}" if given.element else given.property)
-    assert shown_levels(product) == ()
 
 
 @pytest.mark.parametrize(
@@ -89,10 +86,9 @@ def test_measurable_levels(flights: DataProduct, given: ServiceLevel, promised: 
         ServiceLevel("freshness", 1, "d", "carrier"),
     ],
 )
-def test_what_cannot_be_measured_is_shown(flights: DataProduct, given: ServiceLevel) -> None:
+def test_what_cannot_be_measured_is_no_objective(flights: DataProduct, given: ServiceLevel) -> None:
     product = level(flights, given)
     assert objectives(product) == ()
-    assert shown_levels(product) == (ShownLevel(given.property, f"{given.value} {given.unit}".strip(), given.element),)
 
 
 def test_derived_products_land_nothing(flights: DataProduct) -> None:

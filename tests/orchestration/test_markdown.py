@@ -100,8 +100,8 @@ def test_nothing_of_a_contract_reaches_dagster_otherwise(tmp_path: Path) -> None
 
 
 def test_examples_and_messages_of_a_check_are_text() -> None:
-    from mesh_pipelines.audit.results import RuleResult, State
     from mesh_pipelines.orchestration.assets import _check_metadata
+    from mesh_pipelines.rules.results import RuleResult, State
 
     figures = (State.FAIL, 9, 9, 9.0, "must be 0", 1.0)
     result = RuleResult("r", "c", "", "block", *figures, message=" ".join(PAYLOADS), sample=tuple(PAYLOADS))

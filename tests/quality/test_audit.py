@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from mesh_pipelines.audit import audit as run
 from mesh_pipelines.audit.audit import Context, audit
-from mesh_pipelines.audit.results import Audit, State
 from mesh_pipelines.contract.model import OnFailure
+from mesh_pipelines.rules.results import Audit, State
 from mesh_pipelines.serve.door import Reader, examples
 
 LETTERS = {

@@ -140,18 +140,16 @@ def test_rules_are_sorted_by_how_they_are_computed(make_product):
     ]
     fragment["properties"][0] |= {"unique": True, "required": True, **DIVERT}
     compiled = compile_product(make_product(fragment))
-    names = {
-        name: [one.rule.id for one in getattr(compiled, name)]
-        for name in ("row_rules", "divert_rules", "set_rules", "sql_rules", "expectations")
+    assert {kind: [one.rule.id for one in compiled.of(kind)] for kind in RuleKind} == {
+        RuleKind.ROW: ["a.required"],
+        RuleKind.UNIQUE: ["a.unique"],
+        RuleKind.ROW_COUNT: ["rows"],
+        RuleKind.SQL: ["rule"],
+        RuleKind.EXPECTATION: ["expect_column_values_to_be_unique"],
+        RuleKind.TEXT: [],
     }
-    assert names == {
-        "row_rules": ["a.required"],
-        "divert_rules": ["a.required"],
-        "set_rules": ["a.unique", "rows"],
-        "sql_rules": ["rule"],
-        "expectations": ["expect_column_values_to_be_unique"],
-    }
-    assert [one.rule.id for one in compiled.rules if one.rule.kind is RuleKind.TEXT] == []
+    assert compiled.row_rules == compiled.of(RuleKind.ROW)
+    assert compiled.expectations == compiled.of(RuleKind.EXPECTATION)
 
 
 def test_names_and_values_cannot_leave_their_quotes(make_product, connection):

@@ -9,12 +9,12 @@ import duckdb
 import pytest
 
 from mesh_pipelines.audit.audit import audit
-from mesh_pipelines.audit.results import RuleResult, State
 from mesh_pipelines.contract.model import DataProduct, Kind, Rule, RuleKind
 from mesh_pipelines.contract.read.load import load_products
 from mesh_pipelines.contract.types import duckdb_type
 from mesh_pipelines.demo import nyc
 from mesh_pipelines.gx.validate import validate_with_gx
+from mesh_pipelines.rules.results import RuleResult, State
 from mesh_pipelines.sql.quote import literal, quote
 
 PRODUCTS = load_products(Path(__file__).parents[2] / "assets").products

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from mesh_pipelines.audit.history import RESULT_SCHEMA
-from mesh_pipelines.audit.results import State
 from mesh_pipelines.contract.metrics.patterns import FORMATS
 from mesh_pipelines.contract.metrics.registry import metrics
 from mesh_pipelines.contract.metrics.tables import replaced
 from mesh_pipelines.contract.model import Operator
+from mesh_pipelines.rules.results import State
 
 DOCS = Path(__file__).parents[2] / "docs"
 TEXT = (DOCS / "rules.md").read_text(encoding="utf-8")

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from mesh_pipelines.audit.audit import audit
-from mesh_pipelines.audit.results import RuleResult, State
 from mesh_pipelines.contract.model import Rule, RuleKind
 from mesh_pipelines.gx.validate import check_expectation, validate_with_gx
+from mesh_pipelines.rules.results import RuleResult, State
 
 
 def plainly(found: RuleResult) -> tuple[str, State, str]:

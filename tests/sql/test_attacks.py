@@ -18,13 +18,13 @@ import pyarrow as pa
 import pytest
 
 from mesh_pipelines.audit.audit import Context, audit
-from mesh_pipelines.audit.results import State
 from mesh_pipelines.engine import check
 from mesh_pipelines.errors import TransformInvalid, UsageError
 from mesh_pipelines.pipeline import transform
 from mesh_pipelines.pipeline.snapshot import snapshot
 from mesh_pipelines.rules.compile import Uncompilable
 from mesh_pipelines.rules.queries import parse_query
+from mesh_pipelines.rules.results import State
 from mesh_pipelines.serve.query import query
 from mesh_pipelines.sql.select import REACHING, NotReadable, read_select
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from mesh_pipelines.contract.model import DataProduct, OnFailure
+from mesh_pipelines.contract.model import DataProduct, OnFailure, Rule
 from mesh_pipelines.positions import Verdict
+from mesh_pipelines.rules.compile import threshold_text
 
 
 class State(StrEnum):
@@ -68,6 +69,32 @@ class Audit:
 def blocks(state: State, on_failure: str) -> bool:
     """Whether a rule in this state keeps its candidate from being published."""
     return state is State.FAIL or (state in _UNKNOWN and on_failure != OnFailure.WARN)
+
+
+def outcome(rule: Rule, kept: bool, *, vacuous: bool) -> State:
+    """The state of a rule that could be computed."""
+    if vacuous:
+        return State.VACUOUS
+    if kept:
+        return State.PASS
+    return State.WARN if rule.on_failure is OnFailure.WARN else State.FAIL
+
+
+def result(rule: Rule, state: State, rows: int) -> RuleResult:
+    """A rule's result before what was measured: what is known of the rule, and its state."""
+    return RuleResult(
+        rule=rule.id,
+        check=rule.check,
+        dimension=rule.dimension,
+        on_failure=str(rule.on_failure),
+        state=state,
+        rows=rows,
+        bad=None,
+        measured=None,
+        threshold=threshold_text(rule),
+        milliseconds=0.0,
+        message="",
+    )
 
 
 def verdict(product: DataProduct, candidate_id: str, results: Sequence[RuleResult], at: str) -> Verdict:
