@@ -163,7 +163,7 @@ def test_records_that_may_be_null_in_records_that_may_be_null_take_no_time() -> 
 
 @pytest.mark.services
 def test_the_registry_finds_the_same_pairs_compatible(services: Settings) -> None:
-    registry = SchemaRegistryClient({"url": services.registry_url})
+    registry = SchemaRegistryClient({"url": services.registry_url.reveal()})
     found: dict[str, tuple[bool, bool]] = {}
     expected: dict[str, tuple[bool, bool]] = {}
     for case, (registered, ours, _) in CASES.items():

@@ -88,7 +88,7 @@ def test_apply_settles_when_a_producer_registers_an_older_schema_after_it(settin
     platform = applied(settings)
     older = json.loads(platform.product(name).value_schema)
     older["fields"] = older["fields"][:1]
-    producer = SchemaRegistryClient({"url": settings.registry_url})
+    producer = SchemaRegistryClient({"url": settings.registry_url.reveal()})
     producer.register_schema(f"{name}-value", Schema(json.dumps(older), "AVRO"))
     latest = producer.get_latest_version(f"{name}-value").schema.schema_str
     assert len(json.loads(latest)["fields"]) == 1
@@ -100,7 +100,7 @@ def test_apply_says_which_field_of_a_producer_s_schema_stands_in_the_way(setting
     name = contract("orders", ORDERS)
     theirs = json.loads(Platform.open(settings).product(name).value_schema)
     theirs["fields"][1]["type"] = "string"
-    producer = SchemaRegistryClient({"url": settings.registry_url})
+    producer = SchemaRegistryClient({"url": settings.registry_url.reveal()})
     producer.register_schema(f"{name}-value", Schema(json.dumps(theirs), "AVRO"))
     producer.set_compatibility(f"{name}-value", "BACKWARD")
     platform = Platform.open(settings)
@@ -114,7 +114,7 @@ def test_apply_points_to_the_schema_file_where_a_producer_s_record_has_another_n
     name = contract("orders", ORDERS)
     theirs = json.loads(Platform.open(settings).product(name).value_schema)
     theirs |= {"name": "Order", "namespace": "com.acme"}
-    producer = SchemaRegistryClient({"url": settings.registry_url})
+    producer = SchemaRegistryClient({"url": settings.registry_url.reveal()})
     producer.register_schema(f"{name}-value", Schema(json.dumps(theirs), "AVRO"))
     producer.set_compatibility(f"{name}-value", "BACKWARD")
     platform = Platform.open(settings)

@@ -105,6 +105,6 @@ def test_examples_and_messages_of_a_check_are_text() -> None:
 
     figures = (State.FAIL, 9, 9, 9.0, "must be 0", 1.0)
     result = RuleResult("r", "c", "", "block", *figures, message=" ".join(PAYLOADS), sample=tuple(PAYLOADS))
-    examples = _check_metadata(result)["examples"].value
+    examples = _check_metadata(result, PAYLOADS)["examples"].value
     harmless(examples)
     assert sum(token.type == "list_item_open" for token in tokens(examples)) == len(PAYLOADS)

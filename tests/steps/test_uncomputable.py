@@ -42,7 +42,7 @@ def product(settings: Settings, contract: Any, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("MESH_HOME", str(settings.home))
     monkeypatch.setenv("MESH_ASSETS", str(settings.assets))
     monkeypatch.setenv("MESH_BOOTSTRAP_SERVERS", settings.bootstrap_servers)
-    monkeypatch.setenv("MESH_SCHEMA_REGISTRY_URL", settings.schema_registry_url)
+    monkeypatch.setenv("MESH_SCHEMA_REGISTRY_URL", settings.registry_url.reveal())
     return contract("things", FIELDS, more="- {property: mesh.wireFormat, value: json}", quality=QUALITY)
 
 
