@@ -91,7 +91,7 @@ def _refuse_blocked(product: DataProduct, candidate: Version, published: Version
 
 def blocked(product: DataProduct, candidate: Version, published: Version | None) -> AuditBlocked:
     """The error for a candidate that broke a blocking rule."""
-    rules: tuple[str, ...] = candidate.verdict.blocking if candidate.verdict else ()
+    rules = list(candidate.verdict.blocking) if candidate.verdict else []
     return AuditBlocked(
         f"{product.fqn}: version {candidate.number} broke {', '.join(rules)}; "
         f"{f'version {published.number} stays published' if published else 'nothing is published'}",
