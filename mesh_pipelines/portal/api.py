@@ -1,4 +1,4 @@
-"""All that the pages show, as JSON; its OpenAPI description is at ``/api/openapi.json``."""
+"""What the pages show of products, as JSON; its OpenAPI description is at ``/api/openapi.json``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from starlette.exceptions import HTTPException
 from mesh_pipelines.contract.types import duckdb_type
 from mesh_pipelines.errors import TableMissing
 from mesh_pipelines.observe.store import records
-from mesh_pipelines.observe.store.metrics import metrics_text
+from mesh_pipelines.observe.store.prometheus import metrics_text
+from mesh_pipelines.portal import api_rows
 from mesh_pipelines.portal.app import Refusal, page, portal_of
 from mesh_pipelines.portal.draw.lineage_graph import columns_of
 from mesh_pipelines.portal.landscape import Entry
@@ -255,6 +256,9 @@ def incidents(
 def mesh_quality(request: Request, days: Days = 30) -> list[records.ProductDay]:
     """Rule results, publishes and blocked candidates, a day."""
     return list(portal_of(request).history.mesh_days(since=_since(days)))
+
+
+router.include_router(api_rows.router)
 
 
 @pages.get("/api", response_class=HTMLResponse)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -291,6 +292,33 @@ def test_what_is_not_public_is_masked(shop: Shop, browser: Browser) -> None:
         visit.open(shop.path("orders", "/data?version=1"))
         visit.console = False
         visit.open(shop.path("orders", "/data?version=99"), 404)
+
+
+def test_the_api_gives_the_rows_and_events_that_the_pages_show(shop: Shop) -> None:
+    def ask(product: str, path: str) -> Any:
+        answer = shop.mesh.client().get(f"/api/v1{shop.path(product, path)}")
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    shown = ask("orders", "/rows?limit=3")
+    assert shown["version"] >= 1
+    assert len(shown["sample"]["rows"]) == 3
+    assert shown["sample"]["more"]
+    assert shown["sample"]["masked"] == ["customer_email"]
+    hidden = shown["sample"]["columns"].index("customer_email")
+    assert {row[hidden] for row in shown["sample"]["rows"]} == {None}
+    assert ask("orders", "/rows?version=1")["version"] == 1
+    events = ask("clicks", "/quarantine")
+    assert len(events) == 2
+    assert any(b"no json" in base64.b64decode(one["raw"]) and one["reason"] for one in events)
+    assert ask("by_country", "/quarantine") == []
+    [rule] = [one for one in shop.mesh.products[f"{shop.domain}.evil"].product.rules if one.fields == ("c0",)]
+    [broken] = ask("evil", f"/failing?rule={quote(rule.id)}")
+    assert broken["bad"] == len(broken["rows"]["rows"]) > 0
+    assert broken["rule"] in {one["rule"] for one in ask("evil", "/failing")}
+    [revision] = ask("orders", "/revisions")
+    assert (revision["version"], revision["changes"]) == ("1.0.0", [])
+    assert "customer_email" in revision["document"]
 
 
 def test_held_events_come_back_by_who_may_redrive(shop: Shop, browser: Browser) -> None:
