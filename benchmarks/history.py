@@ -21,7 +21,7 @@ from report import Report
 from synthetic import synthetic
 
 from mesh_pipelines.observe.store.history import History
-from mesh_pipelines.observe.store.metrics import metrics_text
+from mesh_pipelines.observe.store.prometheus import metrics_text
 
 Query = Callable[[History, str], object]
 

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import psutil
 import pytest
 
@@ -23,6 +24,9 @@ from mesh_pipelines.settings import Settings
 # The decoders and sources there are: the one in C, where it was built, and the one without it.
 READERS = {"portable": False, "native": True} if extension() else {"portable": False}
 _START_S = 240
+# An example may take long on a machine that does other work as well: tests hold no times.
+hypothesis.settings.register_profile("mesh", deadline=None)
+hypothesis.settings.load_profile("mesh")
 # "host:port http://host:port/path" of a broker and a registry that run already, so that none are started.
 _SERVICES = "TEST_SERVICES"
 

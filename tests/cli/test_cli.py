@@ -176,6 +176,15 @@ def test_json_has_the_records_of_the_table(settings: Any, contract: Any) -> None
     assert mesh("apply", **environment).returncode == 0
     assert "nothing to do" in mesh("apply", **environment).stdout
     assert "nothing to do" in mesh("plan", **environment).stdout
+    file = settings.assets / name.replace(".", "/") / "contract.yaml"
+    sound = file.read_text()
+    file.write_text(sound.replace("logicalType: integer}", "logicalType: integer, required: true}"))
+    for command in ("plan", "apply"):
+        refused = mesh(command, **environment)
+        assert refused.returncode == 1
+        assert "require ms: earlier events may have null" in refused.stderr
+        assert refused.stdout.splitlines()[-1] == f"nothing of {name} was changed"
+    file.write_text(sound)
     producer = Producer({"bootstrap.servers": settings.brokers})
     for number in range(10):
         producer.produce(name, value=json.dumps({"page": f"/{number}", "ms": number}))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mesh_pipelines.observe.store.history import History
-from mesh_pipelines.observe.store.metrics import metrics_text
+from mesh_pipelines.observe.store.prometheus import metrics_text
 from mesh_pipelines.observe.store.records import Publication
 from mesh_pipelines.observe.store.rollup import tidy, tidy_daily
 from mesh_pipelines.observe.store.times import micros

@@ -17,7 +17,7 @@ from mesh_pipelines.observe.notify import notify
 from mesh_pipelines.observe.observe import observe, watch
 from mesh_pipelines.observe.store.history import History
 from mesh_pipelines.observe.store.lease import Lease, LeaseLost
-from mesh_pipelines.observe.store.metrics import metrics_text
+from mesh_pipelines.observe.store.prometheus import metrics_text
 from mesh_pipelines.observe.store.records import Current, Health
 from mesh_pipelines.pipeline.run import run
 from mesh_pipelines.plan import apply
