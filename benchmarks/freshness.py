@@ -34,7 +34,7 @@ from mesh_pipelines.local.services import Services
 from mesh_pipelines.local.supervisor import Supervisor, free_ports
 from mesh_pipelines.orchestration.instance import children
 from mesh_pipelines.pipeline.run import run
-from mesh_pipelines.plan import apply
+from mesh_pipelines.plan.apply import apply_contracts
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.serve.query import query
 from mesh_pipelines.settings import Settings
@@ -182,7 +182,7 @@ def compare(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
         settings = Settings(home=folder / name, assets=folder / "assets", **ports)
         with Services(settings, registry=False):
             platform = Platform.open(settings)
-            apply.execute(platform, apply.plan(platform, platform.in_order))
+            apply_contracts(platform, platform.in_order)
             with runner(platform):
                 # The first run of everything, so that what is measured is a mesh at work.
                 measure(platform, given.products, 50)

@@ -37,11 +37,11 @@ def build(settings: Settings) -> Laps:
     from confluent_kafka import Producer
 
     from mesh_pipelines.pipeline.run import run
-    from mesh_pipelines.plan import apply
+    from mesh_pipelines.plan.apply import apply_contracts
     from mesh_pipelines.platform import Platform
 
     platform = Platform.open(settings)
-    apply.execute(platform, apply.plan(platform, platform.in_order))
+    apply_contracts(platform, platform.in_order)
     producer = Producer({"bootstrap.servers": settings.brokers})
     for product in platform.in_order:
         for number in range(EVENTS):

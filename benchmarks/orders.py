@@ -197,13 +197,13 @@ def write_contract(assets: Path, fqn: str) -> None:
 
 def applied(settings: Settings, *fqns: str) -> Platform:
     """The platform of these settings, with topics, schemas and tables of the products."""
-    from mesh_pipelines.plan import apply
+    from mesh_pipelines.plan.apply import apply_contracts
     from mesh_pipelines.platform import Platform
 
     for fqn in fqns:
         write_contract(settings.assets, fqn)
     platform = Platform.open(settings)
-    apply.execute(platform, apply.plan(platform, [platform.product(fqn) for fqn in fqns]))
+    apply_contracts(platform, [platform.product(fqn) for fqn in fqns])
     return platform
 
 

@@ -29,7 +29,7 @@ from report import Report
 
 from mesh_pipelines.local.services import Services
 from mesh_pipelines.pipeline.land import land
-from mesh_pipelines.plan import apply
+from mesh_pipelines.plan.apply import apply_contracts
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
 
@@ -121,7 +121,7 @@ def fill(settings: Settings, name: str, share: float, events: int) -> None:
 def measure(name: str, settings: Settings) -> dict[str, float]:
     """Land one topic in a process of its own: ``seconds``, CPU seconds (``cpu``), ``rows`` and ``quarantined``."""
     fresh = Platform.open(settings)
-    apply.execute(fresh, apply.plan(fresh, [fresh.product(f"poison.{name}")]))
+    apply_contracts(fresh, [fresh.product(f"poison.{name}")])
     command = [sys.executable, __file__, "--measure", name, "--settings", settings.model_dump_json()]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -196,7 +196,7 @@ def main() -> None:
         settings = local(folder)
         with Services(settings):
             platform = Platform.open(settings)
-            apply.execute(platform, apply.plan(platform, platform.in_order))
+            apply_contracts(platform, platform.in_order)
             for product, share in SHARES.items():
                 fill(settings, product, share, given.events)
             found = list(rounds(settings, folder, given.rounds))

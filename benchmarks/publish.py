@@ -355,13 +355,13 @@ def _peak() -> float:
 
 def compare(settings: Settings, sizes: list[int], rounds: int, deltas: int, small: int) -> dict[str, Any]:
     """Fill a table of each size, then measure them in turns."""
-    from mesh_pipelines.plan import apply
+    from mesh_pipelines.plan.apply import apply_contracts
 
     found: dict[str, Any] = {"filled": {}, "delta": {keys: [] for keys in sizes}, "by_hand": {}}
     peaks: list[float] = []
     for keys in sizes:
         platform, product = platform_of(settings, keys)
-        apply.execute(platform, apply.plan(platform, [product]))
+        apply_contracts(platform, [product])
         Producer(platform, product).produce(iter(range(keys)), random.Random(0))
         found["filled"][keys] = measure("fill", settings, keys)
         peaks.append(found["filled"][keys]["peak_mb"])

@@ -27,6 +27,7 @@ from mesh_pipelines.pipeline.publish import publish
 from mesh_pipelines.pipeline.snapshot import snapshot
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.positions import PartitionOffset, Position
+from mesh_pipelines.repair.upkeep import compact, expire
 from mesh_pipelines.settings import Settings
 
 CONTRACT = """\
@@ -65,8 +66,8 @@ def measure(folder: Path, commits: int, *, upkeep: bool) -> list[dict[str, float
     for number in range(1, commits + 1):
         taken.append(commit(platform, product))
         if upkeep and number % EVERY == 0:
-            upkeep.compact(platform, product)
-            upkeep.expire(platform, product)
+            compact(platform, product)
+            expire(platform, product)
         if number in (10, 100, commits):
             found.append(
                 {

@@ -21,7 +21,7 @@ from mesh_pipelines.local.supervisor import Supervisor, free_ports
 from mesh_pipelines.observe.observe import observe
 from mesh_pipelines.observe.store.history import History
 from mesh_pipelines.pipeline.run import run
-from mesh_pipelines.plan import apply
+from mesh_pipelines.plan.apply import apply_contracts
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.portal.process import child
 from mesh_pipelines.settings import Settings
@@ -39,7 +39,7 @@ FIRST, DAYS = date(2013, 1, 1), 14
 def live(settings: Settings) -> None:
     """Two weeks of the demo mesh."""
     platform = Platform.open(settings)
-    apply.execute(platform, apply.plan(platform, platform.in_order))
+    apply_contracts(platform, platform.in_order)
     history = History.open(settings)
     for number in range(1, DAYS + 1):
         replay(platform, until=FIRST + timedelta(days=number))

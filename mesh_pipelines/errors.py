@@ -28,6 +28,7 @@
         ├── BrokerUnreachable     transient
         ├── RegistryUnreachable   transient
         ├── ConcurrentWriter      transient
+        ├── NotAuthorized
         ├── TopicMissing
         ├── ContractNotApplied
         ├── TableMissing
@@ -331,3 +332,9 @@ class TableDamaged(EnvironmentFault):
     """Files of the product's tables are missing or unreadable."""
 
     code = "M411"
+
+
+class NotAuthorized(EnvironmentFault):
+    """The broker knows the client and does not let it do what is needed; the message names the right that it lacks."""
+
+    code = "M413"

@@ -13,7 +13,8 @@ from mesh_pipelines.cli.output import Format, Output, record
 from mesh_pipelines.cli.program import Group, OutputFormat, Products, fqn, platform, proposals, relative, settings, verb
 
 if TYPE_CHECKING:
-    from mesh_pipelines.plan.apply import Action, Plan
+    from mesh_pipelines.plan.actions import Action
+    from mesh_pipelines.plan.draft import Plan
     from mesh_pipelines.platform import Platform
 
 _SETTINGS_FILE = """\
@@ -104,30 +105,43 @@ def apply(
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
     """Create what the contracts promise and is missing: topics, schemas, tables; refuse what would lose data."""
-    from mesh_pipelines.plan import apply as step
+    from mesh_pipelines.plan.actions import describe
+    from mesh_pipelines.plan.apply import execute
+    from mesh_pipelines.plan.draft import draft
 
     output = Output(output_format)
     if dry_run:
         _plan(names, output)
         return
     mesh = platform()
-    drafted = step.draft(mesh, proposals(mesh, names))
-    _print_actions(drafted.actions, output, done=True)
-    step.execute(mesh, drafted.actions, on_done=lambda action: output.say(step.describe(action)))
+    drafted = draft(mesh, proposals(mesh, names))
+    done: list[Action] = []
+
+    def tell(action: Action) -> None:
+        done.append(action)
+        output.say(describe(action))
+
+    failed = execute(mesh, drafted.actions, on_done=tell)
+    _print_actions(done, output, done=True)
     _say_stopped(mesh, output)
-    if drafted.actions:
-        output.say(f"{len(drafted.actions)} changes made; next: mesh run")
+    if done:
+        output.say(f"{len(done)} changes made; next: mesh run")
+    for error in failed.values():
+        output.error(error)
     _end(drafted, output)
+    if failed:
+        raise typer.Exit(max(error.exit_code for error in failed.values()))
 
 
 def _plan(names: list[str] | None, output: Output) -> None:
-    from mesh_pipelines.plan import apply as step
+    from mesh_pipelines.plan.actions import describe
+    from mesh_pipelines.plan.draft import draft
 
     mesh = platform()
-    drafted = step.draft(mesh, proposals(mesh, names))
+    drafted = draft(mesh, proposals(mesh, names))
     _print_actions(drafted.actions, output, done=False)
     for action in drafted.actions:
-        output.say(f"would {step.describe(action)}")
+        output.say(f"would {describe(action)}")
     _say_stopped(mesh, output)
     if drafted.actions:
         output.say(f"{len(drafted.actions)} changes; next: mesh apply")
@@ -147,17 +161,17 @@ def _end(drafted: Plan, output: Output) -> None:
 
 def _say_stopped(mesh: Platform, output: Output) -> None:
     """Say whose landing is stopped, which no contract changes."""
-    from mesh_pipelines.plan import apply as step
+    from mesh_pipelines.plan.apply import stopped
 
-    for reason in step.stopped(mesh, mesh.in_order):
+    for reason in stopped(mesh, mesh.in_order):
         output.say(f"landing is stopped: {reason}")
 
 
 def _print_actions(actions: Sequence[Action], output: Output, *, done: bool) -> None:
     """The actions as records, for programs; people get a sentence each."""
-    from mesh_pipelines.plan import apply as step
+    from mesh_pipelines.plan.actions import describe
 
     if output.form is Format.JSON:
         output.records(
-            [{"action": type(action).__name__, "does": step.describe(action), "done": done} for action in actions]
+            [{"action": type(action).__name__, "does": describe(action), "done": done} for action in actions]
         )

@@ -19,6 +19,7 @@ from mesh_pipelines.local.services import Services
 from mesh_pipelines.local.supervisor import Supervisor
 from mesh_pipelines.orchestration.graphql import load_errors
 from mesh_pipelines.orchestration.instance import children
+from mesh_pipelines.orchestration.locations import Locations
 from mesh_pipelines.portal.process import child
 from mesh_pipelines.settings import Settings
 
@@ -39,8 +40,11 @@ def run_up(settings: Settings, output: Output, *, services_only: bool) -> int:
         pages = None if services_only else _start_pages(stack, settings, output)
         _addresses(settings, output, pages=not services_only)
         output.say("everything runs; Ctrl-C stops it")
+        domains = _Domains(settings, output) if pages else None
         while not stop.wait(_WATCH_S):
             _check(services, pages)
+            if domains:
+                domains.look()
         output.say("stopping")
     output.say("stopped; what was produced and published is kept")
     return 0
@@ -146,15 +150,16 @@ def _start_pages(stack: ExitStack, settings: Settings, output: Output) -> Superv
 
 
 def _apply(settings: Settings, output: Output) -> Platform:
-    from mesh_pipelines.plan import apply
+    from mesh_pipelines.plan.apply import execute
+    from mesh_pipelines.plan.draft import draft
     from mesh_pipelines.platform import Platform
 
     platform = Platform.open(settings)
-    drafted = apply.draft(platform, [*platform.proposed, *platform.broken])
-    apply.execute(platform, drafted.actions)
-    for error in (error for errors in drafted.refused.values() for error in errors):
+    drafted = draft(platform, [*platform.proposed, *platform.broken])
+    failed = execute(platform, drafted.actions)
+    for error in [*(error for errors in drafted.refused.values() for error in errors), *failed.values()]:
         output.error(error)
-    applied = len(platform.proposed) + len(platform.broken) - len(drafted.refused)
+    applied = len(platform.proposed) + len(platform.broken) - len(drafted.refused) - len(failed)
     output.say(f"{applied} contracts applied, {len(drafted.actions)} changes")
     return platform
 
@@ -196,6 +201,26 @@ def _replay(
         replayed = replay(platform, until=until, speed=speed, on_progress=progress, stop=stop.is_set)
     produced = sum(replayed.produced.values())
     output.say(f"{produced:,} events produced in {replayed.seconds:.1f} s, {sum(replayed.total.values()):,} in all")
+
+
+class _Domains:
+    """Says a line for every domain that Dagster is told to load, load again or drop."""
+
+    def __init__(self, settings: Settings, output: Output) -> None:
+        self._locations = Locations(settings)
+        self._output = output
+        self._known = self._locations.loaded()
+
+    def look(self) -> None:
+        loaded = self._locations.loaded()
+        for domain in sorted({*loaded, *self._known}):
+            if domain not in self._known:
+                self._output.say(f"  domain {domain} is new: Dagster loads it")
+            elif domain not in loaded:
+                self._output.say(f"  domain {domain} has no contract any more: Dagster drops it")
+            elif loaded[domain] != self._known[domain]:
+                self._output.say(f"  domain {domain} has changed: Dagster loads it again")
+        self._known = loaded
 
 
 class _Watcher:

@@ -13,8 +13,8 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic, OffsetSpec
 
 from mesh_pipelines.contract.model import TopicSettings
-from mesh_pipelines.errors import EnvironmentFault
-from mesh_pipelines.kafka.client import Reasons, admin, is_unreachable, unreachable
+from mesh_pipelines.errors import MeshError, NotAuthorized
+from mesh_pipelines.kafka.client import Reasons, Right, admin, is_unreachable, refused, unreachable
 from mesh_pipelines.positions import Bounds, PartitionOffset, Position
 from mesh_pipelines.settings import Settings
 
@@ -36,7 +36,10 @@ class TopicDescription:
 
 
 class StreamAdmin:
-    """Asks and changes topics. Every method raises BrokerUnreachable when the broker does not answer in time."""
+    """Asks and changes topics.
+
+    Every method raises BrokerUnreachable when the broker does not answer in time, and NotAuthorized when it refuses.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -48,47 +51,65 @@ class StreamAdmin:
 
     def cluster_id(self) -> str:
         """The cluster's id."""
-        return self._ask(lambda: self._client.describe_cluster(request_timeout=self._settings.timeout_s)).cluster_id
+        call = self._call(lambda: self._client.describe_cluster(request_timeout=self._settings.timeout_s))
+        return self._result(call, Right("Describe")).cluster_id
 
     def topic_ids(self, topics: Sequence[str]) -> dict[str, tuple[str, int]]:
         """Id and number of partitions of the topics that exist."""
+        found, hidden = self._seen(topics)
+        for error in hidden.values():
+            raise error
+        return found
+
+    def _seen(self, topics: Sequence[str]) -> tuple[dict[str, tuple[str, int]], dict[str, NotAuthorized]]:
+        """The same, and of the topics that this client may not see the error."""
         if not topics:
-            return {}
+            return {}, {}
         futures = self._call(
             lambda: self._client.describe_topics(
                 TopicCollection(list(topics)), request_timeout=self._settings.timeout_s
             )
         )
         found: dict[str, tuple[str, int]] = {}
+        hidden: dict[str, NotAuthorized] = {}
         for name, future in futures.items():
             try:
                 described = future.result()
             except KafkaException as error:
                 if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                     continue
-                raise self._fault(error) from error
-            found[name] = (str(described.topic_id), len(described.partitions))
-        return found
+                fault = self._fault(error, Right("Describe", name))
+                if not isinstance(fault, NotAuthorized):
+                    raise fault from error
+                hidden[name] = fault
+            else:
+                found[name] = (str(described.topic_id), len(described.partitions))
+        return found, hidden
 
     def identity(self, topic: str) -> tuple[str, str | None]:
         """The cluster's id and the topic's, None for a topic that does not exist."""
         known = self.topic_ids([topic])
         return self.cluster_id(), known[topic][0] if topic in known else None
 
-    def describe(self, topics: Sequence[str]) -> dict[str, TopicDescription]:
-        """The topics that exist, with their settings."""
-        known = self.topic_ids(topics)
+    def describe(self, topics: Sequence[str]) -> tuple[dict[str, TopicDescription], dict[str, NotAuthorized]]:
+        """The topics that exist, with their settings; and of those that this client may not see the error."""
+        known, hidden = self._seen(topics)
         resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in known]
         if not resources:
-            return {}
+            return {}, hidden
         futures = self._call(lambda: self._client.describe_configs(resources, request_timeout=self._settings.timeout_s))
-        configs = {resource.name: self._result(future) for resource, future in futures.items()}
-        return {
-            name: TopicDescription(
-                name, topic_id, partitions, {key: str(entry.value) for key, entry in configs[name].items()}
-            )
-            for name, (topic_id, partitions) in known.items()
-        }
+        found: dict[str, TopicDescription] = {}
+        for resource, future in futures.items():
+            name = resource.name
+            try:
+                config = self._result(future, Right("DescribeConfigs", name))
+            except NotAuthorized as error:
+                hidden[name] = error
+            else:
+                found[name] = TopicDescription(
+                    name, *known[name], {key: str(entry.value) for key, entry in config.items()}
+                )
+        return found, hidden
 
     def start_offsets(self, topics: Sequence[str]) -> dict[str, Position]:
         """The first offset of every partition of the topics that exist."""
@@ -102,15 +123,17 @@ class StreamAdmin:
         """
         return self._offsets(topics, _LATEST, isolation)
 
-    def bounds(self, topics: Sequence[str]) -> dict[str, Bounds]:
-        """The first and the next committed offset of every partition of the topics that exist, first ones first."""
-        known = self.topic_ids(topics)
+    def bounds(self, topics: Sequence[str]) -> tuple[dict[str, Bounds], dict[str, NotAuthorized]]:
+        """The first and the next committed offset of every partition of the topics that exist, first ones first; and of
+        the topics that this client may not see the error.
+        """
+        known, hidden = self._seen(topics)
         if not known:
-            return {}
+            return {}, hidden
         cluster = self.cluster_id()
         begins = self._positions(cluster, known, _EARLIEST, IsolationLevel.READ_COMMITTED)
         ends = self._positions(cluster, known, _LATEST, IsolationLevel.READ_COMMITTED)
-        return {name: Bounds(begins[name], ends[name]) for name in known}
+        return {name: Bounds(begins[name], ends[name]) for name in known}, hidden
 
     def create(self, topic: TopicSettings) -> None:
         """Create a topic with the settings of its contract; one that somebody else made meanwhile is left as it is."""
@@ -125,6 +148,7 @@ class StreamAdmin:
             },
         )
         self._each(
+            Right("Create", topic.name),
             lambda: self._client.create_topics([new], request_timeout=self._settings.timeout_s),
             but=KafkaError.TOPIC_ALREADY_EXISTS,
         )
@@ -132,9 +156,10 @@ class StreamAdmin:
     def add_partitions(self, topic: str, total: int) -> None:
         """Bring a topic to this number of partitions."""
         self._each(
+            Right("Alter", topic),
             lambda: self._client.create_partitions(
                 [NewPartitions(topic, total)], request_timeout=self._settings.timeout_s
-            )
+            ),
         )
 
     def alter(self, topic: str, config: Mapping[str, str]) -> None:
@@ -143,7 +168,10 @@ class StreamAdmin:
             ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in config.items()
         ]
         resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=entries)
-        self._each(lambda: self._client.incremental_alter_configs([resource], request_timeout=self._settings.timeout_s))
+        self._each(
+            Right("AlterConfigs", topic),
+            lambda: self._client.incremental_alter_configs([resource], request_timeout=self._settings.timeout_s),
+        )
 
     def _offsets(self, topics: Sequence[str], spec: OffsetSpec, isolation: IsolationLevel) -> dict[str, Position]:
         known = self.topic_ids(topics)
@@ -173,7 +201,7 @@ class StreamAdmin:
         pending = list(wanted)
         found: dict[tuple[str, int], tuple[int, int]] = {}
         tries = max(1, int(self._settings.timeout_s / 0.5))
-        failed: KafkaException | None = None
+        failed: MeshError | None = None
         for _ in range(tries):
             request = dict.fromkeys(pending, spec)
             futures = self._call(
@@ -188,9 +216,9 @@ class StreamAdmin:
                 try:
                     info = future.result()
                 except KafkaException as error:
+                    failed = self._fault(error, Right("Describe", partition.topic))
                     if not error.args[0].retriable():
-                        raise self._fault(error) from error
-                    failed = error
+                        raise failed from error
                     pending.append(KafkaPartition(partition.topic, partition.partition))
                 else:
                     found[partition.topic, partition.partition] = (info.offset, -1)
@@ -198,37 +226,34 @@ class StreamAdmin:
                 return found
             self._client.poll(0.5)
         assert failed is not None
-        raise self._fault(failed)
+        raise failed
 
-    def _each(self, call: Callable[[], Mapping[Any, Future[Any]]], but: int | None = None) -> None:
-        """Wait for each of an answer's parts; ``but`` is the error that is none."""
+    def _each(self, right: Right, call: Callable[[], Mapping[Any, Future[Any]]], but: int | None = None) -> None:
+        """Wait for each of an answer's parts, which take this right; ``but`` is the error that is none."""
         for future in self._call(call).values():
             if but is None or _error_of(future, self._settings.timeout_s * 2) != but:
-                self._result(future)
-
-    def _ask(self, call: Callable[[], Future[T]]) -> T:
-        return self._result(self._call(call))
+                self._result(future, right)
 
     def _call(self, call: Callable[[], T]) -> T:
         try:
             return call()
         except KafkaException as error:
-            raise self._fault(error) from error
+            raise self._fault(error, Right("")) from error
 
-    def _result(self, future: Future[T]) -> T:
+    def _result(self, future: Future[T], right: Right) -> T:
         try:
             return future.result(timeout=self._settings.timeout_s * 2)
         except KafkaException as error:
-            raise self._fault(error) from error
+            raise self._fault(error, right) from error
         except TimeoutError as error:
             raise unreachable(self._settings, self._reasons.last()) from error
 
-    def _fault(self, error: KafkaException) -> Exception:
+    def _fault(self, error: KafkaException, right: Right) -> MeshError:
         fault: KafkaError = error.args[0]
         self._client.poll(0)
         if is_unreachable(fault):
             return unreachable(self._settings, self._reasons.last())
-        return EnvironmentFault(f"Kafka at {self._settings.brokers} refused: {fault.str()}", next_step="mesh apply")
+        return refused(self._settings, fault, right)
 
 
 def _error_of(future: Future[Any], timeout_s: float) -> int | None:

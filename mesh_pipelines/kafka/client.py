@@ -6,13 +6,14 @@ to an error callback, and only while the client is polled. Each client made here
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
-from mesh_pipelines.errors import BrokerUnreachable, SettingInvalid
+from mesh_pipelines.errors import BrokerUnreachable, EnvironmentFault, NotAuthorized, SettingInvalid
 from mesh_pipelines.settings import Settings
 
 _UNREACHABLE = {
@@ -26,6 +27,13 @@ _UNREACHABLE = {
     KafkaError.NETWORK_EXCEPTION,
 }
 
+_UNAUTHORIZED = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "topic",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "group",
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "cluster",
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "transactional-id",
+}
+
 # What exactly-once rests on; MESH_KAFKA_CONFIG does not reach it.
 _PROMISED: dict[str, Any] = {
     "enable.auto.commit": False,
@@ -36,6 +44,16 @@ _PROMISED: dict[str, Any] = {
 }
 
 Client = TypeVar("Client")
+# The consumer's group, unless MESH_KAFKA_CONFIG names another. Nothing is committed to it.
+GROUP = "mesh-pipelines"
+
+
+@dataclass(frozen=True)
+class Right:
+    """An operation on a resource of the broker's, in the words of its access control lists."""
+
+    operation: str
+    topic: str = ""
 
 
 class Reasons:
@@ -62,7 +80,7 @@ def consumer_config(settings: Settings) -> dict[str, Any]:
     It belongs to no group that matters: positions live in the tables.
     """
     return {
-        "group.id": "mesh-pipelines",
+        "group.id": GROUP,
         "queued.max.messages.kbytes": settings.fetch_queue_kbytes,
         "queued.min.messages": 500_000,
         "fetch.message.max.bytes": 4 * 1024 * 1024,
@@ -115,6 +133,36 @@ def _make(kind: Callable[[dict[str, Any]], Client], config: dict[str, Any]) -> C
 def is_unreachable(error: KafkaError) -> bool:
     """Whether an error says that the broker cannot be reached, rather than that it refuses."""
     return error.code() in _UNREACHABLE
+
+
+def refused(settings: Settings, error: KafkaError, right: Right) -> EnvironmentFault:
+    """The error for a broker that answers and does not do what it was asked for; ``right`` is what that takes."""
+    kind = _UNAUTHORIZED.get(error.code())
+    if kind is None:
+        about = f"topic {right.topic}: " if right.topic else ""
+        return EnvironmentFault(f"{about}Kafka at {settings.brokers} refused: {error.str()}", next_step="mesh doctor")
+    config = settings.client_config()
+    name = {"topic": right.topic, "group": config.get("group.id", GROUP)}.get(kind, "")
+    operation = "Read" if kind == "group" else right.operation
+    who = _principal(config)
+    resource = f"{kind} {name}".strip()
+    return NotAuthorized(
+        f"Kafka at {settings.brokers} does not let {who} {operation} the {resource}",
+        next_step=f"have it granted: kafka-acls --add --allow-principal {who if ':' in who else 'User:...'} "
+        f"--operation {operation} --{resource}, or see docs/services.md, Rights on a broker",
+    )
+
+
+def _principal(config: Mapping[str, str | int]) -> str:
+    """Whom the broker takes this client for, as far as the client can know."""
+    if user := config.get("sasl.username"):
+        return f"User:{user}"
+    protocol = str(config.get("security.protocol", "PLAINTEXT")).upper()
+    if protocol.startswith("SASL"):
+        return "the principal of its token or ticket"
+    if protocol == "SSL" and {"ssl.certificate.location", "ssl.certificate.pem", "ssl.keystore.location"} & {*config}:
+        return "the subject of its certificate"
+    return "User:ANONYMOUS"
 
 
 def unreachable(settings: Settings, reason: str) -> BrokerUnreachable:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 from confluent_kafka import KafkaError
 
-from mesh_pipelines.errors import EnvironmentFault, OffsetsTrimmed, StreamTruncated
-from mesh_pipelines.kafka.client import Reasons, is_unreachable, unreachable
+from mesh_pipelines.errors import OffsetsTrimmed, StreamTruncated
+from mesh_pipelines.kafka.client import Reasons, Right, is_unreachable, refused, unreachable
 from mesh_pipelines.kafka.source import ROWS, SCHEMA, Assigned, Event, Source, open_source
 from mesh_pipelines.positions import UNKNOWN_EPOCH, PartitionOffset, Position
 from mesh_pipelines.settings import Settings
@@ -121,4 +121,4 @@ class _Drain:
         if is_unreachable(error):
             self._reasons.note(error)
             return
-        raise EnvironmentFault(f"{topic}: Kafka refused the read: {error.str()}", next_step="mesh status")
+        raise refused(self._settings, error, Right("Read", topic))

@@ -109,7 +109,8 @@ class Services:
         settings, folder = self.settings, self._folder / "kafka"
         folder.mkdir(parents=True, exist_ok=True)
         config = folder / "server.properties"
-        config.write_text(_kafka_config(settings, folder / "data"))
+        properties = self.broker_properties(folder / "data")
+        config.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
         logging = folder / "log4j2.yaml"
         logging.write_text(_LOGGING)
         command = [str(java()), *_JVM, "-Xmx512m", f"-Dlog4j2.configurationFile={logging}", "-cp", ":".join(classpath)]
@@ -125,6 +126,10 @@ class Services:
                 "MESH_CONTROLLER_PORT": (settings.host, settings.controller_port),
             },
         )
+
+    def broker_properties(self, data: Path) -> dict[str, str]:
+        """The broker's configuration; ``data`` is the folder of its log."""
+        return _kafka_properties(self.settings, data)
 
     def _format(self, command: list[str], config: Path) -> None:
         # It may begin with a dash, so it is never an argument of its own.
@@ -172,11 +177,11 @@ def _is_ok(url: str) -> bool:
     return False
 
 
-def _kafka_config(settings: Settings, data: Path) -> str:
+def _kafka_properties(settings: Settings, data: Path) -> dict[str, str]:
     listeners = (
         f"PLAINTEXT://{settings.host}:{settings.kafka_port},CONTROLLER://{settings.host}:{settings.controller_port}"
     )
-    properties = {
+    return {
         "process.roles": "broker,controller",
         "node.id": "1",
         "controller.quorum.voters": f"1@{settings.host}:{settings.controller_port}",
@@ -202,7 +207,6 @@ def _kafka_config(settings: Settings, data: Path) -> str:
         "log.segment.delete.delay.ms": "1000",
         "log.cleaner.dedupe.buffer.size": str(32 * 1024 * 1024),
     }
-    return "".join(f"{name}={value}\n" for name, value in properties.items())
 
 
 _LOGGING = """\

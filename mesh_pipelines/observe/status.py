@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -70,11 +70,16 @@ def status(platform: Platform, now: datetime | None = None) -> list[ProductStatu
     """The state of every product of the assets folder, broken ones included; asks the broker once for all topics."""
     moment = now or datetime.now(UTC)
     found = levels(platform, platform.in_order)
-    observed = _observed(platform, moment)
-    sound = [status_of(level, moment, observed.get(name)) for name, level in found.items()]
+    sound = statuses(platform, found.values(), moment)
     broken = [_status("", [of_contract(one)], name) for name, one in platform.broken.items() if name not in found]
     others = [_status(str(one.alignment), [without_file(name)], name) for name, one in platform.fileless.items()]
     return sorted([*sound, *broken, *others], key=lambda one: one.product)
+
+
+def statuses(platform: Platform, found: Iterable[Level], now: datetime) -> list[ProductStatus]:
+    """The state of the products that were looked at, with what was last observed of them."""
+    observed = _observed(platform, now)
+    return [status_of(level, now, observed.get(level.product.fqn)) for level in found]
 
 
 def status_of(level: Level, now: datetime, observed: Observed | None = None) -> ProductStatus:

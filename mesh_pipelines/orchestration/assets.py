@@ -6,7 +6,7 @@ see; what keeps an unaudited version from being published is the step itself, wh
 """
 
 from collections.abc import Iterator, Mapping, Sequence, Set
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -17,11 +17,13 @@ from mesh_pipelines.contract.model import DataProduct, OnFailure, RuleKind
 from mesh_pipelines.contract.objectives import Objective, freshness_window, objectives
 from mesh_pipelines.contract.types import duckdb_type
 from mesh_pipelines.errors import ContractInvalid, MeshError, TransformInvalid
+from mesh_pipelines.observe.status import statuses
+from mesh_pipelines.orchestration.health_check import health_result, health_spec
 from mesh_pipelines.orchestration.prose import cell, code, prose
 from mesh_pipelines.pipeline import transform
 from mesh_pipelines.pipeline.lag import lag
 from mesh_pipelines.pipeline.land import land
-from mesh_pipelines.pipeline.level import levels
+from mesh_pipelines.pipeline.level import Level, levels
 from mesh_pipelines.pipeline.publish import publish
 from mesh_pipelines.pipeline.report import within_run
 from mesh_pipelines.pipeline.snapshot import Snapshot, snapshot
@@ -203,10 +205,11 @@ def _published(
         for one in promised
     ]
 
-    @dg.multi_asset(specs=[spec], check_specs=checks, **_op(product, "publish"))
+    @dg.multi_asset(specs=[spec], check_specs=[*checks, health_spec(key)], **_op(product, "publish"))
     def publish_asset(context: dg.AssetExecutionContext) -> Iterator[Any]:
         with _Faults(context):
             done = publish(platform, product)
+            [level] = levels(platform, [product]).values()
         version = done.version
         context.log.info(
             f"version {version.number} of {product.fqn} {'is' if done.changed else 'was already'} published"
@@ -224,17 +227,19 @@ def _published(
                 "input versions": dict(version.input_versions),
                 "seconds": round(done.seconds, 3),
                 **(_offsets(version.position) if version.position else {}),
-                **(_behind(platform, product) if product.transform else {}),
+                **(_behind(level) if product.transform else {}),
             },
-            check_results=list(_levels(platform, product, key, promised)),
+            check_results=[
+                *_levels(platform, product, key, promised),
+                *(health_result(key, one) for one in statuses(platform, [level], datetime.now(UTC))),
+            ],
         )
 
     return publish_asset
 
 
-def _behind(platform: Platform, product: DataProduct) -> dict[str, Any]:
+def _behind(level: Level) -> dict[str, Any]:
     """What the inputs of a derived product have read and published since the versions that it was made from."""
-    [level] = levels(platform, [product]).values()
     behind = lag(level)
     return {
         "lag": dg.MetadataValue.null() if behind.rows is None else behind.rows,

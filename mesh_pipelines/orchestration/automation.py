@@ -7,16 +7,20 @@ products: these must not wait until sources are done that never are. Declarative
 version that an input publishes while a run is in flight, and waits while an input's run is.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 
 from mesh_pipelines.confidential import hiding
 from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.errors import MeshError, NothingPublished
+from mesh_pipelines.errors import BrokerUnreachable, MeshError, NothingPublished
+from mesh_pipelines.observe.status import statuses
 from mesh_pipelines.orchestration.assets import part_key, published_key
+from mesh_pipelines.orchestration.health_check import report_health
 from mesh_pipelines.pipeline.due import Need, await_due, to_run
+from mesh_pipelines.pipeline.level import Level, levels
 from mesh_pipelines.pipeline.report import within_run
 from mesh_pipelines.pipeline.snapshot import snapshot
 from mesh_pipelines.platform import Platform
@@ -53,7 +57,7 @@ def domain_sensor(platform: Platform, domain: str, products: Sequence[DataProduc
 
         try:
             with hiding():
-                needs = await_due(platform, idle, _PATIENCE_S)
+                needs = _look(platform, context.instance, idle)
         except MeshError as error:
             # A tick that could not look has failed, and Dagster shows it so.
             raise dg.Failure(description=f"{error.code} {error.message}") from None
@@ -65,6 +69,21 @@ def domain_sensor(platform: Platform, domain: str, products: Sequence[DataProduc
         return dg.SensorResult(run_requests=[_request(some) for some in (derived, sources) if some])
 
     return sensor
+
+
+def _look(platform: Platform, instance: dg.DagsterInstance, idle: Callable[[], Sequence[DataProduct]]) -> list[Need]:
+    """What the products that nothing runs need; their health is reported, where Dagster has another."""
+    try:
+        needs = await_due(platform, idle, _PATIENCE_S)
+    except BrokerUnreachable:
+        _report(platform, instance, levels(platform, idle()).values())
+        raise
+    _report(platform, instance, [one.level for one in needs])
+    return needs
+
+
+def _report(platform: Platform, instance: dg.DagsterInstance, found: Iterable[Level]) -> None:
+    report_health(instance, statuses(platform, found, datetime.now(UTC)))
 
 
 def _request(products: Sequence[DataProduct]) -> dg.RunRequest:

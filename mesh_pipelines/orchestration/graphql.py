@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,11 @@ _LAUNCH = """
 mutation($params: ExecutionParams!) { launchPipelineExecution(executionParams: $params) {
   __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }
 """
+_RELOAD = """
+mutation($name: String!) { reloadRepositoryLocation(repositoryLocationName: $name) {
+  __typename ... on PythonError { message } } }
+"""
+_RELOAD_ALL = "mutation { reloadWorkspace { __typename ... on PythonError { message } } }"
 UNDER_WAY = ("QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING")
 
 
@@ -66,6 +72,35 @@ def load_errors(settings: Settings) -> dict[str, str]:
         for entry in entries
         if (entry["locationOrLoadError"] or {}).get("message")
     }
+
+
+def locations(settings: Settings) -> list[str]:
+    """The code locations that the webserver has, by name."""
+    return sorted(entry["name"] for entry in ask(settings, _LOCATIONS)["workspaceOrError"]["locationEntries"])
+
+
+def reload(settings: Settings, names: Iterable[str]) -> None:
+    """Have the webserver load these code locations again. One that does not load is no error (see ``load_errors``).
+
+    Raises:
+        ServiceFailed: the webserver does not answer, or refuses.
+    """
+    for name in names:
+        _accepted(ask(settings, _RELOAD, name=name)["reloadRepositoryLocation"])
+
+
+def reload_all(settings: Settings) -> None:
+    """Have the webserver read the workspace file again, and load every location that it names.
+
+    Raises:
+        ServiceFailed: the webserver does not answer, or refuses.
+    """
+    _accepted(ask(settings, _RELOAD_ALL)["reloadWorkspace"])
+
+
+def _accepted(answer: dict[str, Any]) -> None:
+    if answer["__typename"] not in ("WorkspaceLocationEntry", "Workspace"):
+        raise ServiceFailed(f"Dagster refused to load code locations: {answer.get('message', answer['__typename'])}")
 
 
 def runs(settings: Settings) -> list[Run]:

@@ -16,14 +16,10 @@ from pydantic import SecretStr
 
 from mesh_pipelines.confidential import Address
 from mesh_pipelines.local.supervisor import Child, answers
+from mesh_pipelines.orchestration.locations import Locations
 from mesh_pipelines.settings import Settings, revealed
 
 _CONFIG = "dagster.yaml"
-
-
-def domains(settings: Settings) -> list[str]:
-    """The domains of the assets folder: those with a contract."""
-    return sorted({file.parent.parent.name for file in settings.assets.glob("*/*/contract.yaml")})
 
 
 def prepare(settings: Settings) -> Path:
@@ -32,7 +28,8 @@ def prepare(settings: Settings) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     config = resources.files("mesh_pipelines.orchestration").joinpath(_CONFIG).read_text(encoding="utf-8")
     (home / _CONFIG).write_text(config, encoding="utf-8")
-    (home / "workspace.yaml").write_text(_workspace(settings), encoding="utf-8")
+    locations = Locations(settings)
+    locations.write(locations.now())
     return home
 
 
@@ -40,7 +37,7 @@ def children(settings: Settings) -> list[Child]:
     """The webserver and the daemon, to be run by a supervisor."""
     home = prepare(settings)
     _create_storage(home)
-    workspace = str(home / "workspace.yaml")
+    workspace = str(Locations(settings).workspace)
     environment = environment_of(settings)
     host, port = settings.host, settings.dagster_port
     logs = settings.home / "logs"
@@ -59,7 +56,7 @@ def children(settings: Settings) -> list[Child]:
         ),
         Child(
             name="Dagster's daemon",
-            argv=[*(sys.executable, "-m", "dagster._daemon", "run", "-w", workspace), "--log-level", "warning"],
+            argv=[sys.executable, "-m", "mesh_pipelines.orchestration.daemon"],
             log=logs / "daemon.log",
             env=environment,
             ready=lambda: True,
@@ -101,25 +98,3 @@ def _variable(value: object) -> str:
             return json.dumps(revealed(value))
         case _:
             return str(value)
-
-
-def _workspace(settings: Settings) -> str:
-    """A location per domain: its ``definitions.py`` where it has one, else its contracts alone."""
-    entries: list[dict[str, object]] = []
-    for domain in domains(settings):
-        file = settings.assets / domain / "definitions.py"
-        if file.exists():
-            entries.append({"python_file": {"relative_path": str(file), "location_name": domain}})
-        else:
-            loader = settings.home / "dagster" / f"{domain}_location.py"
-            loader.write_text(_LOADER.format(domain=domain), encoding="utf-8")
-            entries.append({"python_file": {"relative_path": str(loader), "location_name": domain}})
-    # JSON is YAML, and quotes what needs quoting.
-    return json.dumps({"load_from": entries}, indent=2) + "\n"
-
-
-_LOADER = """\
-from mesh_pipelines.orchestration.definitions import domain_definitions
-
-defs = domain_definitions("{domain}")
-"""

@@ -30,12 +30,17 @@ _GATHER_S = 0.5
 class Need:
     """What a product lacks: ``what`` is there that its newest candidate does not have; None where it has everything.
 
-    ``held`` says why a run would be of no use now, whatever is lacking.
+    ``held`` says why a run would be of no use now, whatever is lacking. ``level`` is what was compared.
     """
 
-    product: DataProduct
+    level: Level
     what: str | None = None
     held: str | None = None
+
+    @property
+    def product(self) -> DataProduct:
+        """The product."""
+        return self.level.product
 
     @property
     def is_due(self) -> bool:
@@ -93,8 +98,8 @@ def needs(platform: Platform, products: Sequence[DataProduct], now: datetime | N
 def need(level: Level, now: datetime) -> Need:
     """What one product lacks; pure."""
     if not level.standing.applied:
-        return Need(level.product, held="it is not applied")
-    return Need(level.product, _lacking(level), _no_topic(level) or _no_input(level) or _waits(level, now))
+        return Need(level, held="it is not applied")
+    return Need(level, _lacking(level), _no_topic(level) or _no_input(level) or _waits(level, now))
 
 
 def to_run(needs: Sequence[Need]) -> list[DataProduct]:

@@ -22,10 +22,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Streams:
-    """What topics hold, of those that exist; ``problem`` is why they could not be asked."""
+    """What topics hold, of those that exist; ``problem`` says why none can be asked, ``hidden`` why single ones not."""
 
     bounds: Mapping[str, Bounds] = field(default_factory=dict[str, Bounds])
+    hidden: Mapping[str, MeshError] = field(default_factory=dict[str, MeshError])
     problem: MeshError | None = None
+
+    def unasked(self, product: DataProduct) -> MeshError | None:
+        """Why the product's topic could not be asked."""
+        return (self.problem or self.hidden.get(product.topic.name)) if product.topic else None
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ def ask(platform: Platform, products: Iterable[DataProduct]) -> Streams:
     if not topics:
         return Streams()
     try:
-        return Streams(platform.streams.bounds(topics))
+        return Streams(*platform.streams.bounds(topics))
     except MeshError as error:
         return Streams(problem=error)
 
@@ -85,7 +90,7 @@ def levels(platform: Platform, products: Sequence[DataProduct], streams: Streams
             product,
             found[product.fqn],
             streams.bounds.get(product.topic.name) if product.topic else None,
-            streams.problem if product.topic else None,
+            streams.unasked(product),
             {name: found[name] for name in product.inputs if name in found},
             kept.get(product.fqn),
             broken.get(product.fqn),
@@ -117,7 +122,7 @@ def unreadable(product: DataProduct, problem: str, streams: Streams) -> Level:
     from mesh_pipelines.lake.standing import Standing
 
     bounds = streams.bounds.get(product.topic.name) if product.topic else None
-    return Level(product, Standing(False, missing=problem), bounds, streams.problem if product.topic else None)
+    return Level(product, Standing(False, missing=problem), bounds, streams.unasked(product))
 
 
 def _broken(

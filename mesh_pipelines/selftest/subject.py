@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.read.load import load_product
-from mesh_pipelines.plan import apply
+from mesh_pipelines.plan.apply import apply_contracts
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.selftest.ledger import Ledger, LedgerProducer
 from mesh_pipelines.settings import Settings
@@ -106,5 +106,5 @@ def _write(settings: Settings, domain: str, name: str, *, partitions: int, minor
 
 def _applied(subject: Subject) -> Subject:
     platform = subject.platform()
-    apply.execute(platform, apply.plan(platform, [subject.product]))
+    apply_contracts(platform, [subject.product])
     return subject

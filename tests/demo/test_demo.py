@@ -14,7 +14,7 @@ from mesh_pipelines import read
 from mesh_pipelines.demo import nyc
 from mesh_pipelines.demo.replay import replay
 from mesh_pipelines.pipeline.run import run
-from mesh_pipelines.plan import apply
+from mesh_pipelines.plan.apply import apply_contracts
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
 
@@ -73,7 +73,7 @@ def test_products_equal_plain_duckdb_over_the_files(settings: Settings, source: 
     settings = settings.model_copy(update={"assets": ASSETS})
     platform = Platform.open(settings)
     assert not platform.broken
-    apply.execute(platform, apply.plan(platform, platform.in_order))
+    apply_contracts(platform, platform.in_order)
     middle = replay(platform, until=dt.date(2013, 1, 3))
     assert [done.error for done in run(platform)] == [None] * 6
     rest = replay(platform, until=UNTIL)

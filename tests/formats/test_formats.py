@@ -23,7 +23,8 @@ from mesh_pipelines.formats.format import Disagreement, UnknownSchema
 from mesh_pipelines.formats.registered import FORMATS
 from mesh_pipelines.kafka.source import SCHEMA
 from mesh_pipelines.pipeline.run import run
-from mesh_pipelines.plan import apply
+from mesh_pipelines.plan.apply import apply_contracts
+from mesh_pipelines.plan.draft import plan
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.portal.snippets import snippets
 from mesh_pipelines.settings import Settings
@@ -186,8 +187,8 @@ def test_rows_of_a_registered_format_go_out_and_come_in(local_settings: Settings
 def test_a_stream_of_a_registered_format_is_applied_landed_and_published(settings: Settings, contract: Any) -> None:
     name = contract("places", PLACES, more=PIPED)
     platform = Platform.open(settings)
-    apply.execute(platform, apply.plan(platform, platform.in_order))
-    assert apply.plan(platform, platform.in_order) == ()
+    apply_contracts(platform, platform.in_order)
+    assert plan(platform, platform.in_order) == ()
     encode = Encoder(platform.product(name), platform.registry)
     producer = Producer({"bootstrap.servers": settings.brokers})
     for row in ROWS:

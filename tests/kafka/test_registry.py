@@ -12,7 +12,8 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from mesh_pipelines.errors import ApplyRefused
 from mesh_pipelines.formats.avro.format import AvroSchemas
 from mesh_pipelines.kafka.registry import Registry
-from mesh_pipelines.plan import apply
+from mesh_pipelines.plan.apply import apply_contracts
+from mesh_pipelines.plan.draft import plan
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
 
@@ -41,7 +42,7 @@ def registry(services: Settings) -> Registry:
 
 def applied(settings: Settings) -> Platform:
     platform = Platform.open(settings)
-    apply.execute(platform, apply.plan(platform, platform.in_order))
+    apply_contracts(platform, platform.in_order)
     return platform
 
 
@@ -93,7 +94,7 @@ def test_apply_settles_when_a_producer_registers_an_older_schema_after_it(settin
     latest = producer.get_latest_version(f"{name}-value").schema.schema_str
     assert len(json.loads(latest)["fields"]) == 1
     fresh = Platform.open(settings)
-    assert apply.plan(fresh, fresh.in_order) == ()
+    assert plan(fresh, fresh.in_order) == ()
 
 
 def test_apply_says_which_field_of_a_producer_s_schema_stands_in_the_way(settings: Settings, contract: Any) -> None:
@@ -105,7 +106,7 @@ def test_apply_says_which_field_of_a_producer_s_schema_stands_in_the_way(setting
     producer.set_compatibility(f"{name}-value", "BACKWARD")
     platform = Platform.open(settings)
     with pytest.raises(ApplyRefused, match=r"field amount: was string, is long"):
-        apply.plan(platform, platform.in_order)
+        plan(platform, platform.in_order)
 
 
 def test_apply_points_to_the_schema_file_where_a_producer_s_record_has_another_name(
@@ -119,9 +120,9 @@ def test_apply_points_to_the_schema_file_where_a_producer_s_record_has_another_n
     producer.set_compatibility(f"{name}-value", "BACKWARD")
     platform = Platform.open(settings)
     with pytest.raises(ApplyRefused, match=r"called com\.acme\.Order, ours .*orders: .* schema\.avsc"):
-        apply.plan(platform, platform.in_order)
+        plan(platform, platform.in_order)
     folder = settings.assets / name.replace(".", "/")
     (folder / "schema.avsc").write_text(json.dumps(theirs))
     assert applied(settings).product(name).value_schema == json.dumps(theirs)
     fresh = Platform.open(settings)
-    assert apply.plan(fresh, fresh.in_order) == ()
+    assert plan(fresh, fresh.in_order) == ()

@@ -21,7 +21,7 @@ from confluent_kafka import Producer
 from mesh_pipelines.local.supervisor import Supervisor
 from mesh_pipelines.orchestration.graphql import load_errors
 from mesh_pipelines.orchestration.instance import children
-from mesh_pipelines.plan import apply
+from mesh_pipelines.plan.apply import apply_contracts
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.positions import Version
 from mesh_pipelines.settings import Settings
@@ -52,7 +52,7 @@ class Mesh:
         self.totals = self._derived(contract, "totals", TOTALS, self.pages, total, domain="report")
         self.platform = Platform.open(settings)
         assert not self.platform.broken, self.platform.broken
-        apply.execute(self.platform, apply.plan(self.platform, self.platform.in_order))
+        apply_contracts(self.platform, self.platform.in_order)
         self._producer = Producer({"bootstrap.servers": settings.brokers})
         self.sent = 0
 

@@ -21,7 +21,7 @@ from mesh_pipelines.orchestration.instance import children
 from mesh_pipelines.pipeline.land import land
 from mesh_pipelines.pipeline.run import run
 from mesh_pipelines.pipeline.snapshot import snapshot
-from mesh_pipelines.plan import apply
+from mesh_pipelines.plan.apply import apply_contracts
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
 
@@ -122,7 +122,7 @@ def stage(settings: Settings, contract: Any, ports: list[int]) -> Iterator[tuple
     domain = name.split(".")[0]
     (settings.assets / domain / "definitions.py").write_text(DEFINITIONS.format(domain=domain))
     platform = Platform.open(settings)
-    apply.execute(platform, apply.plan(platform, platform.in_order))
+    apply_contracts(platform, platform.in_order)
     producer = Producer({"bootstrap.servers": settings.brokers})
     producer.produce(name, value=json.dumps({"page": "/", "ms": 1}))
     producer.flush()

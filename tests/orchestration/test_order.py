@@ -10,7 +10,7 @@ from confluent_kafka import Producer
 
 from mesh_pipelines.orchestration.assets import published_key
 from mesh_pipelines.orchestration.definitions import domain_definitions
-from mesh_pipelines.plan import apply
+from mesh_pipelines.plan.apply import apply_contracts
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
 
@@ -25,7 +25,7 @@ def test_a_product_is_published_before_the_next_is_landed(settings: Settings, co
         for name in ("clicks", "searches", "views")
     ]
     platform = Platform.open(settings)
-    apply.execute(platform, apply.plan(platform, platform.in_order))
+    apply_contracts(platform, platform.in_order)
     producer = Producer({"bootstrap.servers": settings.brokers})
     for name in names:
         producer.produce(name, value='{"page": "/"}')

@@ -24,7 +24,8 @@ from mesh_pipelines.observe.status import status
 from mesh_pipelines.observe.store.records import Health
 from mesh_pipelines.orchestration.definitions import domain_definitions
 from mesh_pipelines.pipeline.run import run
-from mesh_pipelines.plan import apply
+from mesh_pipelines.plan.apply import apply_contracts, execute
+from mesh_pipelines.plan.draft import draft, plan
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.repair.upkeep import rebuild
 from mesh_pipelines.serve.query import query
@@ -97,7 +98,7 @@ def send(settings: Settings, topic: str, rows: list[dict[str, Any]]) -> None:
 
 def publish_all(settings: Settings) -> Platform:
     platform = Platform.open(settings)
-    apply.execute(platform, apply.plan(platform, platform.proposed.values()))
+    apply_contracts(platform, platform.proposed.values())
     for one in run(platform):
         assert one.error is None, one.error
     return platform
@@ -118,7 +119,8 @@ def mesh(settings: Settings, contract: Callable[..., str]) -> Mesh:
             assert published is not None
             made.rows[name, published.number] = made.read(name, published.number)
 
-    apply.execute(platform := Platform.open(settings), apply.plan(platform, platform.proposed.values()))
+    platform = Platform.open(settings)
+    apply_contracts(platform, platform.proposed.values())
     send(settings, orders, [{"id": str(n), "amount": n, "place": {"city": "Oslo"}} for n in range(5)])
     send(settings, clicks, [{"page": "/", "ms": n} for n in range(3)])
     note(publish_all(settings))
@@ -263,7 +265,7 @@ def test_breaking_changes_are_refused_for_every_product(mesh: Mesh) -> None:
         edit(mesh, name, "contract.yaml", before, after)
         platform = Platform.open(mesh.settings)
         with pytest.raises((ApplyRefused, ContractInvalid, TransformInvalid), match=said):
-            apply.plan(platform, [platform.product(name)])
+            plan(platform, [platform.product(name)])
         edit(mesh, name, "contract.yaml", after, before)
 
 
@@ -275,10 +277,10 @@ def test_a_broken_contract_stops_its_own_product_and_what_derives_from_it(
     edit(mesh, mesh.totals, "transform.sql", "total + 1", "total + 2")
     edit(mesh, mesh.clicks, "contract.yaml", 'version: "1.1.0"', 'version: "1.2.0"')
     platform = Platform.open(mesh.settings)
-    drafted = apply.draft(platform, [*platform.proposed, *platform.broken])
+    drafted = draft(platform, [*platform.proposed, *platform.broken])
     assert drafted.refused.keys() == {mesh.orders, mesh.totals}
     assert {action.product for action in drafted.actions} == {mesh.clicks, mesh.clicks.replace("clicks", "visits")}
-    apply.execute(platform, drafted.actions)
+    execute(platform, drafted.actions)
     assert platform.product(mesh.clicks).contract_version == "1.2.0"
     assert platform.product(mesh.totals).contract_version == "1.1.0"
     mesh.check()

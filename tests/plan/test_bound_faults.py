@@ -12,7 +12,7 @@ import pytest
 
 from mesh_pipelines.engine import isolated
 from mesh_pipelines.errors import ContractInvalid, TransformInvalid
-from mesh_pipelines.plan.apply import plan
+from mesh_pipelines.plan.draft import plan
 from mesh_pipelines.plan.lint import lint
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings

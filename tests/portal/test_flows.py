@@ -26,7 +26,7 @@ from mesh_pipelines.local.supervisor import free_ports
 from mesh_pipelines.observe.observe import observe
 from mesh_pipelines.observe.store.history import History
 from mesh_pipelines.pipeline.run import run
-from mesh_pipelines.plan import apply
+from mesh_pipelines.plan.apply import apply_contracts
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.portal.app import create_app
 from mesh_pipelines.settings import Settings
@@ -178,7 +178,7 @@ def shop(services: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     )
     platform = Platform.open(settings)
     assert not platform.broken, platform.broken
-    apply.execute(platform, apply.plan(platform, platform.in_order))
+    apply_contracts(platform, platform.in_order)
     history = History.open(settings)
     app = create_app(settings, history)
     with served(app, settings.portal_port) as address:
@@ -335,7 +335,7 @@ def test_held_events_come_back_by_who_may_redrive(shop: Shop, browser: Browser) 
         mended = file.read_text().replace("mesh.onFailure, value: divert", "mesh.onFailure, value: warn")
         file.write_text(mended.replace('version: "1.0.0"', 'version: "1.1.0"'))
         platform = Platform.open(shop.settings)
-        apply.execute(platform, apply.plan(platform, [platform.product(f"{shop.domain}.clicks")]))
+        apply_contracts(platform, [platform.product(f"{shop.domain}.clicks")])
         shop.observe()
         sign_in(shop, page)
         visit.open(path)

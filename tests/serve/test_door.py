@@ -22,7 +22,7 @@ from mesh_pipelines.observe.observe import observe
 from mesh_pipelines.observe.store.history import History
 from mesh_pipelines.orchestration.assets import product_assets
 from mesh_pipelines.pipeline.run import run
-from mesh_pipelines.plan import apply
+from mesh_pipelines.plan.apply import apply_contracts
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.portal.app import create_app
 from mesh_pipelines.serve import door
@@ -139,7 +139,7 @@ def people(settings: Settings, contract: Callable[..., str]) -> Iterator[People]
     platform = Platform.open(settings)
     assert not platform.broken, platform.broken
     product = platform.product(name)
-    apply.execute(platform, apply.plan(platform, [product]))
+    apply_contracts(platform, [product])
     rows = [person(0), person(1), {**person(2), "town": CANARY}]
     values = [(row["id"], json.dumps(row)) for row in rows] + [(CANARY, f"{CANARY}, and no JSON")]
     produce(settings, name, values)
@@ -239,7 +239,7 @@ def test_a_field_that_is_classified_later_is_hidden_in_earlier_versions(people: 
         .replace('version: "1.0.0"', 'version: "1.1.0"')
     )
     platform = Platform.open(people.settings)
-    apply.execute(platform, apply.plan(platform, [platform.proposed[people.product.fqn]]))
+    apply_contracts(platform, [platform.proposed[people.product.fqn]])
     product = Platform.open(people.settings).product(people.product.fqn)
     assert product.contract_version == "1.1.0"
     before = platform.tables_of(product).versions.current()

@@ -7,6 +7,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import dagster as dg
 import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -17,9 +18,11 @@ from mesh_pipelines.observe.observe import observe
 from mesh_pipelines.observe.status import ProductStatus, status
 from mesh_pipelines.observe.store.history import History
 from mesh_pipelines.observe.store.records import Health
+from mesh_pipelines.orchestration.assets import published_key
+from mesh_pipelines.orchestration.health_check import HEALTH, report_health
 from mesh_pipelines.pipeline.land import land
 from mesh_pipelines.pipeline.run import run
-from mesh_pipelines.plan import apply
+from mesh_pipelines.plan.apply import apply_contracts
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.repair.resume import resume
 from mesh_pipelines.settings import Settings
@@ -65,6 +68,20 @@ class Mesh:
         assert f"{name}: " in out
         assert told in out
         assert "1 products are not healthy" in out
+        passed, said = self._in_dagster(name)
+        assert not passed
+        assert told in said
+
+    def _in_dagster(self, name: str) -> tuple[bool, str]:
+        """The check of the product's health: whether it passed, and what it says."""
+        with dg.DagsterInstance.ephemeral() as instance:
+            report_health(instance, status(self.platform))
+            key = dg.AssetCheckKey(published_key(name), HEALTH)
+            event = instance.event_log_storage.get_latest_asset_check_execution_by_key([key])[key].event
+            assert event
+            assert event.dagster_event
+            found = event.dagster_event.asset_check_evaluation_data
+        return found.passed, found.description or ""
 
     def is_green(self) -> None:
         found = status(self.platform)
@@ -90,7 +107,7 @@ class Mesh:
         deadline = datetime.now(UTC) + timedelta(seconds=30)
         while True:
             try:
-                apply.execute(self.platform, apply.plan(self.platform, self.platform.in_order))
+                apply_contracts(self.platform, self.platform.in_order)
                 return
             except EnvironmentFault:
                 assert datetime.now(UTC) < deadline

@@ -27,7 +27,7 @@ from mesh_pipelines.pipeline.publish import publish
 from mesh_pipelines.pipeline.report import within_run
 from mesh_pipelines.pipeline.run import run
 from mesh_pipelines.pipeline.snapshot import snapshot
-from mesh_pipelines.plan import apply
+from mesh_pipelines.plan.apply import apply_contracts
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
 
@@ -124,7 +124,7 @@ def test_a_run_from_topic_to_derived_product(
     named = {"openlineage_url": backend.url, "openlineage_api_key": "k3y", "openlineage_file": file}
     settings = settings.model_copy(update={**named, "openlineage_namespace": "shop-mesh"})
     platform = Platform.open(settings)
-    apply.execute(platform, apply.plan(platform, platform.in_order))
+    apply_contracts(platform, platform.in_order)
     send(settings, clicks, [{"page": "a", "ms": 3}, {"page": "a", "ms": 4}])
     with within_run("0198c1a2-0000-7000-8000-000000000001", "nightly"):
         assert [one.error for one in run(platform)] == [None, None]

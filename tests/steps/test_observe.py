@@ -20,7 +20,7 @@ from mesh_pipelines.observe.store.lease import Lease, LeaseLost
 from mesh_pipelines.observe.store.prometheus import metrics_text
 from mesh_pipelines.observe.store.records import Current, Health
 from mesh_pipelines.pipeline.run import run
-from mesh_pipelines.plan import apply
+from mesh_pipelines.plan.apply import apply_contracts
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
 
@@ -51,7 +51,7 @@ def promise(settings: Settings, name: str, text: str) -> None:
 def applied(settings: Settings) -> Platform:
     platform = Platform.open(settings)
     assert not platform.broken, platform.broken
-    apply.execute(platform, apply.plan(platform, platform.in_order))
+    apply_contracts(platform, platform.in_order)
     return platform
 
 

@@ -38,7 +38,9 @@ from mesh_pipelines.pipeline.land import land
 from mesh_pipelines.pipeline.publish import publish
 from mesh_pipelines.pipeline.run import run
 from mesh_pipelines.pipeline.snapshot import snapshot
-from mesh_pipelines.plan import apply
+from mesh_pipelines.plan.actions import describe
+from mesh_pipelines.plan.apply import apply_contracts, execute
+from mesh_pipelines.plan.draft import plan
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.repair import upkeep
 from mesh_pipelines.repair.quarantine import redrive, show
@@ -113,7 +115,7 @@ class Orders:
 def applied(settings: Settings) -> Platform:
     platform = Platform.open(settings)
     assert not platform.broken, platform.broken
-    apply.execute(platform, apply.plan(platform, platform.in_order))
+    apply_contracts(platform, platform.in_order)
     return platform
 
 
@@ -280,21 +282,21 @@ def test_a_blocked_candidate_leaves_the_published_version(settings: Settings, co
 
 def test_applies_at_the_same_time_end_well(settings: Settings, contract: Any) -> None:
     name = contract("orders", ORDERS, more=THREE)
-    planned = apply.plan(Platform.open(settings), [Platform.open(settings).product(name)])
+    planned = plan(Platform.open(settings), [Platform.open(settings).product(name)])
 
     def carry_out() -> None:
-        apply.execute(Platform.open(settings), planned)
+        execute(Platform.open(settings), planned)
 
     with ThreadPoolExecutor(3) as pool:
         for one in [pool.submit(carry_out) for _ in range(3)]:
             one.result(60)
-    assert apply.plan(Platform.open(settings), [Platform.open(settings).product(name)]) == ()
+    assert plan(Platform.open(settings), [Platform.open(settings).product(name)]) == ()
 
 
 def test_apply_does_nothing_the_second_time_and_refuses_loss(settings: Settings, contract: Any) -> None:
     name = contract("orders", ORDERS, more=THREE)
     first = Platform.open(settings)
-    actions = apply.plan(first, first.in_order)
+    actions = plan(first, first.in_order)
     assert {type(action).__name__ for action in actions} == {
         "CreateTopic",
         "RegisterSchema",
@@ -302,21 +304,21 @@ def test_apply_does_nothing_the_second_time_and_refuses_loss(settings: Settings,
         "CreateTables",
         "RecordContract",
     }
-    assert all(apply.describe(action) for action in actions)
-    apply.execute(first, actions)
-    assert apply.plan(first, first.in_order) == ()
+    assert all(describe(action) for action in actions)
+    execute(first, actions)
+    assert plan(first, first.in_order) == ()
     contract("orders", ORDERS.replace("- {name: note, logicalType: string}", ""), more=THREE)
     with pytest.raises(ApplyRefused, match="note"):
         second = Platform.open(settings)
-        apply.plan(second, second.in_order)
+        plan(second, second.in_order)
     contract("orders", ORDERS, more="- {property: mesh.partitions, value: 2}")
     with pytest.raises(ApplyRefused, match="partitions"):
         second = Platform.open(settings)
-        apply.plan(second, second.in_order)
+        plan(second, second.in_order)
     contract("orders", ORDERS + "- {name: extra, logicalType: integer}", more=THREE)
     third = Platform.open(settings)
-    apply.execute(third, apply.plan(third, third.in_order))
-    assert apply.plan(third, third.in_order) == ()
+    apply_contracts(third, third.in_order)
+    assert plan(third, third.in_order) == ()
     orders = Orders(settings, name, seed=11)
     orders._serialize = AvroSerializer(
         SchemaRegistryClient({"url": settings.registry_url.reveal()}),
@@ -356,7 +358,7 @@ def test_a_recreated_or_trimmed_topic_stops_landing_until_it_is_accepted(setting
     deadline = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=20)
     while True:
         try:
-            apply.execute(platform, apply.plan(platform, [product]))
+            apply_contracts(platform, [product])
             break
         except EnvironmentFault:
             # The broker deletes a topic after it has answered that it did.
@@ -414,7 +416,7 @@ def test_a_redrive_brings_events_back_where_they_lay(settings: Settings, contrac
 
     contract("things", properties % 9, more=JSON, version="1.1.0")
     mended = Platform.open(settings)
-    apply.execute(mended, apply.plan(mended, mended.in_order))
+    apply_contracts(mended, mended.in_order)
     product = mended.product(name)
     assert show(mended, product, 0, 1)["decoded"] == {"id": "b", "size": Decimal("1000.5")}
     done = redrive(mended, product)
@@ -516,7 +518,7 @@ def test_derived_products_follow_their_inputs_at_pinned_versions(settings: Setti
     (folder / "transform.sql").write_text(sql.replace(name, "other.product"))
     with pytest.raises(TransformInvalid, match="other.product"):
         broken = Platform.open(settings)
-        apply.plan(broken, [broken.product(derived)])
+        plan(broken, [broken.product(derived)])
     [_, done] = run(Platform.open(settings))
     assert done.error is None, "what was applied goes on as it was"
 

@@ -20,7 +20,7 @@ from mesh_pipelines.formats.avro.reader import WriterSchema
 from mesh_pipelines.formats.decoded import Decoded, Reader
 from mesh_pipelines.formats.guarded import LARGE_BYTES, Guarded
 from mesh_pipelines.pipeline.land import land
-from mesh_pipelines.plan import apply
+from mesh_pipelines.plan.apply import apply_contracts
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.serve import door
 from mesh_pipelines.settings import Settings
@@ -76,7 +76,7 @@ class Readings:
 def applied(settings: Settings, name: str) -> tuple[Platform, Any]:
     platform = Platform.open(settings)
     product = platform.product(name)
-    apply.execute(platform, apply.plan(platform, [product]))
+    apply_contracts(platform, [product])
     return platform, product
 
 

@@ -18,7 +18,7 @@ from mesh_pipelines.pipeline.land import land
 from mesh_pipelines.pipeline.publish import publish
 from mesh_pipelines.pipeline.run import run
 from mesh_pipelines.pipeline.snapshot import snapshot
-from mesh_pipelines.plan import apply
+from mesh_pipelines.plan.apply import apply_contracts
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
 
@@ -42,7 +42,7 @@ def platform(settings: Settings, contract: Any) -> Platform:
     """One product, applied, with events on its topic."""
     name = contract("clicks", CLICKS, more=JSON)
     platform = Platform.open(settings)
-    apply.execute(platform, apply.plan(platform, platform.in_order))
+    apply_contracts(platform, platform.in_order)
     send(settings, name, 50)
     return platform
 

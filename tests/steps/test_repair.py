@@ -27,7 +27,7 @@ from mesh_pipelines.lake.log import POSITION
 from mesh_pipelines.lake.product_tables import ProductTables
 from mesh_pipelines.observe.status import status
 from mesh_pipelines.pipeline.run import run
-from mesh_pipelines.plan import apply
+from mesh_pipelines.plan.apply import apply_contracts
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.repair import upkeep
 from mesh_pipelines.repair.from_topic import reread
@@ -57,7 +57,7 @@ class Shop:
 
     def __post_init__(self) -> None:
         self.platform = Platform.open(self.settings)
-        apply.execute(self.platform, apply.plan(self.platform, self.platform.in_order))
+        apply_contracts(self.platform, self.platform.in_order)
         self.product = self.platform.product(self.orders)
         self.catalog = self.platform.catalog
         self.sent: dict[str, int] = {}
@@ -297,7 +297,7 @@ def test_a_repair_is_audited(shop: Shop) -> None:
     folder = shop.settings.assets / shop.product.domain / "orders" / "contract.yaml"
     folder.write_text(folder.read_text().replace("{minimum: 0}", "{maximum: 1}"))
     stricter = Platform.open(shop.settings)
-    apply.execute(stricter, apply.plan(stricter, stricter.in_order))
+    apply_contracts(stricter, stricter.in_order)
     with pytest.raises(AuditBlocked):
         reread(stricter, stricter.product(shop.orders))
     assert shop.published() == {"a": 1, "c": 3}

@@ -14,7 +14,8 @@ from mesh_pipelines.errors import ApplyRefused, PartitionsAdded, TopicRenamed, U
 from mesh_pipelines.observe.status import status
 from mesh_pipelines.pipeline.land import land
 from mesh_pipelines.pipeline.run import run
-from mesh_pipelines.plan import apply
+from mesh_pipelines.plan.apply import apply_contracts, stopped
+from mesh_pipelines.plan.draft import plan
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.repair import upkeep
 from mesh_pipelines.repair.from_topic import reread
@@ -36,7 +37,7 @@ KEY = next(key for key in (f"k{number}" for number in range(99)) if zlib.crc32(k
 
 def applied(settings: Settings) -> Platform:
     platform = Platform.open(settings)
-    apply.execute(platform, apply.plan(platform, platform.in_order))
+    apply_contracts(platform, platform.in_order)
     return platform
 
 
@@ -73,15 +74,15 @@ def test_a_key_that_moved_to_a_lower_partition_has_its_newest_price(settings: Se
     with pytest.raises(PartitionsAdded, match="has 3 partitions now, the log was read from 2"):
         land(platform, product)
     assert "M305" in str(problem(platform, name))
-    assert any("M305" in text for text in apply.stopped(platform, [product]))
+    assert any("M305" in text for text in stopped(platform, [product]))
     with pytest.raises(ApplyRefused, match="set mesh.partitions to 3"):
-        apply.plan(platform, [product])
+        plan(platform, [product])
     with pytest.raises(PartitionsAdded):
         resume(platform, product)
     assert prices(settings, name) == {KEY: 58.0}
     assert resume(platform, product, "repartitioned").accepted
     assert problem(platform, name) is None
-    assert apply.stopped(platform, [product]) == []
+    assert stopped(platform, [product]) == []
     assert run(platform)[0].error is None
     assert prices(settings, name) == {KEY: 900.0}
     assert prices(settings, name, version=1) == {KEY: 58.0}
@@ -156,7 +157,7 @@ def test_another_topic_name_is_told_from_a_topic_made_again(settings: Settings, 
     contract("prices", PRICES, more=f"{JSON}\n- {{property: mesh.topic, value: {other}}}")
     moved = Platform.open(settings)
     with pytest.raises(ApplyRefused, match=f"mesh.topic changes from {name} to {other}, and 1 offsets of {name}"):
-        apply.plan(moved, moved.in_order)
+        plan(moved, moved.in_order)
     land(platform, platform.product(name))
     moved = applied(settings)
     product = moved.product(name)

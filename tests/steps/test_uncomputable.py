@@ -13,7 +13,7 @@ from confluent_kafka import Producer
 from mesh_pipelines.audit import history
 from mesh_pipelines.cli.main import invoke
 from mesh_pipelines.pipeline.run import run
-from mesh_pipelines.plan import apply
+from mesh_pipelines.plan.apply import apply_contracts
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
 
@@ -48,7 +48,7 @@ def product(settings: Settings, contract: Any, monkeypatch: pytest.MonkeyPatch) 
 
 def landed(settings: Settings, name: str, *rows: dict[str, Any]) -> Platform:
     platform = Platform.open(settings)
-    apply.execute(platform, apply.plan(platform, platform.in_order))
+    apply_contracts(platform, platform.in_order)
     producer = Producer({"bootstrap.servers": settings.brokers})
     for row in rows:
         producer.produce(name, key=row["id"], value=json.dumps(row))

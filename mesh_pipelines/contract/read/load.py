@@ -39,6 +39,11 @@ class Loaded:
     broken: Mapping[str, ContractInvalid] = field(default_factory=dict[str, ContractInvalid])
 
 
+def product_files() -> tuple[str, ...]:
+    """The names of the files that a product is made of."""
+    return CONTRACT, TRANSFORM, *schema_files()
+
+
 def load_products(assets: Path, kept: Path | None = None) -> Loaded:
     """Every product under ``<assets>/<domain>/<product>/``; a folder with none of a product's files is none.
 
@@ -55,7 +60,7 @@ def _load(assets: Path, keeper: Kept) -> Loaded:
         name = _fqn(folder)
         try:
             _check_links(folder)
-            products[name] = keeper.product(folder, _files(), load_product)
+            products[name] = keeper.product(folder, product_files(), load_product)
         except ContractInvalid as error:
             broken[name] = error
     keeper.save()
@@ -136,7 +141,7 @@ def _product_folders(assets: Path) -> Iterator[Path]:
     for domain in _folders(assets):
         for folder in _folders(domain):
             names = {entry.name for entry in folder.iterdir()}
-            if names & {*_files(), *_MISNAMED}:
+            if names & {*product_files(), *_MISNAMED}:
                 yield folder
 
 
@@ -148,16 +153,13 @@ def _folders(parent: Path) -> list[Path]:
 
 def _check_links(folder: Path) -> None:
     """Refuse links: what a product is made of is in its folder, where review and version control see it."""
-    links = [path for path in (folder.parent, folder, *(folder / name for name in _files())) if path.is_symlink()]
+    links = [
+        path for path in (folder.parent, folder, *(folder / name for name in product_files())) if path.is_symlink()
+    ]
     if links:
         fix = "put the file or folder itself there, not a link"
         faults = [Fault(path, 0, "", "leads out of the product's folder", fix) for path in links]
         raise ContractInvalid(_fqn(folder), tuple(sorted(faults)))
-
-
-def _files() -> tuple[str, ...]:
-    """The names of the files that a product is made of."""
-    return CONTRACT, TRANSFORM, *schema_files()
 
 
 def _fqn(folder: Path) -> str:

@@ -23,7 +23,7 @@ from mesh_pipelines.errors import (
     TopicRecreated,
 )
 from mesh_pipelines.local.services import Services
-from mesh_pipelines.plan import apply
+from mesh_pipelines.plan.apply import apply_contracts
 from mesh_pipelines.repair.resume import resume
 from mesh_pipelines.selftest.bench import RUN_S, Bench, Outcome, progress
 from mesh_pipelines.selftest.ledger import Entry, LedgerProducer
@@ -86,7 +86,7 @@ def moved(bench: Bench, rounds: int) -> Outcome:
         other.start()
         try:
             platform = subject.platform()
-            apply.execute(platform, apply.plan(platform, [subject.product]))
+            apply_contracts(platform, [subject.product])
             stray = LedgerProducer(bench.settings.client_config(), subject.name, type(subject.ledger)(), bench.rng)
             stray.send(300)
             before = progress(subject)
@@ -231,7 +231,8 @@ def _recreate(bench: Bench, subject: Subject) -> None:
     while True:
         try:
             platform = subject.platform()
-            return apply.execute(platform, apply.plan(platform, [subject.product]))
+            apply_contracts(platform, [subject.product])
+            return
         except MeshError:
             # The broker goes on deleting after it has answered that it did.
             if time.monotonic() > deadline:

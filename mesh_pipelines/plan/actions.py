@@ -1,0 +1,139 @@
+"""The single changes that applying a contract may take, each a frozen value that says what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias, assert_never
+
+from mesh_pipelines.contract.model import TopicSettings
+from mesh_pipelines.contract.read.load import ContractFiles
+from mesh_pipelines.errors import ApplyRefused, MeshError
+
+# Told of a product and why nothing may be done for it.
+Refuse: TypeAlias = Callable[[str, MeshError], None]
+MEND = "mend the contract, or publish the change as a product of a new name"
+
+
+@dataclass(frozen=True)
+class CreateTopic:
+    """A topic that does not exist yet, with all its settings."""
+
+    product: str
+    topic: TopicSettings
+
+
+@dataclass(frozen=True)
+class AddPartitions:
+    """More partitions for a topic whose events are not ordered by key."""
+
+    product: str
+    topic: str
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class AlterTopic:
+    """Topic configuration that differs from the contract: name to (value now, value wanted)."""
+
+    product: str
+    topic: str
+    config: Mapping[str, tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class RegisterSchema:
+    """A value schema that the registry does not have under the subject; ``schema_type`` is its name for the kind."""
+
+    product: str
+    subject: str
+    schema: str
+    schema_type: str
+
+
+@dataclass(frozen=True)
+class SetCompatibility:
+    """The subject's compatibility mode."""
+
+    product: str
+    subject: str
+    before: str | None
+    after: str
+
+
+@dataclass(frozen=True)
+class CreateTables:
+    """The product's tables that do not exist yet."""
+
+    product: str
+    tables: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EvolveTables:
+    """Columns to add, rename or widen; one sentence a change."""
+
+    product: str
+    changes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RecordContract:
+    """A contract that is to rule from now on: its version, hash and texts, and the version that rules now."""
+
+    product: str
+    version: str
+    before: str | None
+    contract_hash: str
+    files: ContractFiles
+
+
+Action = (
+    CreateTopic
+    | AddPartitions
+    | AlterTopic
+    | RegisterSchema
+    | SetCompatibility
+    | CreateTables
+    | EvolveTables
+    | RecordContract
+)
+
+
+def describe(action: Action) -> str:
+    """One line that says what the action does."""
+    match action:
+        case CreateTopic(topic=topic):
+            config = ", ".join(f"{name}={value}" for name, value in topic_config(topic).items())
+            return f"create topic {topic.name} with {topic.partitions} partitions ({config})"
+        case AddPartitions(topic=name, before=before, after=after):
+            return f"add partitions to topic {name}: {before} -> {after}"
+        case AlterTopic(topic=name, config=config):
+            return f"alter topic {name}: " + ", ".join(f"{key} {old} -> {new}" for key, (old, new) in config.items())
+        case RegisterSchema(subject=subject):
+            return f"register the schema of subject {subject}"
+        case SetCompatibility(subject=subject, before=before, after=after):
+            return f"set compatibility of subject {subject}: {before or 'registry default'} -> {after}"
+        case CreateTables(product=product, tables=tables):
+            return f"create tables of {product}: {', '.join(tables)}"
+        case RecordContract(product=product, version=version, before=before):
+            return f"apply contract {version} of {product}" + (f", after {before}" if before else "")
+        case EvolveTables(product=product, changes=changes):
+            return f"evolve tables of {product}: {'; '.join(changes)}"
+        case _:
+            assert_never(action)
+
+
+def topic_config(topic: TopicSettings) -> dict[str, str]:
+    """The topic's configuration in Kafka's names."""
+    return {
+        "cleanup.policy": topic.cleanup_policy,
+        "retention.ms": str(topic.retention_ms),
+        **topic.config,
+    }
+
+
+def unsafe(reason: str) -> ApplyRefused:
+    """The refusal of a change that would lose data or break readers."""
+    return ApplyRefused(reason, next_step=MEND)

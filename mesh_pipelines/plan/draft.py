@@ -1,0 +1,206 @@
+"""What has to be changed so that broker, registry and catalog match the contracts, and what may not be changed.
+
+A plan is a tuple of actions with two readers, ``describe`` and ``execute``, so what a dry run prints is what would be
+done. A change that could lose data or break readers is no action at all: it is refused. A refusal or a fault stops its
+own product and what is computed from it, and no other.
+
+The last action of a product records its contract as applied: from then on it rules, and not before everything else of
+it is there. What is compared with what: the file's contract with the one that was applied last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+
+from mesh_pipelines.contract.compare import changes
+from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.read.load import hash_of, read_files
+from mesh_pipelines.errors import ApplyRefused, MeshError
+from mesh_pipelines.formats.format import Schemas
+from mesh_pipelines.formats.registered import format_of
+from mesh_pipelines.plan.actions import (
+    MEND,
+    Action,
+    CreateTables,
+    EvolveTables,
+    RecordContract,
+    Refuse,
+    RegisterSchema,
+    SetCompatibility,
+    unsafe,
+)
+from mesh_pipelines.plan.bind import Binder
+from mesh_pipelines.plan.lint import refusal
+from mesh_pipelines.plan.topic_plan import plan_names, plan_topics
+from mesh_pipelines.platform import Platform, ordered
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What has to be done, and the products for which nothing may be done, each with the errors that say why."""
+
+    actions: tuple[Action, ...]
+    refused: Mapping[str, tuple[MeshError, ...]]
+
+
+def draft(platform: Platform, names: Iterable[str]) -> Plan:
+    """What has to be done so that everything the files of these products promise exists, and what is refused.
+
+    Raises:
+        BrokerUnreachable, RegistryUnreachable, StorageUnavailable: what is there could not be looked at; transient.
+    """
+    wanted = sorted(set(names))
+    refused: dict[str, list[MeshError]] = {}
+
+    def refuse(name: str, error: MeshError) -> None:
+        refused.setdefault(name, []).append(error)
+
+    for name in wanted:
+        if name in platform.broken:
+            refuse(name, platform.broken[name])
+    proposals = [one for one in ordered(platform.proposed) if one.fqn in wanted]
+    # What is read by then: the contracts that are applied, and those of this plan.
+    ruling = {**platform.products, **{one.fqn: one for one in proposals}}
+    binder = Binder(ruling, platform.settings.sql_timeout_s)
+    for product in proposals:
+        if cannot_run := refusal(binder, product):
+            refuse(product.fqn, cannot_run)
+        for error in _breaking_changes(platform, product):
+            refuse(product.fqn, error)
+    _refuse_cycles(ruling, proposals, refuse)
+    sound = tuple(one for one in proposals if one.fqn not in refused)
+    actions: list[Action] = []
+    for part in (plan_names, plan_topics, _plan_subjects, _plan_tables, _plan_contracts):
+        actions += part(platform, sound, refuse)
+    _refuse_derived(platform, proposals, refused)
+    kept = tuple(action for action in actions if action.product not in refused)
+    return Plan(kept, {name: tuple(errors) for name, errors in refused.items()})
+
+
+def plan(platform: Platform, products: Iterable[DataProduct]) -> tuple[Action, ...]:
+    """The actions of a draft in which nothing is refused.
+
+    Raises:
+        ContractInvalid, TransformInvalid: a rule or a transform could never run, so nothing is made for it.
+        ApplyRefused: a change would lose data or break readers; every such change of all products is named.
+    """
+    found = draft(platform, (product.fqn for product in products))
+    errors = [error for each in found.refused.values() for error in each]
+    for error in errors:
+        if not isinstance(error, ApplyRefused):
+            raise error
+    if errors:
+        raise ApplyRefused(
+            "nothing was changed; these changes would lose data or break readers:\n"
+            + "\n".join(f"  {error.message}" for error in errors),
+            next_step=MEND,
+        )
+    return found.actions
+
+
+def _breaking_changes(platform: Platform, product: DataProduct) -> Iterator[MeshError]:
+    """What the file changes in the applied contract that earlier events or readers would not survive."""
+    if not platform.applied_hashes([product.fqn]).get(product.fqn):
+        return
+    before = platform.product(product.fqn)
+    found = [str(change) for change in changes(before.fields, product.fields) if not change.is_safe]
+    if before.event_type is not product.event_type:
+        found.append(f"change its events from {before.event_type} to {product.event_type}: rows would be other rows")
+    if bool(before.topic) is not bool(product.topic):
+        found.append("change its source between a topic and a transform: rows would be other rows")
+    if found:
+        said = "; ".join(found)
+        yield unsafe(f"{product.fqn}: contract {product.contract_version} would {said}")
+
+
+def _refuse_cycles(
+    ruling: Mapping[str, DataProduct],
+    proposals: Sequence[DataProduct],
+    refuse: Refuse,
+) -> None:
+    """Refuse what would be computed from itself, by way of contracts that are applied and of files that are not."""
+    try:
+        TopologicalSorter({name: one.inputs for name, one in ruling.items()}).prepare()
+    except CycleError as error:
+        path: list[str] = error.args[1]
+        for name in {*path} & {one.fqn for one in proposals}:
+            problem = f"{name}: it would be computed from itself: {' -> '.join(path)}"
+            refuse(name, ApplyRefused(problem, next_step="break the cycle"))
+
+
+def _refuse_derived(platform: Platform, proposals: Sequence[DataProduct], refused: dict[str, list[MeshError]]) -> None:
+    """Refuse what is computed from a product that is refused or has faults; ``proposals`` come after their inputs."""
+    for product in proposals:
+        stopped = [name for name in product.inputs if name in refused or name in platform.broken]
+        if stopped and product.fqn not in refused:
+            problem = f"{product.fqn}: its input {stopped[0]} cannot be applied"
+            refused[product.fqn] = [ApplyRefused(problem, next_step=f"mesh plan {stopped[0]}")]
+
+
+def _plan_contracts(platform: Platform, products: tuple[DataProduct, ...], refuse: Refuse) -> list[Action]:
+    applied = platform.applied_hashes([product.fqn for product in products])
+    actions: list[Action] = []
+    for product in products:
+        if applied.get(product.fqn) == product.contract_hash:
+            continue
+        files = read_files(product.folder)
+        if hash_of(product.folder, files) != product.contract_hash:
+            error = ApplyRefused(f"{product.fqn}: its files changed while they were read", next_step="mesh plan")
+            refuse(product.fqn, error)
+            continue
+        before = platform.product(product.fqn).contract_version if applied.get(product.fqn) else None
+        version = product.contract_version
+        actions.append(RecordContract(product.fqn, version, before, product.contract_hash, files))
+    return actions
+
+
+def _plan_subjects(platform: Platform, products: tuple[DataProduct, ...], refuse: Refuse) -> list[Action]:
+    actions: list[Action] = []
+    for product in products:
+        schemas = format_of(product.topic).schemas if product.topic else None
+        if product.topic is None or schemas is None:
+            continue
+        subject = product.topic.subject
+        actions += _plan_schema(platform, product, subject, schemas, refuse)
+        before, after = platform.registry.compatibility(subject), str(product.topic.compatibility)
+        if before != after:
+            actions.append(SetCompatibility(product.fqn, subject, before, after))
+    return actions
+
+
+def _plan_schema(
+    platform: Platform, product: DataProduct, subject: str, schemas: Schemas, refuse: Refuse
+) -> list[Action]:
+    """Register the contract's schema where the subject does not have it, as its latest version or an earlier one.
+
+    Producers may register other schemas at any time, also older ones, so which is the latest says nothing.
+    """
+    registry, schema = platform.registry, product.value_schema
+    if registry.registered_id(subject, schema, schemas.type) is not None:
+        return []
+    if registry.latest(subject) is not None and (reasons := registry.objections(subject, schema, schemas)):
+        listed = "; ".join(reasons)
+        reason = f"{product.fqn}: the schema is not compatible with what subject {subject} has: {listed}"
+        refuse(product.fqn, unsafe(reason))
+        return []
+    return [RegisterSchema(product.fqn, subject, schema, schemas.type)]
+
+
+def _plan_tables(platform: Platform, products: tuple[DataProduct, ...], refuse: Refuse) -> list[Action]:
+    from mesh_pipelines.lake.evolve import plan_evolution
+
+    actions: list[Action] = []
+    for product in products:
+        tables = platform.tables_of(product)
+        if missing := tables.missing():
+            actions.append(CreateTables(product.fqn, tuple(missing)))
+        try:
+            changes = plan_evolution(tables)
+        except ApplyRefused as error:
+            refuse(product.fqn, error)
+            continue
+        if changes:
+            actions.append(EvolveTables(product.fqn, tuple(str(change) for change in changes)))
+    return actions
