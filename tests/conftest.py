@@ -10,16 +10,21 @@ import sys
 import textwrap
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import hypothesis
 import psutil
+import pyarrow as pa
 import pytest
 
+from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.local.supervisor import free_ports
 from mesh_pipelines.native import extension
 from mesh_pipelines.settings import Settings
+from tests.building import CASES, Case, case_of, product_of, typed_rows
 
 # The decoders and sources there are: the one in C, where it was built, and the one without it.
 READERS = {"portable": False, "native": True} if extension() else {"portable": False}
@@ -193,3 +198,31 @@ schema:
         return f"{domain}.{name}"
 
     return write
+
+
+MakeProduct = Callable[[Mapping[str, Any]], DataProduct]
+
+
+@pytest.fixture(scope="session")
+def make_product(tmp_path_factory: pytest.TempPathFactory) -> MakeProduct:
+    """The product ``test.things`` of a fragment, loaded as any product is."""
+    return lambda fragment: product_of(fragment, tmp_path_factory.mktemp("assets"))
+
+
+@pytest.fixture
+def connection() -> Iterator[duckdb.DuckDBPyConnection]:
+    """An engine with nothing in it."""
+    with duckdb.connect() as opened:
+        yield opened
+
+
+@pytest.fixture(params=sorted(path.stem for path in CASES.glob("*.yaml")))
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """Each file of ``audit/cases``."""
+    return case_of(request.param, tmp_path_factory.mktemp("assets"))
+
+
+@pytest.fixture
+def table() -> Callable[[DataProduct, list[Mapping[str, Any]]], pa.Table]:
+    """Rows as written in YAML or JSON, in the contract's columns and types."""
+    return typed_rows

@@ -16,7 +16,7 @@ from mesh_pipelines.orchestration.definitions import domain_definitions
 from mesh_pipelines.orchestration.health_check import HEALTH
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
-from tests.steps.test_due import CLICKS, JSON, applied, send
+from tests.pipeline.test_due import CLICKS, JSON, applied, send
 
 pytestmark = [pytest.mark.services, pytest.mark.xdist_group("services")]
 

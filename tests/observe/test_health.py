@@ -26,13 +26,13 @@ from mesh_pipelines.plan.apply import apply_contracts
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.repair.resume import resume
 from mesh_pipelines.settings import Settings
-from tests.steps.test_due import CLICKS, JSON, Chain, applied, send
+from tests.pipeline.test_due import CLICKS, JSON, Chain, applied, send
 
 pytestmark = [pytest.mark.services, pytest.mark.xdist_group("services")]
 
 
 class Mesh:
-    """A chain of products (tests/steps/test_due.py), asked in every way that people ask."""
+    """A chain of products (tests/pipeline/test_due.py), asked in every way that people ask."""
 
     def __init__(self, chain: Chain, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self.chain, self.platform, self._capsys = chain, chain.platform, capsys

@@ -1,26 +1,23 @@
-"""Products from fragments of contracts, and tables from rows written in YAML."""
+"""What tests build products and rows from: contracts from fragments, and tables from rows written in YAML."""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
-import pytest
 import yaml
 
 from mesh_pipelines.contract.model import DataProduct, FieldType, Kind
 from mesh_pipelines.contract.read.load import load_product
 from mesh_pipelines.contract.types import arrow_schema
 
-CASES = Path(__file__).parent / "cases"
-MakeProduct = Callable[[Mapping[str, Any]], DataProduct]
+CASES = Path(__file__).parent / "audit/cases"
 
 
 @dataclass(frozen=True)
@@ -54,44 +51,27 @@ def contract(fragment: Mapping[str, Any], name: str) -> dict[str, Any]:
     }
 
 
-@pytest.fixture(scope="session")
-def make_product(tmp_path_factory: pytest.TempPathFactory) -> MakeProduct:
-    """The product ``test.things`` of a fragment, loaded as any product is."""
-
-    def make(fragment: Mapping[str, Any]) -> DataProduct:
-        folder = tmp_path_factory.mktemp("assets") / "test" / "things"
-        folder.mkdir(parents=True)
-        # JSON is YAML, and has no anchors where a fragment uses a value twice.
-        text = json.dumps(contract(fragment, folder.name), indent=1)
-        (folder / "contract.yaml").write_text(text, encoding="utf-8")
-        if "inputs" in fragment:
-            (folder / "transform.sql").write_text(f"SELECT * FROM {fragment['inputs'][0]}", encoding="utf-8")
-        return load_product(folder)
-
-    return make
+def product_of(fragment: Mapping[str, Any], assets: Path) -> DataProduct:
+    """The product ``test.things`` of a fragment, written under ``assets`` and loaded as any product is."""
+    folder = assets / "test" / "things"
+    folder.mkdir(parents=True)
+    # JSON is YAML, and has no anchors where a fragment uses a value twice.
+    text = json.dumps(contract(fragment, folder.name), indent=1)
+    (folder / "contract.yaml").write_text(text, encoding="utf-8")
+    if "inputs" in fragment:
+        (folder / "transform.sql").write_text(f"SELECT * FROM {fragment['inputs'][0]}", encoding="utf-8")
+    return load_product(folder)
 
 
-@pytest.fixture
-def connection() -> Iterator[duckdb.DuckDBPyConnection]:
-    with duckdb.connect() as opened:
-        yield opened
-
-
-@pytest.fixture(params=sorted(path.stem for path in CASES.glob("*.yaml")))
-def case(request: pytest.FixtureRequest, make_product: MakeProduct) -> Case:
-    """Each file of ``cases``."""
-    loaded = yaml.safe_load((CASES / f"{request.param}.yaml").read_text(encoding="utf-8"))
-    product = make_product(loaded)
+def case_of(name: str, assets: Path) -> Case:
+    """The case in the file ``audit/cases/NAME.yaml``; its product is written under ``assets``."""
+    loaded = yaml.safe_load((CASES / f"{name}.yaml").read_text(encoding="utf-8"))
+    product = product_of(loaded, assets)
     expected = {
         rule: (outcome, None) if isinstance(outcome, str) else (outcome[0], outcome[1])
         for rule, outcome in loaded["expected"].items()
     }
     return Case(product, typed_rows(product, loaded["rows"]), expected)
-
-
-@pytest.fixture
-def table() -> Callable[[DataProduct, list[Mapping[str, Any]]], pa.Table]:
-    return typed_rows
 
 
 def typed_rows(product: DataProduct, rows: list[Mapping[str, Any]]) -> pa.Table:
