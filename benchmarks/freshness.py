@@ -17,7 +17,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -110,7 +110,7 @@ def check(platform: Platform, count: int) -> None:
 
 
 @contextmanager
-def dagster(platform: Platform) -> Iterator[None]:
+def dagster(platform: Platform) -> Generator[None]:
     """Dagster as ``mesh up`` runs it."""
     with Supervisor() as supervisor:
         supervisor.start(children(platform.settings))
@@ -118,7 +118,7 @@ def dagster(platform: Platform) -> Iterator[None]:
 
 
 @contextmanager
-def bare(platform: Platform) -> Iterator[None]:
+def bare(platform: Platform) -> Generator[None]:
     """The same steps in a thread, over and over."""
     stop = threading.Event()
 
@@ -175,8 +175,8 @@ def parts(seen: Seen, settings: Settings) -> dict[str, dict[str, float]]:
 def compare(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     """Measure with Dagster and without, each with topics and tables of its own on one broker."""
     generated.write(folder / "assets", given.products)
-    kafka, controller, registry, webserver = free_ports(4)
-    ports = {"kafka_port": kafka, "controller_port": controller, "registry_port": registry, "dagster_port": webserver}
+    names = ("kafka_port", "controller_port", "registry_port", "dagster_port")
+    ports: dict[str, Any] = dict(zip(names, free_ports(4), strict=True))
     found: dict[str, Any] = {"products": given.products, "events per second": given.rate, "seconds": given.seconds}
     for name, runner in RUNNERS.items():
         settings = Settings(home=folder / name, assets=folder / "assets", **ports)

@@ -34,7 +34,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -135,7 +135,7 @@ def in_child(what: str, fqn: str, settings: Settings, events: int, native: str =
     return measured(command, {**given, "MESH_NATIVE": native})
 
 
-def measured(command: list[object], environment: Mapping[str, str], timeout_s: float | None = None) -> Measured:
+def measured(command: Sequence[object], environment: Mapping[str, str], timeout_s: float | None = None) -> Measured:
     """What a process says of itself in its last line, and ``process``: its seconds from start to end.
 
     Raises:
@@ -143,7 +143,7 @@ def measured(command: list[object], environment: Mapping[str, str], timeout_s: f
     """
     began = time.perf_counter()
     words = [str(word) for word in command]
-    given = {name: value for name, value in os.environ.items() if not name.startswith("MESH_")} | environment
+    given = {name: value for name, value in os.environ.items() if not name.startswith("MESH_")} | dict(environment)
     try:
         done = subprocess.run(words, capture_output=True, text=True, check=False, env=given, timeout=timeout_s)
     except subprocess.TimeoutExpired as error:

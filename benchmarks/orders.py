@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from mesh_pipelines.arrow_compute import pc
 from mesh_pipelines.settings import Settings
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fastavro
 from confluent_kafka import Producer
@@ -61,7 +62,7 @@ schema:
 """
 
 
-def good(schema: object, number: int) -> bytes:
+def good(schema: Any, number: int) -> bytes:
     """One event, without its header."""
     from datetime import UTC, datetime, timedelta
     from decimal import Decimal

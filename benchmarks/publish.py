@@ -225,7 +225,7 @@ def written(settings: Settings, product: DataProduct, seen: dict[Path, int]) -> 
     for file in (settings.home / "warehouse").rglob("*"):
         if file.is_file() and file not in seen and product.name in str(file):
             seen[file] = file.stat().st_size
-            parts = file.relative_to(settings.home / "warehouse").parts
+            parts = [*file.relative_to(settings.home / "warehouse").parts]
             kind = f"{parts[-3] if len(parts) > 2 else parts[0]}/{parts[-2]}"
             found[kind] = found.get(kind, 0) + seen[file]
     return found

@@ -112,8 +112,8 @@ def _states(writer: Writer, name: str, drawn: random.Random, now: datetime) -> N
     reasons = tuple([f"{failed} rules fail"] * bool(failed) + ["it is late"] * (not met))
     writer.current(
         Current(
-            *(name, health, reasons, 48, ROWS, now - timedelta(minutes=5), drawn.randrange(20)),
-            *(drawn.uniform(0, 900), RULES - failed, 0, failed, drawn.randrange(5), 0, None, now),
+            *(name, health, reasons, now, 48, ROWS, now - timedelta(minutes=5), drawn.randrange(20)),
+            *(drawn.uniform(0, 900), RULES - failed, 0, failed, drawn.randrange(5), 0),
         )
     )
 

@@ -95,7 +95,8 @@ class Position:
     def from_dict(cls, raw: Mapping[str, Any]) -> Position:
         """The position of a decoded JSON object."""
         partitions = {int(number): PartitionOffset(**offset) for number, offset in raw["partitions"].items()}
-        return cls(**{**raw, "partitions": partitions})
+        known: dict[str, Any] = {**raw, "partitions": partitions}
+        return cls(**known)
 
 
 @dataclass(frozen=True)
@@ -179,5 +180,5 @@ class Version:
         if raw["position"] is not None:
             raw["position"] = Position.from_dict(raw["position"])
         if raw["verdict"] is not None:
-            raw["verdict"] = Verdict(**{**raw["verdict"], "blocking": tuple(raw["verdict"]["blocking"])})
+            raw["verdict"] = Verdict(**(raw["verdict"] | {"blocking": tuple(raw["verdict"]["blocking"])}))
         return cls(**raw)

@@ -40,20 +40,23 @@ class Settings(BaseSettings):
     )
 
     config: Path | None = Field(
-        None, description="The settings file. Unset: mesh.toml of the current folder or the nearest one above it."
+        default=None,
+        description="The settings file. Unset: mesh.toml of the current folder or the nearest one above it.",
     )
 
-    home: Path = Field(Path(".mesh"), description="Folder of all local state: services, tables, Dagster.")
+    home: Path = Field(default=Path(".mesh"), description="Folder of all local state: services, tables, Dagster.")
     cache: Path = Field(
-        Path("~/.cache/mesh-pipelines"), description="Folder of downloaded jars, shared by all home folders."
+        default=Path("~/.cache/mesh-pipelines"), description="Folder of downloaded jars, shared by all home folders."
     )
-    assets: Path = Field(Path("assets"), description="Folder of the contracts: <domain>/<product>/contract.yaml.")
+    assets: Path = Field(
+        default=Path("assets"), description="Folder of the contracts: <domain>/<product>/contract.yaml."
+    )
 
     bootstrap_servers: str | None = Field(
-        None, description="Kafka's bootstrap servers. Unset: the local broker of `mesh up`."
+        default=None, description="Kafka's bootstrap servers. Unset: the local broker of `mesh up`."
     )
     schema_registry_url: Address | None = Field(
-        None, description="Base URL of a registry with the Confluent API. Unset: the local one of `mesh up`."
+        default=None, description="Base URL of a registry with the Confluent API. Unset: the local one of `mesh up`."
     )
     kafka_config: dict[str, SecretStr] = Field(
         default_factory=dict[str, SecretStr],
@@ -64,88 +67,95 @@ class Settings(BaseSettings):
         description="More registry client properties as JSON: basic.auth.user.info, ssl.ca.location, ...",
     )
     replication_factor: Annotated[int, Field(ge=-1, le=10_000)] = Field(
-        -1, description="Replication factor of topics that apply creates; -1 is the broker's default."
+        default=-1, description="Replication factor of topics that apply creates; -1 is the broker's default."
     )
     timeout_s: Annotated[float, Field(gt=0, le=3600)] = Field(
-        10.0, description="Seconds to wait for a broker's or registry's answer."
+        default=10.0, description="Seconds to wait for a broker's or registry's answer."
     )
 
     catalog_uri: Address | None = Field(
-        None,
+        default=None,
         description="Iceberg catalog: an http(s) REST address or an SQL URI. Unset: SQLite under the home folder.",
     )
     catalog_config: dict[str, SecretStr] = Field(
         default_factory=dict[str, SecretStr], description="More Iceberg catalog properties as JSON."
     )
-    warehouse: str | None = Field(None, description="Where table files live. Unset: a folder under the home folder.")
+    warehouse: str | None = Field(
+        default=None, description="Where table files live. Unset: a folder under the home folder."
+    )
 
     chunk_rows: Annotated[int, Field(ge=1)] = Field(
-        196_608, description="Events landed per commit; bounds the memory of landing whatever the backlog."
+        default=196_608, description="Events landed per commit; bounds the memory of landing whatever the backlog."
     )
     max_event_bytes: Annotated[int, Field(ge=1)] = Field(
-        16_777_216, description="Bytes of the largest value that is decoded; larger ones are quarantined unread."
+        default=16_777_216,
+        description="Bytes of the largest value that is decoded; larger ones are quarantined unread.",
     )
     fetch_queue_kbytes: Annotated[int, Field(ge=1024, le=2_097_151)] = Field(
-        4_096, description="KiB of fetched but not yet consumed messages the Kafka client may hold."
+        default=4_096, description="KiB of fetched but not yet consumed messages the Kafka client may hold."
     )
     base_tail_rows: Annotated[int, Field(ge=1)] = Field(
-        50_000, description="Events behind a keyed product's base that it does not take in, however small it is."
+        default=50_000,
+        description="Events behind a keyed product's base that it does not take in, however small it is.",
     )
     native: Literal["auto", "on", "off"] = Field(
-        "auto",
+        default="auto",
         description="Landing in C: where the extension was built (auto), or an error without it (on), or never (off).",
     )
     memory_limit: Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?([KMGT]i?B|%)$")] = Field(
-        "600MB", description="DuckDB's memory limit; it spills to the home folder above it."
+        default="600MB", description="DuckDB's memory limit; it spills to the home folder above it."
     )
 
     sql_timeout_s: Annotated[float, Field(gt=0, le=1_000_000)] = Field(
-        600.0, description="Seconds the SQL of a query, a rule or a transform may compute before it is stopped."
+        default=600.0, description="Seconds the SQL of a query, a rule or a transform may compute before it is stopped."
     )
 
     openlineage_file: Path | None = Field(
-        None, description="File to which OpenLineage events are appended, one JSON object a line. Unset: none."
+        default=None, description="File to which OpenLineage events are appended, one JSON object a line. Unset: none."
     )
     openlineage_url: Address | None = Field(
-        None, description="OpenLineage backend that is sent events, such as http://marquez:5000. Unset: none."
+        default=None, description="OpenLineage backend that is sent events, such as http://marquez:5000. Unset: none."
     )
-    openlineage_api_key: SecretStr | None = Field(None, description="Bearer token for the OpenLineage backend.")
+    openlineage_api_key: SecretStr | None = Field(default=None, description="Bearer token for the OpenLineage backend.")
     openlineage_namespace: Annotated[str, Field(min_length=1)] = Field(
-        "mesh", description="Namespace of jobs and tables in OpenLineage events: the name of this mesh."
+        default="mesh", description="Namespace of jobs and tables in OpenLineage events: the name of this mesh."
     )
 
-    host: str = Field("127.0.0.1", description="Address local services and Dagster listen on.")
-    kafka_port: Port = Field(19092, description="Port of the local broker.")
-    controller_port: Port = Field(19093, description="Port of the local broker's KRaft controller.")
-    registry_port: Port = Field(18081, description="Port of the local schema registry.")
-    dagster_port: Port = Field(3000, description="Port of Dagster's web UI.")
-    portal_port: Port = Field(3001, description="Port of the portal.")
+    host: str = Field(default="127.0.0.1", description="Address local services and Dagster listen on.")
+    kafka_port: Port = Field(default=19092, description="Port of the local broker.")
+    controller_port: Port = Field(default=19093, description="Port of the local broker's KRaft controller.")
+    registry_port: Port = Field(default=18081, description="Port of the local schema registry.")
+    dagster_port: Port = Field(default=3000, description="Port of Dagster's web UI.")
+    portal_port: Port = Field(default=3001, description="Port of the portal.")
     portal_url: str | None = Field(
-        None, description="The portal's address as its users have it. Unset: its host and port, by http."
+        default=None, description="The portal's address as its users have it. Unset: its host and port, by http."
     )
     dagster_url: str | None = Field(
-        None, description="The address of Dagster's web UI as the portal links to it. Unset: that of `mesh up`."
+        default=None, description="The address of Dagster's web UI as the portal links to it. Unset: that of `mesh up`."
     )
 
     observe_interval_s: Annotated[float, Field(ge=1, le=3600)] = Field(
-        10.0, description="Seconds between two observations of the mesh."
+        default=10.0, description="Seconds between two observations of the mesh."
     )
     history_days: Annotated[int, Field(ge=31, le=10_000)] = Field(
-        400, description="Days that daily sums and incidents are kept."
+        default=400, description="Days that daily sums and incidents are kept."
     )
     smtp_url: Address | None = Field(
-        None, description="The mail server of notifications: smtp://user:password@host:port, or smtps. Unset: no mail."
+        default=None,
+        description="The mail server of notifications: smtp://user:password@host:port, or smtps. Unset: no mail.",
     )
-    mail_from: str = Field("mesh-pipelines@localhost", description="The sender of notifications by mail.")
+    mail_from: str = Field(default="mesh-pipelines@localhost", description="The sender of notifications by mail.")
 
     oidc_issuer: str | None = Field(
-        None,
+        default=None,
         description="The OpenID Connect provider that signs people in to the portal. Unset: nobody but on loopback.",
     )
-    oidc_client_id: str | None = Field(None, description="The portal's client id at that provider.")
-    oidc_client_secret: SecretStr | None = Field(None, description="Its client secret; a public client has none.")
+    oidc_client_id: str | None = Field(default=None, description="The portal's client id at that provider.")
+    oidc_client_secret: SecretStr | None = Field(
+        default=None, description="Its client secret; a public client has none."
+    )
     oidc_claim: str = Field(
-        "email", description="The id token's claim that is compared with the usernames of a contract's team."
+        default="email", description="The id token's claim that is compared with the usernames of a contract's team."
     )
 
     @field_validator("openlineage_url", "smtp_url")

@@ -74,7 +74,7 @@ class Diverter:
             self._engine.unregister(_BATCH)
 
     def _mark(self, kept: pa.Table, values: pa.ChunkedArray, broken: pa.Array) -> pa.Table:
-        import pyarrow.compute as pc
+        from mesh_pipelines.arrow_compute import pc
 
         held = broken.is_valid()
         marked = {

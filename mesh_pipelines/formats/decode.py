@@ -16,8 +16,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from mesh_pipelines.arrow_compute import pc
 from mesh_pipelines.contract import envelope
 from mesh_pipelines.contract.envelope import Fate, Op
 from mesh_pipelines.contract.model import DataProduct

@@ -9,8 +9,8 @@ from typing import Protocol, Self
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from mesh_pipelines.arrow_compute import pc
 from mesh_pipelines.contract.model import Field
 
 # The registry's framing in front of a value: a zero byte, and the schema's id in four more.

@@ -17,8 +17,8 @@ from decimal import Context, Decimal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from mesh_pipelines.arrow_compute import pc
 from mesh_pipelines.contract.model import Field, FieldType, Kind
 from mesh_pipelines.contract.types import arrow_type
 from mesh_pipelines.contract.values import default_value

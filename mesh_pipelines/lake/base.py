@@ -164,7 +164,8 @@ def _write(engine: duckdb.DuckDBPyConnection, tables: ProductTables, table: Tabl
 def _split(rows: pa.RecordBatchReader) -> tuple[pa.RecordBatchReader, pa.RecordBatchReader]:
     """Live rows, and the tombstones that come after them; the first has to be read to its end before the second."""
     import pyarrow as pa
-    import pyarrow.compute as pc
+
+    from mesh_pipelines.arrow_compute import pc
 
     rest: list[pa.RecordBatch] = []
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mesh_pipelines.errors import ConcurrentWriter
 from mesh_pipelines.lake import commit
+from mesh_pipelines.lake.filters import at_least, equal
 from mesh_pipelines.lake.tables import ProductTable
 
 if TYPE_CHECKING:
@@ -37,14 +38,12 @@ class Checks:
 
     def since(self, moment: datetime) -> pa.Table:
         """The results of the audits made since a moment, oldest first."""
-        from pyiceberg.expressions import GreaterThanOrEqual
-
-        chosen = GreaterThanOrEqual("at", moment.isoformat())
+        chosen = at_least("at", moment.isoformat())
         return self._table.load().scan(row_filter=chosen).to_arrow().sort_by("at")
 
     def read(self, *, candidate_id: str | None = None) -> pa.Table:
         """The results of one candidate's audit, or of all audits."""
-        from pyiceberg.expressions import AlwaysTrue, EqualTo
+        from pyiceberg.expressions import AlwaysTrue
 
-        chosen = EqualTo("candidate_id", candidate_id) if candidate_id else AlwaysTrue()
+        chosen = equal("candidate_id", candidate_id) if candidate_id else AlwaysTrue()
         return self._table.load().scan(row_filter=chosen).to_arrow()

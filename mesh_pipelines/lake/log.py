@@ -26,6 +26,7 @@ from mesh_pipelines.contract.envelope import (
 from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.errors import ConcurrentWriter, PartitionsAdded, UnknownVersion
 from mesh_pipelines.lake.commit import append, replace_files, rows_of, write_files
+from mesh_pipelines.lake.filters import all_of, equal, one_of
 from mesh_pipelines.lake.nulls import keep_nulls
 from mesh_pipelines.lake.tables import ProductTable
 from mesh_pipelines.positions import Position
@@ -147,12 +148,10 @@ class Log:
 
     def quarantined_at(self, generation: int, partition: int, offset: int) -> pa.Table:
         """The quarantined event at these coordinates, as a table of one row or none."""
-        from pyiceberg.expressions import And, EqualTo
-
-        at = And(EqualTo(GENERATION, generation), EqualTo(PARTITION, partition), EqualTo(OFFSET, offset))
+        at = (equal(GENERATION, generation), equal(PARTITION, partition), equal(OFFSET, offset))
         table = self._table.up_to_date()
         keep_nulls()
-        rows = table.scan(row_filter=And(_held(), at)).to_arrow()
+        rows = table.scan(row_filter=all_of(_held(), *at)).to_arrow()
         schema = log_schema(self._product)
         return rows.select(schema.names).cast(schema)
 
@@ -240,9 +239,7 @@ def _quarantine_files(table: Table) -> list[DataFile]:
 
 def _held() -> BooleanExpression:
     """Quarantined events; "not OK" would say the same, but leave out no file by its statistics."""
-    from pyiceberg.expressions import In
-
-    return In(FATE, [str(fate) for fate in Fate if fate is not Fate.OK])
+    return one_of(FATE, [str(fate) for fate in Fate if fate is not Fate.OK])
 
 
 def _mend(
@@ -254,7 +251,8 @@ def _mend(
     """
     import numpy as np
     import pyarrow as pa
-    import pyarrow.compute as pc
+
+    from mesh_pipelines.arrow_compute import pc
 
     held = np.flatnonzero(pc.not_equal(rows[FATE], str(Fate.OK)).to_numpy(zero_copy_only=False))
     if not len(held):
@@ -290,7 +288,7 @@ def _apart(rows: pa.Table) -> list[pa.Table]:
     taken apart by kind: they will be folded into a base before they are read often, and it would copy every row. They
     are halved, since a long landing waits for its writing, and the halves are encoded side by side.
     """
-    import pyarrow.compute as pc
+    from mesh_pipelines.arrow_compute import pc
 
     if rows.num_rows > _FEW_ROWS:
         half = (rows.num_rows + 1) // 2
@@ -301,6 +299,6 @@ def _apart(rows: pa.Table) -> list[pa.Table]:
 
 
 def _count_fates(rows: pa.Table) -> dict[str, int]:
-    import pyarrow.compute as pc
+    from mesh_pipelines.arrow_compute import pc
 
     return {pair["values"]: pair["counts"] for pair in pc.value_counts(rows[FATE]).to_pylist()}

@@ -38,7 +38,8 @@ def _keeping_nulls(convert: Callable[..., Any]) -> Callable[..., Any]:
 
 def _with_nulls_of(before: pa.Array, after: Any) -> pa.Array:
     import pyarrow as pa
-    import pyarrow.compute as pc
+
+    from mesh_pipelines.arrow_compute import pc
 
     if isinstance(after, pa.MapArray):
         entry = [after.type.key_field, after.type.item_field]

@@ -34,7 +34,8 @@ def write_file(table: Table, rows: pa.Table) -> DataFile:
     Columns are matched by name; those that the rows lack are null.
     """
     import pyarrow as pa
-    from pyiceberg.io.pyarrow import ParquetFormatModel, _to_requested_schema, pyarrow_to_schema
+    from pyiceberg.io.pyarrow import ParquetFormatModel, pyarrow_to_schema
+    from pyiceberg.io.pyarrow import _to_requested_schema as to_requested_schema  # pyright: ignore[reportPrivateUsage]
     from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
     from pyiceberg.schema import sanitize_column_names
     from pyiceberg.table.locations import load_location_provider
@@ -48,7 +49,7 @@ def write_file(table: Table, rows: pa.Table) -> DataFile:
     )
     model = ParquetFormatModel()
     batches = [
-        _to_requested_schema(schema, given, batch, include_field_ids=True, format_model=model)
+        to_requested_schema(schema, given, batch, include_field_ids=True, format_model=model)
         for batch in rows.to_batches()
     ]
     encoded = pa.Table.from_batches(batches)
@@ -75,11 +76,12 @@ def _writer(output: OutputFile, schema: Schema, properties: Mapping[str, str], r
 
     writer = ParquetFormatWriter(output, schema, {**properties, "write.parquet.row-group-limit": _ROWS_PER_GROUP})
     # The library passes on what it knows of the table's properties, which have no word for encodings.
+    options: dict[str, Any] = writer._parquet_writer_kwargs  # pyright: ignore[reportPrivateUsage]
     paths = list(parquet_path_to_id_mapping(schema))
-    writer._parquet_writer_kwargs |= encodings(rows, paths)
+    options |= encodings(rows, paths)
     random = {name for name, kind in zip(rows.column_names, rows.schema.types, strict=True) if _is_random(kind)}
-    random.difference_update(writer._parquet_writer_kwargs["use_dictionary"])
-    writer._parquet_writer_kwargs |= _codecs(writer._parquet_writer_kwargs, paths, random)
+    random.difference_update(options["use_dictionary"])
+    options |= _codecs(options, paths, random)
     return writer
 
 
@@ -126,7 +128,8 @@ def _is_random(kind: pa.DataType) -> bool:
 def _repeats(column: pa.ChunkedArray) -> bool:
     """Whether few values of a column repeat, as a sample has it; those inside nested ones are taken to."""
     import pyarrow as pa
-    import pyarrow.compute as pc
+
+    from mesh_pipelines.arrow_compute import pc
 
     if pa.types.is_nested(column.type):
         return True

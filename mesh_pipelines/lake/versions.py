@@ -16,6 +16,7 @@ from mesh_pipelines.errors import ConcurrentWriter, NothingPublished, Unaudited,
 from mesh_pipelines.lake import applied
 from mesh_pipelines.lake.applied import AppliedContract
 from mesh_pipelines.lake.commit import append
+from mesh_pipelines.lake.filters import all_of, at_least, equal, none_of
 from mesh_pipelines.lake.tables import VERSIONS_SCHEMA, ProductTable
 from mesh_pipelines.positions import Version
 
@@ -64,9 +65,7 @@ class Versions:
 
     def published_since(self, moment: datetime) -> list[Version]:
         """The versions published since a moment, oldest first."""
-        from pyiceberg.expressions import And, EqualTo, GreaterThanOrEqual
-
-        rows = And(EqualTo("transition", PUBLISH), GreaterThanOrEqual("at", moment.isoformat()))
+        rows = all_of(equal("transition", PUBLISH), at_least("at", moment.isoformat()))
         found = self._load().scan(row_filter=rows, selected_fields=("number", "version")).to_arrow()
         return [Version.from_json(text) for text in found.sort_by("number")["version"].to_pylist()]
 
@@ -283,10 +282,8 @@ class Versions:
 
     def _history(self) -> list[tuple[str, Version, datetime]]:
         """What happened to versions, in the order it did; candidates and contracts are left out."""
-        from pyiceberg.expressions import NotIn
-
         scan = self._load().scan(
-            row_filter=NotIn("transition", (CANDIDATE, APPLY)), selected_fields=("at", "transition", "version")
+            row_filter=none_of("transition", (CANDIDATE, APPLY)), selected_fields=("at", "transition", "version")
         )
         rows = scan.to_arrow().sort_by("at").to_pylist()
         return [(row["transition"], Version.from_json(row["version"]), row["at"]) for row in rows]

@@ -50,8 +50,12 @@ class Jar:
 def locked() -> tuple[Jar, ...]:
     """The files of the lock, in its order."""
     text = resources.files("mesh_pipelines.local").joinpath(_LOCK).read_text(encoding="utf-8")
-    lines = (line.split() for line in text.splitlines() if line and not line.startswith("#"))
-    return tuple(Jar(service, *coordinates.split(":"), sha256) for service, coordinates, sha256 in lines)
+    return tuple(_jar(*line.split()) for line in text.splitlines() if line and not line.startswith("#"))
+
+
+def _jar(service: str, coordinates: str, sha256: str) -> Jar:
+    group, artifact, version, packaging, classifier = coordinates.split(":")
+    return Jar(service, group, artifact, version, packaging, classifier, sha256)
 
 
 def fetch(cache: Path, on_file: OnFile | None = None) -> dict[Jar, Path]:

@@ -254,7 +254,7 @@ class _Round:
     def _broken(self, name: str, found: Finding) -> Current:
         """A product whose contract has faults: what was known of it, and why it is not well."""
         known = self._known.get(name)
-        known = known or Current(name, Health.BAD, (), *[None] * 11, self.now)
+        known = known or Current(name, Health.BAD, (), self.now)
         return replace(known, health=Health.BAD, reasons=(found.title,), problem=found.detail, observed_at=self.now)
 
     def _is_sampled(self) -> bool:

@@ -11,7 +11,7 @@ of the product is not public.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version as installed
 from typing import Any, TypeVar
@@ -248,7 +248,7 @@ class Events:
             ],
         )
 
-    def _facet(self, kind: type[F], **values: Any) -> F:
+    def _facet(self, kind: Callable[..., F], **values: Any) -> F:
         return kind(producer=self._producer, **values)
 
 

@@ -186,7 +186,7 @@ def check_same_topic(platform: Platform, product: DataProduct, read: Position) -
 
 def _check_decodable(product: DataProduct, chunk: pa.Table) -> None:
     """Check that no more of a chunk's events are undecodable than the contract allows; few events prove nothing."""
-    import pyarrow.compute as pc
+    from mesh_pipelines.arrow_compute import pc
 
     assert product.topic is not None
     wrong = chunk.filter(pc.equal(chunk[FATE], str(Fate.UNDECODABLE)))
@@ -269,6 +269,6 @@ def _read_ahead(platform: Platform, product: str, start: Position, end: Position
 
 
 def _quarantined(chunk: pa.Table) -> int:
-    import pyarrow.compute as pc
+    from mesh_pipelines.arrow_compute import pc
 
     return pc.sum(pc.not_equal(chunk[FATE], Fate.OK)).as_py() or 0

@@ -99,7 +99,8 @@ class Portal:
             safe_url=markdown.safe_url,
             product_url=product_url,
         )
-        environment.globals.update(chart=charts, dagster_url=self.settings.dagster_address, link=_link)
+        known: dict[str, Any] = environment.globals
+        known.update(chart=charts, dagster_url=self.settings.dagster_address, link=_link)
         return environment
 
 

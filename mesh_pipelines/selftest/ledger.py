@@ -89,7 +89,7 @@ class LedgerProducer:
             ServiceFailed: the broker acknowledged some in no time, or refused them.
         """
         for at in range(events):
-            self._send_one(self._producer, self.ledger.entries, bad=bad and at == events - 1)
+            self.send_one(self._producer, self.ledger.entries, bad=bad and at == events - 1)
         self.wait()
 
     def correct(self) -> None:
@@ -112,7 +112,7 @@ class LedgerProducer:
     def post(self, events: int) -> None:
         """Send events without waiting; ``wait`` does."""
         for _ in range(events):
-            self._send_one(self._producer, self.ledger.entries, bad=False)
+            self.send_one(self._producer, self.ledger.entries, bad=False)
         self._producer.poll(0)
 
     def wait(self) -> None:
@@ -135,7 +135,8 @@ class LedgerProducer:
         yield Transaction(self, producer)
         producer.flush(_ACKNOWLEDGED_S)
 
-    def _send_one(self, producer: Producer, into: dict[tuple[int, int, int], Entry], *, bad: bool) -> None:
+    def send_one(self, producer: Producer, into: dict[tuple[int, int, int], Entry], *, bad: bool) -> None:
+        """Send one event, noted where it was acknowledged; a bad one breaks a rule of the product."""
         key = f"k{self._rng.randrange(KEYS)}"
         gone = not bad and self._rng.random() < TOMBSTONES
         amount = -1 if bad else self._rng.randrange(1_000_000)
@@ -182,7 +183,7 @@ class Transaction:
         """Begin a transaction and write events to the broker, uncommitted."""
         self._producer.begin_transaction()
         for _ in range(events):
-            self._owner._send_one(self._producer, self._open, bad=False)
+            self._owner.send_one(self._producer, self._open, bad=False)
         self._producer.flush(_ACKNOWLEDGED_S)
 
     def commit(self) -> None:

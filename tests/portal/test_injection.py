@@ -117,7 +117,7 @@ def write_history(mesh: Mesh, fqn: str, texts: Sequence[str]) -> None:
     now, one, lines = datetime.now(UTC), " ".join(texts), "\n".join(texts)
     rules = [rule.id for rule in mesh.products[fqn].product.rules]
     with mesh.history.writing() as writer:
-        writer.current(Current(*(fqn, Health.BAD, tuple(texts), 1, 1, now, 1, 1.0, 1, 1, 1, 1, 1, one, now)))
+        writer.current(Current(*(fqn, Health.BAD, tuple(texts), now, 1, 1, now, 1, 1.0, 1, 1, 1, 1, 1, one)))
         states = [
             RuleState(*(fqn, rule, one, one, one, "fail", 1, 1, 1.0, one, one, 1, one, one, now, one, True, now))
             for rule in [*rules, *texts]

@@ -281,10 +281,9 @@ class RuleReader:
 
     def _check_threshold(self, rule: Rule, where: Where) -> None:
         ends = rule.threshold if isinstance(rule.threshold, tuple) else (rule.threshold,)
-        numbers = [end for end in ends if isinstance(end, int | float)]
-        if rule.unit is Unit.PERCENT and any(not 0 <= end <= 100 for end in numbers):
+        if rule.unit is Unit.PERCENT and any(not 0 <= end <= 100 for end in ends):
             self._faults.add((*where, str(rule.operator)), "is no percentage", "use 0 to 100")
-        elif any(end < 0 for end in numbers):
+        elif any(end < 0 for end in ends):
             self._faults.add((*where, str(rule.operator)), "is below zero, a count never is", "use 0 or more")
 
     def _rule(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from mesh_pipelines.arrow_compute import pc
 from mesh_pipelines.contract.model import Field
 from mesh_pipelines.formats.codec import RowEncoder
 from mesh_pipelines.formats.decoded import FRAME_BYTES, Decoded, Reader

@@ -124,7 +124,10 @@ class History:
             "ORDER BY name, rules.id, day",
             *values,
         )
-        return [RuleDay(*row[:5], date.fromordinal(row[5]), *row[6:]) for row in rows]
+        return [
+            RuleDay(name, rule, check, dimension, on_failure, date.fromordinal(day), *counts)
+            for name, rule, check, dimension, on_failure, day, *counts in rows
+        ]
 
     @_guarded
     def product_days(self, product: str | None = None, *, since: date) -> list[ProductDay]:
@@ -254,7 +257,10 @@ class History:
             product,
             limit,
         )
-        return [Publication(product, version, moment(at), *rest, bool(odd)) for version, at, *rest, odd in rows]
+        return [
+            Publication(product, version, moment(at), count, new, seconds, quarantined, run, bool(odd))
+            for version, at, count, new, seconds, quarantined, run, odd in rows
+        ]
 
     @_guarded
     def revisions(self, product: str) -> list[ContractRevision]:

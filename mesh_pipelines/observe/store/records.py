@@ -43,18 +43,18 @@ class Current:
     product: str
     health: Health
     reasons: tuple[str, ...]
-    version: int | None
-    rows: int | None
-    published_at: datetime | None
-    lag: int | None
-    freshness_s: float | None
-    rules_passed: int | None
-    rules_warned: int | None
-    rules_failed: int | None
-    quarantined: int | None
-    redriven: int | None
-    problem: str | None
     observed_at: datetime
+    version: int | None = None
+    rows: int | None = None
+    published_at: datetime | None = None
+    lag: int | None = None
+    freshness_s: float | None = None
+    rules_passed: int | None = None
+    rules_warned: int | None = None
+    rules_failed: int | None = None
+    quarantined: int | None = None
+    redriven: int | None = None
+    problem: str | None = None
     versions_behind: int | None = None
     behind_since: datetime | None = None
     next_step: str | None = None

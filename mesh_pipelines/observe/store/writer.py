@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from typing import Any
 
 import msgspec
 
@@ -313,12 +314,12 @@ def series_of(product: int, measure: str) -> int:
     return product * 16 + MEASURES.index(measure)
 
 
-def incident_of(row: Sequence[object], name: str) -> Incident:
+def incident_of(row: Sequence[Any], name: str) -> Incident:
     """An incident of its row, in the order of the table's columns."""
     number, _, kind, subject, title, detail, severity, began, opened, closed, version, run, by, at, note, told = row
     return Incident(
-        *(number, name, kind, subject, title, detail, severity, moment(began), moment(opened), moment(closed)),  # pyright: ignore[reportArgumentType]
-        *(version, run, by, moment(at), note, moment(told)),  # pyright: ignore[reportArgumentType]
+        *(number, name, kind, subject, title, detail, severity, moment(began), moment(opened), moment(closed)),
+        *(version, run, by, moment(at), note, moment(told)),
     )
 
 
