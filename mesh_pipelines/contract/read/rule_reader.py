@@ -280,10 +280,11 @@ class RuleReader:
         return bool(found)
 
     def _check_threshold(self, rule: Rule, where: Where) -> None:
-        ends = rule.threshold if isinstance(rule.threshold, tuple) else (rule.threshold,)
-        if rule.unit is Unit.PERCENT and any(not 0 <= end <= 100 for end in ends):
+        # A threshold that is not a number has a fault of its own by now.
+        numbers = [end for end in _ends(rule.threshold) if isinstance(end, int | float)]
+        if rule.unit is Unit.PERCENT and any(not 0 <= end <= 100 for end in numbers):
             self._faults.add((*where, str(rule.operator)), "is no percentage", "use 0 to 100")
-        elif any(end < 0 for end in ends):
+        elif any(end < 0 for end in numbers):
             self._faults.add((*where, str(rule.operator)), "is below zero, a count never is", "use 0 or more")
 
     def _rule(
@@ -325,3 +326,7 @@ def _unique_ids(rules: list[Rule]) -> Iterator[Rule]:
             identity = f"{rule.id}.{number}"
         given.add(identity)
         yield replace(rule, id=identity)
+
+
+def _ends(threshold: object) -> tuple[object, ...]:
+    return threshold if isinstance(threshold, tuple) else (threshold,)

@@ -8,20 +8,20 @@ accepts beyond 3.1 is refused here in documents that say they are 3.1 (``docs/de
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
 
-from jsonschema import Draft201909Validator
+from jsonschema import Draft201909Validator as Walker
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
+from jsonschema_rs import Draft201909Validator
 
 from mesh_pipelines.contract.misspelt import did_you_mean, nearest
 from mesh_pipelines.contract.model import Operator
-from mesh_pipelines.contract.read.accept import all_differ, compiled, speaks_of_type
 from mesh_pipelines.contract.read.document import Document, FaultyDocument, Where, printable
 from mesh_pipelines.errors import Fault
 
@@ -115,8 +115,13 @@ def _newer_keys(value: Any, where: Where) -> Iterator[Where]:
 
 
 def _unique_items(_: Any, unique: bool, instance: Any, __: Any) -> Iterator[ValidationError]:
-    if unique and isinstance(instance, list) and not all_differ(instance):
+    if unique and isinstance(instance, list) and not _all_differ(instance):
         yield ValidationError("has the same item twice")
+
+
+def _all_differ(items: list[Any]) -> bool:
+    """Whether no item is there twice, by its text: comparing each with each takes minutes for a long list."""
+    return len({json.dumps(item, sort_keys=True) for item in items}) == len(items)
 
 
 def _only_own_keys(_: Any, __: bool, instance: Any, schema: Mapping[str, Any]) -> Iterator[ValidationError]:
@@ -158,7 +163,7 @@ def _applies(validator: Any, condition: Any, instance: Any) -> bool:
     gives a fault for each; that the type is missing is said by the reader of fields.
     """
     untyped = isinstance(instance, dict) and "logicalType" not in instance
-    return not (untyped and speaks_of_type(condition)) and validator.evolve(schema=condition).is_valid(instance)
+    return not (untyped and "logicalType" in str(condition)) and validator.evolve(schema=condition).is_valid(instance)
 
 
 def _once(validator: Any, reference: str, instance: Any, schema: Any) -> Iterator[ValidationError]:
@@ -171,12 +176,12 @@ def _once(validator: Any, reference: str, instance: Any, schema: Any) -> Iterato
         if visit in _visited.get():
             return
         _visited.get().add(visit)
-    yield from Draft201909Validator.VALIDATORS["$ref"](validator, reference, instance, schema)
+    yield from Walker.VALIDATORS["$ref"](validator, reference, instance, schema)
 
 
 # The standard's schema gives both keywords about further keys the value false and no other.
 _Validator = extend(
-    Draft201909Validator,
+    Walker,
     {
         "uniqueItems": _unique_items,
         "if": _conditionally,
@@ -194,8 +199,8 @@ def _validator() -> Any:
 
 
 @cache
-def _accept() -> Callable[[Any], bool]:
-    return compiled(_validator().schema, _RECURSIVE)
+def _compiled() -> Draft201909Validator:
+    return Draft201909Validator(_validator().schema)
 
 
 @cache
@@ -244,8 +249,16 @@ def _errors(document: Document) -> list[ValidationError]:
 
 
 def is_sound(values: Any) -> bool:
-    """Whether a document's values keep to the standard: what ``errors_of`` finds nothing in."""
-    return _accept()(values)
+    """Whether a document's values keep to the standard, by the compiled schema: in a tenth of a millisecond.
+
+    ``errors_of`` finds nothing in these. It takes ten milliseconds, and finds nothing either in what this refuses for a
+    missing logical type alone.
+    """
+    try:
+        return _compiled().is_valid(values)
+    except ValueError:
+        # What JSON does not have, such as a date.
+        return False
 
 
 def errors_of(values: Any) -> list[ValidationError]:
