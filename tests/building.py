@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import yaml
 
 from mesh_pipelines.contract.model import DataProduct, FieldType, Kind
 from mesh_pipelines.contract.read.load import load_product
-from mesh_pipelines.contract.types import arrow_schema
+from mesh_pipelines.contract.types import arrow_schema, log_schema
+from mesh_pipelines.positions import PartitionOffset, Position, Verdict, Version
+
+if TYPE_CHECKING:
+    from mesh_pipelines.lake.product_tables import ProductTables
 
 CASES = Path(__file__).parent / "audit/cases"
 
@@ -29,38 +34,80 @@ class Case:
     expected: Mapping[str, tuple[str, float | None]]
 
 
-def contract(fragment: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A whole contract around ``properties``, schema-level ``quality`` and ``inputs`` of a fragment."""
-    inputs = fragment.get("inputs")
-    settings = {
-        "mesh.alignment": "consumer-aligned" if inputs else "source-aligned",
-        "mesh.eventType": fragment.get("eventType", "measurement"),
-        **({"mesh.inputs": inputs} if inputs else {}),
-    }
-    return {
-        "apiVersion": "v3.1.0",
-        "kind": "DataContract",
-        "id": f"test.{name}",
-        "name": name,
-        "domain": "test",
-        "version": "1.0.0",
-        "status": "active",
-        "team": {"members": [{"username": "owner@example.com", "role": "owner"}]},
-        "customProperties": [{"property": key, "value": value} for key, value in settings.items()],
-        "schema": [{"name": name, "properties": fragment["properties"], "quality": fragment.get("quality", [])}],
-    }
+def contract_text(
+    fqn: str,
+    properties: str = "- {name: id, logicalType: string, primaryKey: true}",
+    *,
+    kind: str = "state",
+    alignment: str = "source-aligned",
+    settings: str = "",
+    quality: str = "",
+    more: str = "",
+    owner: str = "ann@example.com",
+    version: str = "1.0.0",
+) -> str:
+    """A contract of ``domain.name``, which ends with its ``properties``, so that a test may add some.
+
+    ``properties``, ``quality`` and ``settings`` (of ``customProperties``) are lists in YAML, ``more`` is further keys.
+    """
+    domain, name = fqn.split(".")
+    rules = f"    quality:\n{_block(quality, '      ')}" if quality else ""
+    return f"""\
+apiVersion: v3.1.0
+kind: DataContract
+id: {fqn}
+name: {name}
+domain: {domain}
+version: "{version}"
+status: active
+description: {{purpose: A product of a test.}}
+team: {{members: [{{username: {owner}, role: owner}}]}}
+{_block(more)}
+customProperties:
+  - {{property: mesh.alignment, value: {alignment}}}
+  - {{property: mesh.eventType, value: {kind}}}
+{_block(settings, "  ")}
+schema:
+  - name: {name}
+{rules}
+    properties:
+{_block(properties, "      ")}
+"""
+
+
+def _block(text: str, indent: str = "") -> str:
+    return textwrap.indent(textwrap.dedent(text).strip(), indent)
+
+
+def write_contract(assets: Path, text: str, transform: str = "") -> Path:
+    """Write a contract where its product's belongs under ``assets``; gives the product's folder."""
+    about = yaml.safe_load(text)
+    folder = assets / about["domain"] / about["name"]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "contract.yaml").write_text(text, encoding="utf-8")
+    if transform:
+        (folder / "transform.sql").write_text(transform, encoding="utf-8")
+    return folder
+
+
+def written(assets: Path, text: str, transform: str = "") -> DataProduct:
+    """The product of a contract that is written under ``assets``, loaded as any product is."""
+    return load_product(write_contract(assets, text, transform))
 
 
 def product_of(fragment: Mapping[str, Any], assets: Path) -> DataProduct:
-    """The product ``test.things`` of a fragment, written under ``assets`` and loaded as any product is."""
-    folder = assets / "test" / "things"
-    folder.mkdir(parents=True)
+    """The product ``test.things`` of a fragment: its ``properties``, ``quality``, ``eventType`` and ``inputs``."""
+    inputs = fragment.get("inputs")
     # JSON is YAML, and has no anchors where a fragment uses a value twice.
-    text = json.dumps(contract(fragment, folder.name), indent=1)
-    (folder / "contract.yaml").write_text(text, encoding="utf-8")
-    if "inputs" in fragment:
-        (folder / "transform.sql").write_text(f"SELECT * FROM {fragment['inputs'][0]}", encoding="utf-8")
-    return load_product(folder)
+    text = contract_text(
+        "test.things",
+        json.dumps(fragment["properties"], indent=1),
+        kind=fragment.get("eventType", "measurement"),
+        alignment="consumer-aligned" if inputs else "source-aligned",
+        settings=f"- {{property: mesh.inputs, value: {json.dumps(inputs)}}}" if inputs else "",
+        quality=json.dumps(fragment.get("quality", []), indent=1),
+    )
+    return written(assets, text, f"SELECT * FROM {inputs[0]}" if inputs else "")
 
 
 def case_of(name: str, assets: Path) -> Case:
@@ -96,3 +143,69 @@ def _typed(value: Any, field_type: FieldType) -> Any:
             return value.encode()
         case _:
             return value
+
+
+def log_row(
+    offset: int,
+    values: Mapping[str, Any] | None = None,
+    *,
+    partition: int = 0,
+    generation: int = 0,
+    key: bytes | None = b"k",
+    op: str = "upsert",
+    fate: str = "ok",
+) -> dict[str, Any]:
+    """A row of a log: the columns of the platform's own, and an event's ``values``."""
+    return {
+        "_generation": generation,
+        "_partition": partition,
+        "_offset": offset,
+        "_key": key,
+        "_op": op,
+        "_fate": fate,
+        **(values or {}),
+    }
+
+
+def log_table(product: DataProduct, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+    """Rows in the columns of the product's log; what a row leaves out is null."""
+    return pa.Table.from_pylist([dict(row) for row in rows], schema=log_schema(product))
+
+
+def start_of(product: DataProduct) -> Position:
+    """Where landing a product's topic begins."""
+    return Position("cluster", product.topic.name if product.topic else product.fqn, "topic")
+
+
+def land_rows(tables: ProductTables, rows: Iterable[Mapping[str, Any]]) -> Position:
+    """Append rows to a log as landing does; gives the position after them."""
+    table = log_table(tables.product, rows)
+    before = tables.log.position()
+    start = before or start_of(tables.product)
+    ends = {row["_partition"]: PartitionOffset(row["_offset"] + 1) for row in table.sort_by("_offset").to_pylist()}
+    after = start.advance(ends)
+    tables.log.append(table, before, after)
+    return after
+
+
+def next_offset(tables: ProductTables, partition: int = 0) -> int:
+    """The offset of the next event to land in a partition."""
+    return (tables.log.position() or start_of(tables.product)).next_offset(partition)
+
+
+def version_of(product: DataProduct, number: int, position: Position, *, passed: bool = True) -> Version:
+    """An audited version of a product, whose audit passed or has one rule that blocks."""
+    name = f"c{number}"
+    verdict = Verdict(name, product.contract_hash, passed, 1, int(not passed), 0, 0, 0, "now")
+    return Version(
+        *(product.fqn, number, name, product.contract_version, product.contract_hash, "now", 1),
+        position=position,
+        verdict=verdict,
+    )
+
+
+def publish_version(tables: ProductTables, version: Version) -> Version:
+    """Propose a version and publish it, a second after the one before it."""
+    tables.versions.propose(version)
+    at = f"2024-01-01T00:00:{version.number:02}+00:00"
+    return tables.versions.publish(version.candidate_id, version.contract_hash, at)

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +23,7 @@ from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.local.supervisor import free_ports
 from mesh_pipelines.native import extension
 from mesh_pipelines.settings import Settings
-from tests.building import CASES, Case, case_of, product_of, typed_rows
+from tests.building import CASES, Case, case_of, contract_text, product_of, typed_rows, write_contract
 
 # The decoders and sources there are: the one in C, where it was built, and the one without it.
 READERS = {"portable": False, "native": True} if extension() else {"portable": False}
@@ -168,33 +167,16 @@ def contract(tmp_path: Path) -> Contract:
         version: str = "1.0.0",
     ) -> str:
         domain = f"{domain}_{mark}"
-        folder = tmp_path / "assets" / domain / name
-        folder.mkdir(parents=True, exist_ok=True)
-        text = f"""\
-apiVersion: v3.1.0
-kind: DataContract
-id: {domain}.{name}
-name: {name}
-domain: {domain}
-version: "{version}"
-status: active
-description: {{purpose: A product of a test.}}
-team:
-  members:
-    - {{username: ann@example.com, role: owner}}
-customProperties:
-  - {{property: mesh.alignment, value: {alignment}}}
-  - {{property: mesh.eventType, value: {kind}}}
-{textwrap.indent(textwrap.dedent(more).strip(), "  ")}
-schema:
-  - name: {name}
-    quality: {quality}
-    properties:
-{textwrap.indent(textwrap.dedent(properties).strip(), "      ")}
-"""
-        (folder / "contract.yaml").write_text(text)
-        if transform:
-            (folder / "transform.sql").write_text(transform)
+        text = contract_text(
+            f"{domain}.{name}",
+            properties,
+            kind=kind,
+            alignment=alignment,
+            settings=more,
+            quality=quality,
+            version=version,
+        )
+        write_contract(tmp_path / "assets", text, transform)
         return f"{domain}.{name}"
 
     return write

@@ -10,6 +10,7 @@ import pytest
 
 from mesh_pipelines.audit.divert import VALUE, Diverter
 from mesh_pipelines.contract.types import log_schema
+from tests.building import log_row
 
 DIVERT = {"customProperties": [{"property": "mesh.onFailure", "value": "divert"}]}
 FRAGMENT = {
@@ -43,17 +44,7 @@ def batch(product, rows: list[dict[str, Any]]) -> pa.Table:
     schema = log_schema(product).append(pa.field(VALUE, pa.large_binary()))
     instant = dt.datetime(2013, 1, 1, tzinfo=dt.UTC)
     given = [
-        {
-            "_generation": 0,
-            "_partition": 0,
-            "_offset": number,
-            "_timestamp": instant,
-            "_key": b"k",
-            "_op": "append",
-            "_fate": "ok",
-            VALUE: f"value {number}".encode(),
-            **row,
-        }
+        log_row(number, {"_timestamp": instant, VALUE: f"value {number}".encode(), **row}, op="append")
         for number, row in enumerate(rows)
     ]
     return pa.Table.from_pylist(given, schema=schema)

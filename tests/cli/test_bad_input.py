@@ -11,24 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.building import contract_text
+
 MESH = [sys.executable, "-c", "from mesh_pipelines.cli.main import main; main()"]
-ORDERS = """\
-apiVersion: v3.1.0
-kind: DataContract
-id: shop.orders
-name: orders
-domain: shop
-version: 1.0.0
-status: active
-team: {members: [{username: ann@example.com, role: owner}]}
-customProperties:
-  - {property: mesh.alignment, value: source-aligned}
-  - {property: mesh.eventType, value: state}
-schema:
-  - name: orders
-    properties:
-      - {name: id, logicalType: string, primaryKey: true}
-"""
+ORDERS = contract_text("shop.orders")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mesh_pipelines.contract.read.document import parse_document
 from mesh_pipelines.contract.read.load import load_product, load_products
 from mesh_pipelines.errors import ContractInvalid, Fault
+from tests.building import contract_text
 
 CASES = Path(__file__).parent / "cases"
 FLIGHTS = (CASES / "operations" / "flights" / "contract.yaml").read_text(encoding="utf-8")
@@ -17,27 +18,11 @@ EVERYTHING = (CASES / "streams" / "whole_standard" / "contract.yaml").read_text(
 
 
 def source(domain: str, name: str, settings: str = "") -> str:
-    return f"""\
-apiVersion: v3.1.0
-kind: DataContract
-id: {domain}.{name}
-domain: {domain}
-name: {name}
-version: "1.0.0"
-status: active
-team: {{members: [{{username: owner@example.org, role: owner}}]}}
-schema:
-  - name: {name}
-    properties:
-      - {{name: id, logicalType: string, primaryKey: true}}
-customProperties:
-  - {{property: mesh.alignment, value: source-aligned}}
-  - {{property: mesh.eventType, value: state}}
-{settings}"""
+    return contract_text(f"{domain}.{name}", settings=settings)
 
 
 def derived(domain: str, name: str, *inputs: str) -> str:
-    text = source(domain, name, f"  - {{property: mesh.inputs, value: [{', '.join(inputs)}]}}\n")
+    text = source(domain, name, f"- {{property: mesh.inputs, value: [{', '.join(inputs)}]}}")
     return text.replace("source-aligned", "aggregate-aligned")
 
 
@@ -149,7 +134,7 @@ def test_cycle_is_broken_in_all_its_members_only(tmp_path: Path) -> None:
 
 def test_topic_shared_by_two_products_is_a_fault_of_both(tmp_path: Path) -> None:
     place(tmp_path, "sales.orders", source("sales", "orders"))
-    place(tmp_path, "shop.orders", source("shop", "orders", "  - {property: mesh.topic, value: sales.orders}\n"))
+    place(tmp_path, "shop.orders", source("shop", "orders", "- {property: mesh.topic, value: sales.orders}"))
     assert list(load_products(tmp_path).broken) == ["sales.orders", "shop.orders"]
 
 

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from mesh_pipelines.contract.read.load import load_product
 from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.errors import OffsetsTrimmed, PartitionsAdded, StreamTruncated, TopicRecreated, TopicRenamed
 from mesh_pipelines.kafka import continuity
@@ -25,35 +23,19 @@ from mesh_pipelines.pipeline.snapshot import snapshot
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.positions import PartitionOffset, Position
 from mesh_pipelines.settings import Settings
+from tests.building import contract_text, log_row, log_table, written
 
-CONTRACT = """\
-apiVersion: v3.1.0
-kind: DataContract
-id: shop.prices
-name: prices
-domain: shop
-version: "1.0.0"
-status: active
-team: {{members: [{{username: ann@example.com, role: owner}}]}}
-customProperties:
-  - {{property: mesh.alignment, value: source-aligned}}
-  - {{property: mesh.eventType, value: {kind}}}
-schema:
-  - name: prices
-    properties:
-      - {{name: id, logicalType: string, primaryKey: true}}
-      - {{name: price, logicalType: integer}}
+PROPERTIES = """
+- {name: id, logicalType: string, primaryKey: true}
+- {name: price, logicalType: integer}
 """
 KEYS = "abcdefgh"
 
 
 def platform_of(folder: Path, kind: str = "state") -> Platform:
-    home = folder / "assets" / "shop" / "prices"
-    home.mkdir(parents=True)
-    (home / "contract.yaml").write_text(CONTRACT.format(kind=kind))
-    platform = Platform(
-        Settings(home=folder, assets=folder / "assets", base_tail_rows=10), {"shop.prices": load_product(home)}
-    )
+    settings = Settings(home=folder, assets=folder / "assets", base_tail_rows=10)
+    product = written(settings.assets, contract_text("shop.prices", PROPERTIES, kind=kind))
+    platform = Platform(settings, {"shop.prices": product})
     platform.tables_of(platform.product("shop.prices")).create()
     return platform
 
@@ -118,21 +100,20 @@ class Mesh:
     def _land(self, stored: Position | None, begin: Position, end: Position) -> None:
         start = stored or begin
         rows = [
-            {
-                "_generation": start.generation,
-                "_partition": number,
-                "_offset": offset,
-                "_key": key.encode(),
-                "_op": "delete" if price is None else "upsert",
-                "_fate": "ok",
-                **({} if price is None else {"id": key, "price": price}),
-            }
+            log_row(
+                offset,
+                {} if price is None else {"id": key, "price": price},
+                partition=number,
+                generation=start.generation,
+                key=key.encode(),
+                op="delete" if price is None else "upsert",
+            )
             for number, log in enumerate(self.topic.logs)
             for offset, (key, price) in enumerate(log)
             if offset >= start.next_offset(number)
         ]
         after = start.advance(end.partitions)
-        self.log.append(pa.Table.from_pylist(rows, schema=log_schema(self.product)), stored, after)
+        self.log.append(log_table(self.product, rows), stored, after)
 
     def produce(self, events: list[tuple[str, bool]]) -> set[str]:
         for key, dead in events:

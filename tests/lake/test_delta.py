@@ -11,13 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
-import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from mesh_pipelines.contract.read.load import load_product
-from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.lake import base, delta, overlay, state
 from mesh_pipelines.lake.catalog import open_catalog
 from mesh_pipelines.lake.delta import Delta
@@ -26,26 +23,13 @@ from mesh_pipelines.lake.product_tables import ProductTables
 from mesh_pipelines.positions import PartitionOffset, Position, Version
 from mesh_pipelines.rules.mask import MISKEYED
 from mesh_pipelines.settings import Settings
+from tests.building import contract_text, log_row, log_table, written
 
-CONTRACT = """\
-apiVersion: v3.1.0
-kind: DataContract
-id: shop.orders
-name: orders
-domain: shop
-version: "1.0.0"
-status: active
-team: {{members: [{{username: ann@example.com, role: owner}}]}}
-customProperties:
-  - {{property: mesh.alignment, value: source-aligned}}
-  - {{property: mesh.eventType, value: {kind}}}
-  - {{property: mesh.partitions, value: 3}}
-schema:
-  - name: orders
-    properties:
-      - {{name: id, logicalType: string, primaryKey: true}}
-      - {{name: amount, logicalType: integer, logicalTypeOptions: {{minimum: 3}}}}
-      - {{name: note, logicalType: string, required: true}}
+AMOUNT = "logicalType: integer, logicalTypeOptions: {minimum: 3}"
+PROPERTIES = """
+- {name: id, logicalType: string, primaryKey: true}
+- {name: amount, %s}
+- {name: note, logicalType: string, required: true}
 """
 
 
@@ -92,11 +76,10 @@ BATCHES = st.lists(
 class Log:
     """A product's log that grows batch by batch, and everything that was landed in it."""
 
-    def __init__(self, home: Path, kind: str) -> None:
-        folder = home / "assets" / "shop" / "orders"
-        folder.mkdir(parents=True)
-        (folder / "contract.yaml").write_text(CONTRACT.format(kind=kind))
-        self.tables = ProductTables(open_catalog(Settings(home=home)), load_product(folder))
+    def __init__(self, home: Path, kind: str, amount: str) -> None:
+        partitions = "- {property: mesh.partitions, value: 3}"
+        text = contract_text("shop.orders", PROPERTIES % amount, kind=kind, settings=partitions)
+        self.tables = ProductTables(open_catalog(Settings(home=home)), written(home / "assets", text))
         self.tables.create()
         self.position = Position("cluster", "shop.orders", "topic")
         self.landed: list[Landed] = []
@@ -108,8 +91,7 @@ class Log:
             offset = self.position.next_offset(one.partition)
             batch.append(Landed(offset, one))
             self.position = self.position.advance({one.partition: PartitionOffset(offset + 1 + one.partition)})
-        rows = pa.Table.from_pylist([_row(one) for one in batch], schema=log_schema(self.tables.product))
-        self.tables.log.append(rows, self._stored, self.position)
+        self.tables.log.append(log_table(self.tables.product, map(_row, batch)), self._stored, self.position)
         self._stored = self.position
         self.landed += batch
 
@@ -147,23 +129,20 @@ def _key(one: Event) -> bytes:
 
 def _row(one: Landed) -> dict[str, object]:
     found = one.event
-    return {
-        "_generation": 0,
-        "_partition": found.partition,
-        "_offset": one.offset,
-        "_key": _key(found),
-        "_op": "delete" if found.amount is None else "upsert",
-        "_fate": found.fate,
-        "id": found.key,
-        "amount": found.amount,
-        "note": found.note,
-    }
+    return log_row(
+        one.offset,
+        {"id": found.key, "amount": found.amount, "note": found.note},
+        partition=found.partition,
+        key=_key(found),
+        op="delete" if found.amount is None else "upsert",
+        fate=found.fate,
+    )
 
 
 @contextmanager
-def log_of(kind: str) -> Iterator[Log]:
+def log_of(kind: str, amount: str = AMOUNT) -> Iterator[Log]:
     with tempfile.TemporaryDirectory() as home:
-        yield Log(Path(home), kind)
+        yield Log(Path(home), kind, amount)
 
 
 def is_the_difference(found: Delta, before: tuple[int, Counts], after: tuple[int, Counts]) -> None:
@@ -233,11 +212,9 @@ def test_the_delta_of_measurements_is_what_came(batches: list[list[Event]]) -> N
 
 
 @pytest.mark.parametrize("kind", ["state", "measurement"])
-def test_a_row_that_cannot_be_judged_leaves_the_counts_unknown(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    wide = "logicalType: number, physicalType: 'decimal(38, 0)', logicalTypeOptions: {{minimum: 0.5}}"
-    contract = CONTRACT.replace("logicalType: integer, logicalTypeOptions: {{minimum: 3}}", wide)
-    monkeypatch.setattr(f"{__name__}.CONTRACT", contract)
-    with log_of(kind) as log, closing(duckdb.connect()) as engine:
+def test_a_row_that_cannot_be_judged_leaves_the_counts_unknown(kind: str) -> None:
+    wide = "logicalType: number, physicalType: 'decimal(38, 0)', logicalTypeOptions: {minimum: 0.5}"
+    with log_of(kind, wide) as log, closing(duckdb.connect()) as engine:
         log.land([Event(0, "a", 1)])
         used = base.rewrite_base(engine, log.tables, log.position) if kind == "state" else None
         for amount, counted in ((10**38 - 1, False), (5, True)):

@@ -17,8 +17,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.contract.read.load import load_product
-from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.errors import ConcurrentWriter, Unaudited
 from mesh_pipelines.lake import base, compaction, state
 from mesh_pipelines.lake.catalog import open_catalog
@@ -26,26 +24,16 @@ from mesh_pipelines.lake.product_tables import ProductTables
 from mesh_pipelines.lake.rewrite import Rewrite
 from mesh_pipelines.positions import PartitionOffset, Position, Verdict, Version
 from mesh_pipelines.settings import Settings
+from tests.building import contract_text, log_row, log_table, written
 
-CONTRACT = """\
-apiVersion: v3.1.0
-kind: DataContract
-id: shop.orders
-name: orders
-domain: shop
-version: "1.0.0"
-status: active
-team: {members: [{username: ann@example.com, role: owner}]}
-customProperties:
-  - {property: mesh.alignment, value: source-aligned}
-  - {property: mesh.eventType, value: state}
-  - {property: mesh.partitions, value: 3}
-schema:
-  - name: orders
-    properties:
-      - {name: id, logicalType: string, primaryKey: true}
-      - {name: amount, logicalType: integer}
-"""
+CONTRACT = contract_text(
+    "shop.orders",
+    """
+    - {name: id, logicalType: string, primaryKey: true}
+    - {name: amount, logicalType: integer}
+    """,
+    settings="- {property: mesh.partitions, value: 3}",
+)
 
 
 @dataclass(frozen=True)
@@ -69,10 +57,7 @@ EVENTS = st.lists(
 
 
 def product_of(folder: Path) -> DataProduct:
-    home = folder / "shop" / "orders"
-    home.mkdir(parents=True, exist_ok=True)
-    (home / "contract.yaml").write_text(CONTRACT)
-    return load_product(home)
+    return written(folder, CONTRACT)
 
 
 def reference_fold(events: Iterable[tuple[int, int, int, Event]]) -> dict[str, int]:
@@ -89,19 +74,18 @@ def reference_fold(events: Iterable[tuple[int, int, int, Event]]) -> dict[str, i
 
 def rows_of(product: DataProduct, events: list[tuple[int, int, int, Event]]) -> pa.Table:
     rows = [
-        {
-            "_generation": generation,
-            "_partition": partition,
-            "_offset": offset,
-            "_key": event.key.encode(),
-            "_op": "delete" if event.amount is None else "upsert",
-            "_fate": event.fate,
-            "id": event.key,
-            "amount": event.amount,
-        }
+        log_row(
+            offset,
+            {"id": event.key, "amount": event.amount},
+            partition=partition,
+            generation=generation,
+            key=event.key.encode(),
+            op="delete" if event.amount is None else "upsert",
+            fate=event.fate,
+        )
         for generation, partition, offset, event in events
     ]
-    return pa.Table.from_pylist(rows, schema=log_schema(product))
+    return log_table(product, rows)
 
 
 def mending(chosen: set[tuple[int, int, int]]) -> Any:

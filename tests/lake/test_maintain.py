@@ -12,7 +12,6 @@ import pytest
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.read.load import load_product
-from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.errors import TableDamaged, UnknownVersion, UsageError
 from mesh_pipelines.lake import compaction
 from mesh_pipelines.lake.catalog import open_catalog
@@ -21,68 +20,35 @@ from mesh_pipelines.lake.evolve import evolve
 from mesh_pipelines.lake.product_tables import ProductTables
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.platform import operator
-from mesh_pipelines.positions import PartitionOffset, Position, Verdict, Version
+from mesh_pipelines.positions import Position, Version
 from mesh_pipelines.serve.reading import Reading
 from mesh_pipelines.settings import Settings
+from tests.building import contract_text, land_rows, log_row, next_offset, publish_version, version_of, written
 
-CONTRACT = """\
-apiVersion: v3.1.0
-kind: DataContract
-id: shop.clicks
-name: clicks
-domain: shop
-version: "1.0.0"
-status: active
-team: {members: [{username: ann@example.com, role: owner}]}
-customProperties:
-  - {property: mesh.alignment, value: source-aligned}
-  - {property: mesh.eventType, value: measurement}
-schema:
-  - name: clicks
-    properties:
-      - {name: page, logicalType: string}
-"""
+CLICKS = contract_text("shop.clicks", "- {name: page, logicalType: string}", kind="measurement")
 
 
 @pytest.fixture
 def clicks(tmp_path: Path) -> tuple[Any, DataProduct]:
-    folder = tmp_path / "assets" / "shop" / "clicks"
-    folder.mkdir(parents=True)
-    (folder / "contract.yaml").write_text(CONTRACT)
-    product = load_product(folder)
+    product = written(tmp_path / "assets", CLICKS)
     catalog = open_catalog(Settings(home=tmp_path))
     ProductTables(catalog, product).create()
     return catalog, product
 
 
 def land(catalog: Any, product: DataProduct, commits: int, rows: int = 3) -> Position:
-    import pyarrow as pa
-
-    log = ProductTables(catalog, product).log
+    tables = ProductTables(catalog, product)
     for _ in range(commits):
-        stored = log.position()
-        start = stored or Position("cluster", "shop.clicks", "topic")
-        first = start.next_offset(0)
-        events = [
-            {"_generation": 0, "_partition": 0, "_offset": first + at, "_op": "append", "_fate": "ok", "page": "/"}
-            for at in range(rows)
-        ]
-        after = start.advance({0: PartitionOffset(first + rows)})
-        log.append(pa.Table.from_pylist(events, schema=log_schema(product)), stored, after)
-    position = log.position()
+        first = next_offset(tables)
+        land_rows(tables, [log_row(first + at, {"page": "/"}, key=None, op="append") for at in range(rows)])
+    position = tables.log.position()
     assert position is not None
     return position
 
 
 def publish(catalog: Any, product: DataProduct, position: Position) -> Version:
-    versions = ProductTables(catalog, product).versions
-    number = versions.next_number()
-    name = f"candidate {number}"
-    verdict = Verdict(name, product.contract_hash, True, 1, 0, 0, 0, 0, "now")
-    versions.propose(
-        Version(product.fqn, number, name, "1", product.contract_hash, "now", 0, position=position, verdict=verdict)
-    )
-    return versions.publish(name, product.contract_hash, f"2024-01-01T00:00:{number:02}+00:00")
+    tables = ProductTables(catalog, product)
+    return publish_version(tables, version_of(product, tables.versions.next_number(), position))
 
 
 def folder_of(catalog: Any, product: DataProduct, kind: Any = "log") -> Path:
@@ -204,7 +170,7 @@ def with_defaults(folder: Path, colour: str) -> DataProduct:
             ("paid", "boolean", "true"),
         )
     )
-    (folder / "contract.yaml").write_text(CONTRACT + added)
+    (folder / "contract.yaml").write_text(CLICKS + added)
     return load_product(folder)
 
 
@@ -273,14 +239,9 @@ NESTED = """\
 def test_null_lists_and_maps_stay_null_when_written_and_when_compacted(
     clicks: tuple[Any, DataProduct], tmp_path: Path
 ) -> None:
-    import pyarrow as pa
-
-    (tmp_path / "assets" / "shop" / "clicks" / "contract.yaml").write_text(
-        CONTRACT.replace("v3.1.0", "v3.2.0") + NESTED
-    )
+    (tmp_path / "assets" / "shop" / "clicks" / "contract.yaml").write_text(CLICKS.replace("v3.1.0", "v3.2.0") + NESTED)
     catalog, product = clicks[0], load_product(tmp_path / "assets" / "shop" / "clicks")
     evolve(ProductTables(catalog, product))
-    log = ProductTables(catalog, product).log
     sent = [
         {
             "lines": [{"sku": "a"}, {"sku": None}],
@@ -293,13 +254,9 @@ def test_null_lists_and_maps_stay_null_when_written_and_when_compacted(
         {"lines": [None], "words": [None], "address": None, "tags": [("f", None)]},
     ]
     for at in range(4):
-        before = log.position()
-        start = before or Position("cluster", "shop.clicks", "topic")
-        own = {"_generation": 0, "_partition": 0, "_op": "append", "_fate": "ok"}
-        events = [{**own, "_offset": 4 * at + number, **row} for number, row in enumerate(sent)]
-        rows = pa.Table.from_pylist(events, schema=log_schema(product)).slice(0, 4)
-        log.append(rows, before, start.advance({0: PartitionOffset(4 * at + 4)}))
-    position = log.position()
+        rows = [log_row(4 * at + n, row, key=None, op="append") for n, row in enumerate(sent)]
+        land_rows(ProductTables(catalog, product), rows)
+    position = ProductTables(catalog, product).log.position()
     assert position is not None
     version = publish(catalog, product, position)
     for _ in range(2):

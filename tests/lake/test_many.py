@@ -4,90 +4,46 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 import pytest
 
 from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.contract.read.load import load_product
-from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.errors import TableMissing
 from mesh_pipelines.lake.catalog import open_catalog, table_name
 from mesh_pipelines.lake.product_tables import ProductTables
 from mesh_pipelines.lake.properties import TableProperties
 from mesh_pipelines.lake.standing import standings
 from mesh_pipelines.lake.tables import kinds
-from mesh_pipelines.positions import PartitionOffset, Position, Verdict, Version
+from mesh_pipelines.positions import Position
 from mesh_pipelines.serve.bi_file import write_serving_file
 from mesh_pipelines.settings import Settings
+from tests.building import contract_text, land_rows, log_row, next_offset, publish_version, version_of, written
 
 NAMES = ("applied", "half", "landed", "not_applied", "published", "blocked", "ahead")
-START = Position("cluster", "topic", "id")
-
-
-def contract(name: str, description: str = "Orders.") -> str:
-    return f"""
-apiVersion: v3.1.0
-kind: DataContract
-id: shop.{name}
-name: {name}
-domain: shop
-version: 1.0.0
-status: active
-description: {{purpose: "{description}"}}
-team: {{members: [{{username: ann@example.com, role: owner}}]}}
-customProperties:
-  - {{property: mesh.alignment, value: source-aligned}}
-  - {{property: mesh.eventType, value: state}}
-schema:
-  - name: {name}
-    properties:
-      - {{name: id, logicalType: string, primaryKey: true}}
-"""
 
 
 def product_of(folder: Path, name: str, description: str = "Orders.") -> DataProduct:
-    home = folder / "shop" / name
-    home.mkdir(parents=True, exist_ok=True)
-    (home / "contract.yaml").write_text(contract(name, description))
-    return load_product(home)
+    return written(folder, contract_text(f"shop.{name}").replace("A product of a test.", description))
 
 
 def land(catalog: Any, product: DataProduct, *fates: str) -> Position:
-    log = ProductTables(catalog, product).log
-    before = log.position()
-    start = before or START
-    first = start.next_offset(0)
-    rows = [
-        {
-            "_generation": 0,
-            "_partition": 0,
-            "_offset": first + n,
-            "_key": b"k",
-            "_op": "upsert",
-            "_fate": fate,
-            "id": "k",
-        }
-        for n, fate in enumerate(fates)
-    ]
-    after = start.advance({0: PartitionOffset(first + len(fates))})
-    log.append(pa.Table.from_pylist(rows, schema=log_schema(product)), before, after)
-    return after
+    tables = ProductTables(catalog, product)
+    first = next_offset(tables)
+    return land_rows(tables, [log_row(first + n, {"id": "k"}, fate=fate) for n, fate in enumerate(fates)])
 
 
 def propose(catalog: Any, product: DataProduct, number: int, *, passed: bool = True, publish: bool = True) -> None:
-    position = ProductTables(catalog, product).log.position()
+    tables = ProductTables(catalog, product)
+    position = tables.log.position()
     assert position is not None
-    verdict = Verdict(f"c{number}", product.contract_hash, passed, 1, int(not passed), 0, 0, 0, "now")
-    draft = Version(product.fqn, number, f"c{number}", "1.0.0", product.contract_hash, "now", 1, position=position)
-    versions = ProductTables(catalog, product).versions
-    versions.propose(replace(draft, verdict=verdict))
+    version = version_of(product, number, position, passed=passed)
     if publish:
-        versions.publish(f"c{number}", product.contract_hash, f"2024-01-0{number}T00:00:00+00:00")
+        publish_version(tables, version)
+    else:
+        tables.versions.propose(version)
 
 
 @pytest.fixture

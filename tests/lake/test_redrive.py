@@ -13,48 +13,37 @@ import pytest
 
 from mesh_pipelines.contract.envelope import REDRIVE
 from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.contract.read.load import load_product
 from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.errors import ConcurrentWriter, TableOutdated
 from mesh_pipelines.lake import commit
 from mesh_pipelines.lake.catalog import open_catalog, table_name
 from mesh_pipelines.lake.evolve import evolve, plan_evolution
-from mesh_pipelines.lake.log import Log
 from mesh_pipelines.lake.product_tables import ProductTables
 from mesh_pipelines.lake.properties import TableProperties
 from mesh_pipelines.lake.state import state_sql
-from mesh_pipelines.lake.versions import LAST, Versions
-from mesh_pipelines.positions import PartitionOffset, Position, Verdict, Version
+from mesh_pipelines.lake.versions import LAST
+from mesh_pipelines.positions import PartitionOffset, Position, Version
 from mesh_pipelines.serve.bi_file import write_serving_file
 from mesh_pipelines.settings import Settings
+from tests.building import (
+    contract_text,
+    land_rows,
+    log_row,
+    log_table,
+    next_offset,
+    publish_version,
+    version_of,
+    written,
+)
 
 START = Position("cluster", "shop.orders", "topic")
 
 
 def product_of(folder: Path, *fields: str, name: str = "orders") -> DataProduct:
-    properties = "".join(f"\n      - {{name: {field}, logicalType: string}}" for field in fields)
-    home = folder / "shop" / name
-    home.mkdir(parents=True, exist_ok=True)
-    (home / "contract.yaml").write_text(f"""
-apiVersion: v3.1.0
-kind: DataContract
-id: shop.{name}
-name: {name}
-domain: shop
-version: 1.0.0
-status: active
-description: {{purpose: Orders.}}
-team:
-  members: [{{username: ann@example.com, role: owner}}]
-customProperties:
-  - {{property: mesh.alignment, value: source-aligned}}
-  - {{property: mesh.eventType, value: state}}
-schema:
-  - name: {name}
-    properties:
-      - {{name: id, logicalType: string, primaryKey: true}}{properties}
-""")
-    return load_product(home)
+    properties = "".join(f"\n- {{name: {field}, logicalType: string}}" for field in fields)
+    return written(
+        folder, contract_text(f"shop.{name}", "- {name: id, logicalType: string, primaryKey: true}" + properties)
+    )
 
 
 @pytest.fixture
@@ -64,35 +53,23 @@ def folder(tmp_path: Path) -> Path:
 
 def events(product: DataProduct, first: int, fates: list[str]) -> pa.Table:
     rows = [
-        {
-            "_generation": 0,
-            "_partition": 0,
-            "_offset": first + number,
-            "_key": f"k{first + number}".encode(),
-            "_op": "upsert",
-            "_fate": fate,
-            "_reason": None if fate == "ok" else "unreadable",
-            "id": f"k{first + number}",
-        }
-        for number, fate in enumerate(fates)
+        log_row(
+            at,
+            {"_reason": None if fate == "ok" else "unreadable", "id": f"k{at}"},
+            key=f"k{at}".encode(),
+            fate=fate,
+        )
+        for at, fate in enumerate(fates, first)
     ]
-    return pa.Table.from_pylist(rows, schema=log_schema(product))
+    return log_table(product, rows)
 
 
-def land(log: Log, product: DataProduct, fates: list[str]) -> Position:
-    before = log.position()
-    start = before or START
-    first = start.next_offset(0)
-    after = start.advance({0: PartitionOffset(first + len(fates))})
-    log.append(events(product, first, fates), before, after)
-    return after
+def land(tables: ProductTables, fates: list[str]) -> Position:
+    return land_rows(tables, events(tables.product, next_offset(tables), fates).to_pylist())
 
 
-def publish(versions: Versions, product: DataProduct, number: int) -> None:
-    verdict = Verdict(f"c{number}", product.contract_hash, True, 1, 0, 0, 0, 0, "now")
-    draft = Version(product.fqn, number, f"c{number}", "1.0.0", product.contract_hash, "now", 0, position=START)
-    versions.propose(replace(draft, verdict=verdict))
-    versions.publish(f"c{number}", product.contract_hash, f"2024-01-0{number}T00:00:00+00:00")
+def publish(tables: ProductTables, number: int) -> None:
+    publish_version(tables, version_of(tables.product, number, START))
 
 
 def all_pass(product: DataProduct) -> Any:
@@ -116,7 +93,7 @@ def test_a_column_added_between_others_is_no_hindrance(folder: Path) -> None:
     product = product_of(folder, "size")
     catalog = open_catalog(Settings(home=folder))
     ProductTables(catalog, product).create()
-    land(ProductTables(catalog, product).log, product, ["ok", "undecodable", "ok"])
+    land(ProductTables(catalog, product), ["ok", "undecodable", "ok"])
     wider = product_of(folder, "colour", "size")
     evolve(ProductTables(catalog, wider))
     log = ProductTables(catalog, wider).log
@@ -147,7 +124,7 @@ def test_a_log_written_before_redrives_were_known_gets_their_column(folder: Path
     )
     log = ProductTables(catalog, product).log
     assert log.position() == position
-    for touch in (lambda: land(log, product, ["ok"]), lambda: log.redrive(all_pass(product))):
+    for touch in (lambda: land(ProductTables(catalog, product), ["ok"]), lambda: log.redrive(all_pass(product))):
         with pytest.raises(TableOutdated, match=REDRIVE):
             touch()
     with pytest.raises(TableOutdated, match=REDRIVE):
@@ -155,7 +132,7 @@ def test_a_log_written_before_redrives_were_known_gets_their_column(folder: Path
     assert plan_evolution(ProductTables(catalog, product)) == [f"log: add column {REDRIVE}"]
     evolve(ProductTables(catalog, product))
     assert plan_evolution(ProductTables(catalog, product)) == []
-    land(log, product, ["ok"])
+    land(ProductTables(catalog, product), ["ok"])
     assert log.redrive(all_pass(product)) == 1
     assert [row[REDRIVE] for row in stored(catalog, product)] == [None, 1, None]
     assert log.fates() == {"ok": 3, "undecodable": 0}
@@ -168,7 +145,7 @@ def test_numbers_go_on_where_the_last_one_used_was_not_kept(folder: Path) -> Non
     ProductTables(catalog, product).create()
     versions = ProductTables(catalog, product).versions
     for number in (1, 2):
-        publish(versions, product, number)
+        publish(ProductTables(catalog, product), number)
     with ProductTables(catalog, product).load("versions").transaction() as opened:
         opened.remove_properties(LAST)
     assert versions.next_number() == 3
@@ -179,7 +156,7 @@ def test_what_waits_for_apply_does_not_keep_others_out_of_the_serving_file(folde
     catalog = open_catalog(Settings(home=folder))
     for product in (orders, returns):
         ProductTables(catalog, product).create()
-        publish(ProductTables(catalog, product).versions, product, 1)
+        publish(ProductTables(catalog, product), 1)
     wider = product_of(folder, "colour")
     for products, views in (([wider, returns], {"returns"}), ([orders, returns], {"orders", "returns"})):
         serving = write_serving_file(Settings(home=folder), products, TableProperties(catalog))
@@ -194,7 +171,7 @@ def test_only_files_that_hold_quarantined_events_are_read(folder: Path) -> None:
     ProductTables(catalog, product).create()
     log = ProductTables(catalog, product).log
     for fates in (["ok", "ok"], ["ok", "diverted"], ["ok"], ["undecodable"]):
-        land(log, product, fates)
+        land(ProductTables(catalog, product), fates)
     before = {task.file.file_path for task in ProductTables(catalog, product).load("log").scan().plan_files()}
     seen: list[tuple[int, int]] = []
     assert log.redrive(all_pass(product), lambda at, files: seen.append((at, files))) == 2
@@ -208,10 +185,10 @@ def test_a_landing_during_a_redrive_wins_and_nothing_is_lost(folder: Path) -> No
     catalog = open_catalog(Settings(home=folder))
     ProductTables(catalog, product).create()
     log = ProductTables(catalog, product).log
-    land(log, product, ["ok", "undecodable"])
+    land(ProductTables(catalog, product), ["ok", "undecodable"])
 
     def land_meanwhile(rows: pa.Table) -> pa.Table:
-        land(log, product, ["ok", "ok"])
+        land(ProductTables(catalog, product), ["ok", "ok"])
         return all_pass(product)(rows)
 
     with pytest.raises(ConcurrentWriter):
@@ -227,11 +204,11 @@ def test_a_redrive_during_a_landing_wins_and_nothing_is_lost(folder: Path) -> No
     catalog = open_catalog(Settings(home=folder))
     ProductTables(catalog, product).create()
     log = ProductTables(catalog, product).log
-    stood = land(log, product, ["ok", "undecodable"])
+    stood = land(ProductTables(catalog, product), ["ok", "undecodable"])
     log.redrive(all_pass(product))
     with pytest.raises(ConcurrentWriter):
         log.append(events(product, 2, ["ok"]), stood, stood.advance({0: PartitionOffset(3)}))
-    land(log, product, ["ok"])
+    land(ProductTables(catalog, product), ["ok"])
     assert [row["_offset"] for row in stored(catalog, product)] == [0, 1, 2]
     assert log.fates() == {"ok": 3, "undecodable": 0}
     position = log.position()

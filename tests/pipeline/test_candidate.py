@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from mesh_pipelines.audit.audit import audit
 from mesh_pipelines.contract.envelope import Fate
 from mesh_pipelines.contract.read.load import load_product, read_files
-from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.engine import connect
 from mesh_pipelines.errors import AuditDiffers, PartitionsAdded
 from mesh_pipelines.kafka.continuity import go_on
@@ -33,34 +32,21 @@ from mesh_pipelines.platform import Platform
 from mesh_pipelines.positions import PartitionOffset, Position, Version
 from mesh_pipelines.repair.upkeep import rebuild
 from mesh_pipelines.settings import Settings
+from tests.building import contract_text, log_row, log_table, write_contract
 
-CONTRACT = """\
-apiVersion: v3.1.0
-kind: DataContract
-id: shop.orders
-name: orders
-domain: shop
-version: "1.0.0"
-status: active
-team: {{members: [{{username: ann@example.com, role: owner}}]}}
-customProperties:
-  - {{property: mesh.alignment, value: source-aligned}}
-  - {{property: mesh.eventType, value: {kind}}}
-  - {{property: mesh.partitions, value: 2}}
-schema:
-  - name: orders
-    quality:
-      - {{metric: rowCount, mustBeGreaterThan: 2}}
-      - {{type: sql, query: "SELECT sum(amount) FROM orders", mustBeLessThan: 500, name: total}}
-    properties:
-      - {{name: id, logicalType: string, primaryKey: true, logicalTypeOptions: {{pattern: "^[a-e]$"}}}}
-      - name: amount
-        logicalType: integer
-        required: true
-        logicalTypeOptions: {{minimum: 0, maximum: {maximum}}}
-        quality:
-          - {{name: sevens, metric: missingValues, arguments: {{missingValues: [7]}}, mustBeLessThan: 9, unit: percent}}
-      - {{name: label, logicalType: string, unique: true}}
+QUALITY = """
+- {metric: rowCount, mustBeGreaterThan: 2}
+- {type: sql, query: "SELECT sum(amount) FROM orders", mustBeLessThan: 500, name: total}
+"""
+PROPERTIES = """
+- {name: id, logicalType: string, primaryKey: true, logicalTypeOptions: {pattern: "^[a-e]$"}}
+- name: amount
+  logicalType: integer
+  required: true
+  logicalTypeOptions: {minimum: 0, maximum: %s}
+  quality:
+    - {name: sevens, metric: missingValues, arguments: {missingValues: [7]}, mustBeLessThan: 9, unit: percent}
+- {name: label, logicalType: string, unique: true}
 """
 
 
@@ -111,9 +97,9 @@ class Mesh:
 
     def promise(self, maximum: int) -> None:
         """Apply a contract with this rule."""
-        home = self.settings.assets / "shop" / "orders"
-        home.mkdir(parents=True, exist_ok=True)
-        (home / "contract.yaml").write_text(CONTRACT.format(kind=self.kind, maximum=maximum))
+        partitions = "- {property: mesh.partitions, value: 2}"
+        text = contract_text("shop.orders", PROPERTIES % maximum, kind=self.kind, settings=partitions, quality=QUALITY)
+        home = write_contract(self.settings.assets, text)
         self.product = load_product(home)
         self.platform = Platform(self.settings, {self.product.fqn: self.product})
         tables = self.platform.tables_of(self.product)
@@ -132,18 +118,18 @@ class Mesh:
             live = "upsert" if self.kind == "state" else "append"
             dead = one.dead and self.kind == "state"
             rows.append(
-                {
-                    "_generation": self.position.generation,
-                    "_partition": partition,
-                    "_offset": offset,
-                    "_key": f"{one.key}{one.id}".encode(),
-                    "_op": "delete" if dead else live,
-                    "_fate": one.fate,
-                    **({} if dead else {"id": one.id, "amount": one.amount, "label": one.label}),
-                }
+                log_row(
+                    offset,
+                    {} if dead else {"id": one.id, "amount": one.amount, "label": one.label},
+                    partition=partition,
+                    generation=self.position.generation,
+                    key=f"{one.key}{one.id}".encode(),
+                    op="delete" if dead else live,
+                    fate=one.fate,
+                )
             )
             self.position = self.position.advance({partition: PartitionOffset(offset + 1)})
-        self.log.append(pa.Table.from_pylist(rows, schema=log_schema(self.product)), self.stored, self.position)
+        self.log.append(log_table(self.product, rows), self.stored, self.position)
         self.stored = self.position
 
     def do(self, step: str, events: list[Event]) -> None:

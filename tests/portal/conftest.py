@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 from mesh_pipelines.local.supervisor import free_ports
 from mesh_pipelines.settings import Settings
+from tests.building import contract_text, write_contract
 from tests.portal.serving import (
     ASSETS,
     BROKEN,
@@ -20,8 +21,8 @@ from tests.portal.serving import (
     UNSEEN,
     Mesh,
     mesh_of,
+    place,
     served,
-    write_contract,
 )
 
 if TYPE_CHECKING:
@@ -35,10 +36,11 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     assets = folder / "assets"
     shutil.copytree(ASSETS, assets)
     for name in (NEVER, UNSEEN):
-        write_contract(assets, name)
-    write_contract(assets, BROKEN).write_text("name: broken\n")
-    inputs = "  - {property: mesh.inputs, value: [shop.broken]}"
-    write_contract(assets, ORPHAN, alignment="aggregate-aligned", more=inputs, transform="SELECT * FROM shop.broken")
+        place(assets, name)
+    place(assets, BROKEN).write_text("name: broken\n")
+    inputs = "- {property: mesh.inputs, value: [shop.broken]}"
+    text = contract_text(ORPHAN, alignment="aggregate-aligned", settings=inputs)
+    write_contract(assets, text, "SELECT * FROM shop.broken")
     settings = Settings(home=folder / "home", assets=assets, portal_port=free_ports(1)[0])
     with mesh_of(settings, unseen=frozenset({UNSEEN})) as found:
         yield found

@@ -20,6 +20,7 @@ from mesh_pipelines.local.supervisor import answers
 from mesh_pipelines.observe.store.history import History
 from mesh_pipelines.portal.app import create_app
 from mesh_pipelines.settings import Settings
+from tests.building import contract_text, write_contract
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -29,47 +30,17 @@ NO_BROWSER = (
     "these tests drive a browser and found none: on Debian, apt-get install -y chromium; elsewhere, put Chromium or "
     "Chrome on the PATH as chromium, chromium-browser or google-chrome"
 )
-CONTRACT = """\
-apiVersion: v3.1.0
-kind: DataContract
-id: {domain}.{name}
-name: {name}
-domain: {domain}
-version: "1.0.0"
-status: active
-description: {{purpose: A product of a test.}}
-team: {{members: [{{username: {owner}, role: owner}}]}}
-customProperties:
-  - {{property: mesh.alignment, value: {alignment}}}
-  - {{property: mesh.eventType, value: state}}
-{more}
-schema:
-  - name: {name}
-    properties:
-      - {{name: id, logicalType: string, primaryKey: true}}
-      - {{name: email, logicalType: string, classification: confidential}}
+PROPERTIES = """
+- {name: id, logicalType: string, primaryKey: true}
+- {name: email, logicalType: string, classification: confidential}
 """
 # Products beside the demo's, by what is the matter with them.
 NEVER, BROKEN, ORPHAN, UNSEEN = "shop.never", "shop.broken", "shop.orphan", "shop.unseen"
 
 
-def write_contract(
-    assets: Path,
-    fqn: str,
-    *,
-    owner: str = "ann@example.com",
-    alignment: str = "source-aligned",
-    more: str = "",
-    transform: str = "",
-) -> Path:
+def place(assets: Path, fqn: str, owner: str = "ann@example.com") -> Path:
     """A small contract under an assets folder; gives its file."""
-    domain, name = fqn.split(".")
-    file = assets / domain / name / "contract.yaml"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(CONTRACT.format(domain=domain, name=name, owner=owner, alignment=alignment, more=more))
-    if transform:
-        file.with_name("transform.sql").write_text(transform)
-    return file
+    return write_contract(assets, contract_text(fqn, PROPERTIES, owner=owner)) / "contract.yaml"
 
 
 @dataclass(frozen=True)

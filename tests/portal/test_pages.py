@@ -14,7 +14,7 @@ import yaml
 from starlette.testclient import TestClient
 
 from mesh_pipelines.observe.store.records import MEASURES
-from tests.portal.serving import BROKEN, NEVER, ORPHAN, UNSEEN, Mesh, mesh_of, write_contract
+from tests.portal.serving import BROKEN, NEVER, ORPHAN, UNSEEN, Mesh, mesh_of, place
 
 PRODUCT_PAGES = (
     *("", "/schema", "/use", "/data", "/versions", "/quality", "/quality?days=400", "/lineage", "/quarantine"),
@@ -258,7 +258,7 @@ def test_metrics_name_every_product(mesh: Mesh, client: TestClient) -> None:
 def test_a_changed_contract_is_seen_at_the_next_look(tmp_path_factory: pytest.TempPathFactory, mesh: Mesh) -> None:
     folder = tmp_path_factory.mktemp("changing")
     settings = mesh.settings.model_copy(update={"home": folder / "home", "assets": folder / "assets"})
-    file = write_contract(settings.assets, NEVER)
+    file = place(settings.assets, NEVER)
     with mesh_of(settings, 1) as changing:
         client = changing.client()
         assert "A product of a test." in client.get("/").text

@@ -23,7 +23,7 @@ from mesh_pipelines.errors import SettingInvalid
 from mesh_pipelines.local.supervisor import free_ports
 from mesh_pipelines.portal.sign_in import DevelopmentLink, provider, secret_key
 from mesh_pipelines.settings import Settings
-from tests.portal.serving import Mesh, mesh_of, served, write_contract
+from tests.portal.serving import Mesh, mesh_of, place, served
 
 CLIENT, SECRET = "portal", "of the test's own"
 ANN = {"sub": "1", "email": "Ann@example.com", "email_verified": True, "name": "Ann"}
@@ -92,8 +92,8 @@ def issuer() -> Iterator[Provider]:
 def guarded(tmp_path_factory: pytest.TempPathFactory, issuer: Provider) -> Iterator[Mesh]:
     """A portal that trusts the provider; ann@example.com is the team of shop.hers, bob@example.com that of shop.his."""
     folder = tmp_path_factory.mktemp("guarded")
-    write_contract(folder / "assets", "shop.hers")
-    write_contract(folder / "assets", "shop.his", owner="bob@example.com")
+    place(folder / "assets", "shop.hers")
+    place(folder / "assets", "shop.his", owner="bob@example.com")
     settings = Settings(
         home=folder / "home",
         assets=folder / "assets",
@@ -218,7 +218,7 @@ def test_there_is_no_development_user_beside_a_provider(guarded: Mesh) -> None:
 
 @pytest.mark.parametrize("said", ["unreachable", "another"])
 def test_a_provider_that_is_not_what_it_should_be(tmp_path: Path, issuer: Provider, said: str) -> None:
-    write_contract(tmp_path / "assets", "shop.hers")
+    place(tmp_path / "assets", "shop.hers")
     port = free_ports(1)[0]
     address = f"http://127.0.0.1:{port}" if said == "unreachable" else f"http://localhost:{issuer.port}"
     settings = Settings(home=tmp_path / "home", assets=tmp_path / "assets", oidc_issuer=address, oidc_client_id=CLIENT)
@@ -254,7 +254,7 @@ def test_the_development_link_signs_in_by_a_button_only(mesh: Mesh) -> None:
 
 
 def test_over_https_the_cookie_is_sent_by_https_only(tmp_path: Path) -> None:
-    write_contract(tmp_path / "assets", "shop.hers")
+    place(tmp_path / "assets", "shop.hers")
     settings = Settings(home=tmp_path / "home", assets=tmp_path / "assets", portal_url="https://mesh.example")
     with mesh_of(settings, days=1) as mesh:
         token = mesh.app.state.portal.development.token()

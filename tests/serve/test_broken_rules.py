@@ -6,42 +6,27 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from mesh_pipelines.cli.main import invoke
 from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.errors import AuditBlocked, Unaudited, UsageError
 from mesh_pipelines.pipeline.publish import publish
 from mesh_pipelines.pipeline.snapshot import snapshot
 from mesh_pipelines.platform import Platform
-from mesh_pipelines.positions import PartitionOffset, Position
 from mesh_pipelines.serve.broken_rules import failing, judged
 from mesh_pipelines.serve.door import MASKED, Reader, Shelf
 from mesh_pipelines.settings import Settings
+from tests.building import contract_text, land_rows, log_row, next_offset, write_contract
 
-CONTRACT = """\
-apiVersion: v3.1.0
-kind: DataContract
-id: shop.orders
-name: orders
-domain: shop
-version: "1.0.0"
-status: active
-team: {{members: [{{username: ann@example.com, role: owner}}]}}
-customProperties:
-  - {{property: mesh.alignment, value: source-aligned}}
-  - {{property: mesh.eventType, value: state}}
-schema:
-  - name: orders
-    quality:
-      - {{metric: rowCount, mustBeGreaterThan: 2}}
-      - {{type: sql, query: "SELECT sum(amount) FROM orders", mustBeLessThan: -1000, name: total, severity: warning}}
-    properties:
-      - {{name: id, logicalType: integer, primaryKey: true{more}}}
-      - {{name: amount, logicalType: integer, logicalTypeOptions: {{minimum: 0}}}}
-      - {{name: label, logicalType: string, unique: true}}
+QUALITY = """
+- {metric: rowCount, mustBeGreaterThan: 2}
+- {type: sql, query: "SELECT sum(amount) FROM orders", mustBeLessThan: -1000, name: total, severity: warning}
+"""
+PROPERTIES = """
+- {name: id, logicalType: integer, primaryKey: true%s}
+- {name: amount, logicalType: integer, logicalTypeOptions: {minimum: 0}}
+- {name: label, logicalType: string, unique: true}
 """
 Events = list[tuple[str, dict[str, Any]]]
 
@@ -50,13 +35,10 @@ class Orders:
     """One product's tables, without a broker."""
 
     def __init__(self, settings: Settings, more: str = "") -> None:
-        home = settings.assets / "shop" / "orders"
-        home.mkdir(parents=True)
-        (home / "contract.yaml").write_text(CONTRACT.format(more=more))
+        write_contract(settings.assets, contract_text("shop.orders", PROPERTIES % more, quality=QUALITY))
         self.platform = Platform.open(settings)
         assert not self.platform.broken
         self.platform.tables_of(self.product).create()
-        self._position = Position("cluster", "shop.orders", "topic")
 
     @property
     def product(self) -> DataProduct:
@@ -64,22 +46,9 @@ class Orders:
 
     def judge(self, events: Events) -> None:
         """Land events, which are message keys and values, and audit a candidate."""
-        log = self.platform.tables_of(self.product).log
-        stored, offset = log.position(), self._position.next_offset(0)
-        rows = [
-            {
-                "_generation": 0,
-                "_partition": 0,
-                "_offset": offset + place,
-                "_key": key.encode(),
-                "_op": "upsert",
-                "_fate": "ok",
-                **value,
-            }
-            for place, (key, value) in enumerate(events)
-        ]
-        self._position = self._position.advance({0: PartitionOffset(offset + len(rows))})
-        log.append(pa.Table.from_pylist(rows, schema=log_schema(self.product)), stored, self._position)
+        tables = self.platform.tables_of(self.product)
+        first = next_offset(tables)
+        land_rows(tables, [log_row(first + at, value, key=key.encode()) for at, (key, value) in enumerate(events)])
         snapshot(self.platform, self.product)
 
     def shelf(self, reader: Reader = Reader.OWNER, number: int | None = None) -> Shelf:

@@ -8,19 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 import pytest
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.scaffold import scaffold
-from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.engine import connect
 from mesh_pipelines.lake.product_tables import ProductTables
 from mesh_pipelines.pipeline.publish import publish
 from mesh_pipelines.pipeline.snapshot import register_inputs, snapshot
 from mesh_pipelines.platform import Platform
-from mesh_pipelines.positions import PartitionOffset, Position
 from mesh_pipelines.settings import Settings
+from tests.building import land_rows, log_row
 
 SECRET = "the-secret-nobody-may-read"
 
@@ -60,23 +58,11 @@ class Mesh:
 
 
 def _land(catalog: Any, product: DataProduct, ids: list[str]) -> None:
-    ProductTables(catalog, product).create()
+    tables = ProductTables(catalog, product)
+    tables.create()
     at = dt.datetime(2013, 1, 1, tzinfo=dt.UTC)
-    rows = [
-        {
-            "_generation": 0,
-            "_partition": 0,
-            "_offset": offset,
-            "_key": name.encode(),
-            "_op": "upsert",
-            "_fate": "ok",
-            "id": name,
-            "changed_at": at,
-        }
-        for offset, name in enumerate(ids)
-    ]
-    end = Position("cluster", product.fqn, "topic").advance({0: PartitionOffset(len(ids))})
-    ProductTables(catalog, product).log.append(pa.Table.from_pylist(rows, schema=log_schema(product)), None, end)
+    rows = [log_row(offset, {"id": name, "changed_at": at}, key=name.encode()) for offset, name in enumerate(ids)]
+    land_rows(tables, rows)
 
 
 @pytest.fixture(scope="session")
