@@ -20,15 +20,17 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.read.load import ContractFiles, load_products, read_files
 from mesh_pipelines.errors import ContractInvalid, ContractNotApplied, TableDamaged, UnknownProduct
+from mesh_pipelines.kafka.registry import Registry
+from mesh_pipelines.lake.applied import applied_hashes, catalogued, kept_contract
+from mesh_pipelines.lake.catalog import open_catalog
+from mesh_pipelines.lake.properties import TableProperties
 from mesh_pipelines.settings import Settings
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
 
     from mesh_pipelines.kafka.admin import StreamAdmin
-    from mesh_pipelines.kafka.registry import Registry
     from mesh_pipelines.lake.product_tables import ProductTables
-    from mesh_pipelines.lake.properties import TableProperties
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -107,8 +109,6 @@ class Platform:
     @cached_property
     def fileless(self) -> Mapping[str, DataProduct]:
         """Products that were applied and have no contract file: their versions stay readable, and nothing runs them."""
-        from mesh_pipelines.lake.applied import catalogued
-
         hashes = self.applied_hashes(set(catalogued(self.tables)) - {*self.proposed, *self.broken})
         return {name: found for name, hash_ in sorted(hashes.items()) if hash_ and (found := self._under(name, hash_))}
 
@@ -122,8 +122,6 @@ class Platform:
 
         Products without tables are left out, and those whose tables are damaged: steps and readers say so of them.
         """
-        from mesh_pipelines.lake.applied import applied_hashes
-
         names = list(names)
         try:
             return applied_hashes(self.tables, names)
@@ -142,8 +140,6 @@ class Platform:
         Raises:
             ContractNotApplied: those tables were made under another contract than the file's.
         """
-        from mesh_pipelines.lake.applied import applied_hashes
-
         name = product.fqn
         hashes = applied_hashes(self.tables, [name])
         if name not in hashes:
@@ -194,7 +190,6 @@ class Platform:
         proposed = self.proposed.get(fqn)
         if applied is None or (proposed and proposed.contract_hash == applied):
             return proposed
-        from mesh_pipelines.lake.applied import kept_contract
 
         return kept_contract(self.catalog, self.settings.assets, fqn, applied)
 
@@ -215,15 +210,11 @@ class Platform:
     @cached_property
     def catalog(self) -> Catalog:
         """The Iceberg catalog."""
-        from mesh_pipelines.lake.catalog import open_catalog
-
         return open_catalog(self.settings)
 
     @cached_property
     def tables(self) -> TableProperties:
         """The properties of the catalog's tables, many at once."""
-        from mesh_pipelines.lake.properties import TableProperties
-
         return TableProperties(self.catalog)
 
     def tables_of(self, product: DataProduct) -> ProductTables:
@@ -242,8 +233,6 @@ class Platform:
     @cached_property
     def registry(self) -> Registry:
         """The schema registry."""
-        from mesh_pipelines.kafka.registry import Registry
-
         return Registry(self.settings)
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from mesh_pipelines.contract.metrics.together import duplicate_groups, duplicates_query
 from mesh_pipelines.contract.model import DataProduct, Rule, RuleKind, Unit
 from mesh_pipelines.engine import check, interrupting
+from mesh_pipelines.gx.validate import Validated, validate_rules
 from mesh_pipelines.rules.compile import (
     CompiledRule,
     compile_product,
@@ -130,8 +131,6 @@ class _Run:
         if find_spec(_LIBRARY) is None:
             message = f"{_LIBRARY} is not installed"
             return [replace(result(one.rule, State.NOT_EXECUTED, self.rows), message=message) for one in rules]
-        from mesh_pipelines.gx.validate import Validated, validate_rules
-
         with interrupting(self.connection, self.timeout_s):
             of = Validated(self.connection, self.relation, self.rows)
             return list(validate_rules(of, self.product, rules, self.inputs))

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mesh_pipelines.cli.failing import list_failing
+from mesh_pipelines.cli.failing import Asked, list_failing
 from mesh_pipelines.cli.output import Format, Output, record
 from mesh_pipelines.cli.program import MOST_ROWS, NUMBER, Group, OneProduct, OutputFormat, fqn, platform, verb
 from mesh_pipelines.cli.query_rows import FORMATS, write_rows
@@ -123,7 +123,7 @@ def failing(
     about the rows as a whole, the measured value and the promise.
     """
     output, mesh = Output(output_format), platform()
-    list_failing(output, mesh, mesh.product(fqn(name)), version, rule, limit)
+    list_failing(output, mesh, mesh.product(fqn(name)), Asked(version, rule, limit))
 
 
 @verb(Group.DISCOVER, example="mesh docs operations.flights --out flights-docs")

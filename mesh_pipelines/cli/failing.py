@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mesh_pipelines.cli.output import Format, Output, cell
 
@@ -23,18 +23,24 @@ def say_blocked(output: Output, platform: Platform, names: Sequence[str]) -> Non
         return
     for name in names:
         product = platform.product(name)
-        version, found = _found(platform, product, None, None, _FEW)
+        version, found = _found(platform, product, Asked())
         for one in found:
             if one.result.blocks:
                 output.say(_headline(product, version, one))
                 output.say("\n".join(f"  {line}" for line in _lines(product, one)))
 
 
-def list_failing(
-    output: Output, platform: Platform, product: DataProduct, number: int | None, rule: str | None, limit: int
-) -> None:
+class Asked(NamedTuple):
+    """What is asked of a product: a version (None: the newest candidate), a rule (None: all), rows of each at most."""
+
+    version: int | None = None
+    rule: str | None = None
+    limit: int = _FEW
+
+
+def list_failing(output: Output, platform: Platform, product: DataProduct, asked: Asked) -> None:
     """Print what breaks the rules of a version, or of the newest candidate."""
-    version, found = _found(platform, product, number, rule, limit)
+    version, found = _found(platform, product, asked)
     if output.form is Format.JSON:
         output.records([_record(product, version, one) for one in found])
         return
@@ -43,24 +49,24 @@ def list_failing(
         if one.rows:
             output.records([dict(zip(one.rows.columns, row, strict=True)) for row in one.rows.rows], one.rows.columns)
             if one.rows.more:
-                output.say(f"there are more than these {limit:,}; --limit shows them")
+                output.say(f"there are more than these {asked.limit:,}; --limit shows them")
         if one.cause:
             output.say(one.cause)
     broken = [one for one in found if one.result.state not in ("pass", "vacuous")]
     if broken:
         output.say(f"{len(broken)} rules are broken; next: mend the data at its source, then mesh run {product.fqn}")
     else:
-        output.say(f"version {version.number} of {product.fqn} keeps {'its rules' if rule is None else 'this rule'}")
+        output.say(
+            f"version {version.number} of {product.fqn} keeps {'its rules' if asked.rule is None else 'this rule'}"
+        )
 
 
-def _found(
-    platform: Platform, product: DataProduct, number: int | None, rule: str | None, limit: int
-) -> tuple[Version, list[Failing]]:
+def _found(platform: Platform, product: DataProduct, asked: Asked) -> tuple[Version, list[Failing]]:
     from mesh_pipelines.serve.broken_rules import failing, judged
     from mesh_pipelines.serve.door import Reader, Shelf
 
-    version = judged(platform, product, number)
-    return version, failing(Shelf(platform, product, version, Reader.OWNER), rule, limit)
+    version = judged(platform, product, asked.version)
+    return version, failing(Shelf(platform, product, version, Reader.OWNER), asked.rule, asked.limit)
 
 
 def _headline(product: DataProduct, version: Version, one: Failing) -> str:

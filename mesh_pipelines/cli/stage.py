@@ -17,14 +17,16 @@ from mesh_pipelines.demo.contracts import provide
 from mesh_pipelines.errors import MeshError, ServiceFailed, UsageError
 from mesh_pipelines.local.services import Services
 from mesh_pipelines.local.supervisor import Supervisor
+from mesh_pipelines.observe.status import status
 from mesh_pipelines.orchestration.graphql import load_errors
 from mesh_pipelines.orchestration.instance import children
 from mesh_pipelines.orchestration.locations import Locations
+from mesh_pipelines.pipeline.due import needs
+from mesh_pipelines.platform import Platform
 from mesh_pipelines.portal.process import child
 from mesh_pipelines.settings import Settings
 
 if TYPE_CHECKING:
-    from mesh_pipelines.platform import Platform
     from mesh_pipelines.positions import Version
 
 _JANUARY = date(2013, 2, 1)
@@ -60,7 +62,7 @@ def run_demo(settings: Settings, output: Output, *, once: bool, speed: float | N
         pages = _start_pages(stack, settings, output)
         _addresses(settings, output, pages=True)
         watcher = _Watcher(platform, output)
-        _replay(platform, output, stop, watcher, until=_JANUARY if once else None, speed=speed)
+        _replay(watcher, stop, until=_JANUARY if once else None, speed=speed)
         if once:
             done = _await_all(platform, stop, watcher, lambda: _check(services, pages))
             code = _report(platform, output, done)
@@ -152,7 +154,6 @@ def _start_pages(stack: ExitStack, settings: Settings, output: Output) -> Superv
 def _apply(settings: Settings, output: Output) -> Platform:
     from mesh_pipelines.plan.apply import execute
     from mesh_pipelines.plan.draft import draft
-    from mesh_pipelines.platform import Platform
 
     platform = Platform.open(settings)
     drafted = draft(platform, [*platform.proposed, *platform.broken])
@@ -179,17 +180,10 @@ def _check(services: Services | None, pages: Supervisor | None) -> None:
         pages.check()
 
 
-def _replay(
-    platform: Platform,
-    output: Output,
-    stop: threading.Event,
-    watcher: _Watcher,
-    *,
-    until: date | None,
-    speed: float | None,
-) -> None:
+def _replay(watcher: _Watcher, stop: threading.Event, *, until: date | None, speed: float | None) -> None:
     from mesh_pipelines.demo.replay import replay
 
+    platform, output = watcher.platform, watcher.output
     output.say(f"replaying New York's flights of 2013{f' before {until}' if until else ''}")
     with output.progress() as bars:
         task = bars.add_task("events produced", total=None)
@@ -227,8 +221,8 @@ class _Watcher:
     """Says a line for every version that appears."""
 
     def __init__(self, platform: Platform, output: Output) -> None:
-        self._platform = platform
-        self._output = output
+        self.platform = platform
+        self.output = output
         self._known: dict[str, int] = {}
         self._looked = 0.0
         self._first = True
@@ -239,8 +233,8 @@ class _Watcher:
             return {}
         self._looked = time.monotonic()
         found: dict[str, Version] = {}
-        for product in self._platform.in_order:
-            versions = self._platform.tables_of(product).versions
+        for product in self.platform.in_order:
+            versions = self.platform.tables_of(product).versions
             version = versions.published()
             if version is None:
                 continue
@@ -259,7 +253,7 @@ class _Watcher:
         verdict = version.verdict
         rules = f"{verdict.rules} rules, {verdict.warned} warned" if verdict else "no rules"
         verb = "has" if self._first else "published"
-        self._output.say(f"  {verb} {version.product} version {version.number}: {version.rows:,} rows, {rules}")
+        self.output.say(f"  {verb} {version.product} version {version.number}: {version.rows:,} rows, {rules}")
 
 
 def _await_all(platform: Platform, stop: threading.Event, watcher: _Watcher, check: Callable[[], None]) -> bool:
@@ -277,7 +271,6 @@ def _await_all(platform: Platform, stop: threading.Event, watcher: _Watcher, che
 def _is_current(platform: Platform) -> bool:
     """Whether every product has published a version, and has what is there for it to take in."""
     from mesh_pipelines.lake.standing import standings
-    from mesh_pipelines.pipeline.due import needs
 
     if any(one.what for one in needs(platform, platform.in_order)):
         return False
@@ -285,8 +278,6 @@ def _is_current(platform: Platform) -> bool:
 
 
 def _report(platform: Platform, output: Output, done: bool) -> int:
-    from mesh_pipelines.observe.status import status
-
     records = [record(one) for one in status(platform)]
     output.records(records, STATUS_COLUMNS)
     if not done:

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 import numpy as np
+import psutil
 import pyarrow as pa
 
 from mesh_pipelines.errors import EnvironmentFault
@@ -138,8 +139,6 @@ def serve(connection: Connection, memory_bytes: int) -> None:
 
 def _limit_memory(memory_bytes: int) -> None:
     """Allow this many bytes more than the process has mapped by now; where the system does not say, no limit."""
-    import psutil
-
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
         most = psutil.Process().memory_info().vms + memory_bytes

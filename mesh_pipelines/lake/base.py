@@ -16,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from mesh_pipelines.contract.envelope import BREAKS, DIGEST, KEY, OP, Op
 from mesh_pipelines.lake import delta, overlay, state
 from mesh_pipelines.lake.commit import ROWS_PER_FILE, current_files, replace_files, write_files
@@ -32,7 +34,6 @@ from mesh_pipelines.positions import Position
 
 if TYPE_CHECKING:
     import duckdb
-    import pyarrow as pa
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
 
@@ -163,8 +164,6 @@ def _write(engine: duckdb.DuckDBPyConnection, tables: ProductTables, table: Tabl
 
 def _split(rows: pa.RecordBatchReader) -> tuple[pa.RecordBatchReader, pa.RecordBatchReader]:
     """Live rows, and the tombstones that come after them; the first has to be read to its end before the second."""
-    import pyarrow as pa
-
     from mesh_pipelines.arrow_compute import pc
 
     rest: list[pa.RecordBatch] = []
@@ -209,8 +208,6 @@ def write_result(tables: ProductTables, rows: pa.RecordBatchReader) -> int:
 
 def cast(reader: pa.RecordBatchReader, schema: pa.Schema) -> pa.RecordBatchReader:
     """The same rows under exactly this schema, batch by batch."""
-    import pyarrow as pa
-
     batches = (
         batch
         for piece in reader

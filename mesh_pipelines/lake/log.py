@@ -8,6 +8,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from mesh_pipelines.contract.envelope import (
     FATE,
     GENERATION,
@@ -32,7 +34,6 @@ from mesh_pipelines.lake.tables import ProductTable
 from mesh_pipelines.positions import Position
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from pyiceberg.expressions import BooleanExpression
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
@@ -250,7 +251,6 @@ def _mend(
     ``counts`` of events by fate are kept in step.
     """
     import numpy as np
-    import pyarrow as pa
 
     from mesh_pipelines.arrow_compute import pc
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from mesh_pipelines.contract.envelope import OFFSET, PARTITION
 from mesh_pipelines.engine import local_path
@@ -26,7 +27,6 @@ from mesh_pipelines.lake.files import each_of, relations_of
 from mesh_pipelines.sql.quote import literal
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
 
@@ -127,8 +127,6 @@ class Overlay:
 
     def to_arrow(self) -> pa.Table:
         """The overlay as rows: what the bits are about, in their order, and then all of them."""
-        import pyarrow as pa
-
         stretches = self.tail.values()
         rows: list[dict[str, Any]] = [{"file": file, "size": 8 * len(bits)} for file, bits in self.base.items()]
         rows += [{"partition": number, "first": one.first, "size": one.size} for number, one in self.tail.items()]
@@ -179,8 +177,6 @@ def source_of(address: str) -> str:
 
 
 def _schema() -> pa.Schema:
-    import pyarrow as pa
-
     return pa.schema(
         [("file", pa.string()), ("partition", pa.int32()), ("first", pa.int64()), ("size", pa.int64())]
     ).append(pa.field("bits", pa.large_binary()))

@@ -12,6 +12,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from mesh_pipelines.errors import ConcurrentWriter, NothingPublished, Unaudited, UnknownVersion, UsageError
 from mesh_pipelines.lake import applied
 from mesh_pipelines.lake.applied import AppliedContract
@@ -276,8 +278,6 @@ class Versions:
         self._append(table, rows, properties)
 
     def _append(self, table: Table, rows: list[dict[str, Any]], properties: Mapping[str, str]) -> None:
-        import pyarrow as pa
-
         append(table, pa.Table.from_pylist(rows, schema=VERSIONS_SCHEMA), properties)
 
     def _history(self) -> list[tuple[str, Version, datetime]]:

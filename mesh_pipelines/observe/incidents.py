@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from mesh_pipelines.contract.objectives import Objective
-from mesh_pipelines.observe.judge import Shares, state
+from mesh_pipelines.observe.judge import Promise, Shares
 from mesh_pipelines.observe.store.history import History
 from mesh_pipelines.observe.store.records import Incident, ObjectiveState
 from mesh_pipelines.observe.store.times import day_of
@@ -90,14 +90,13 @@ class OfIncidents:
     days: Mapping[date, tuple[int, int]]
 
 
-def judge_incidents(
-    product: str, objective: Objective, incidents: Sequence[Incident], before: ObjectiveState | None, now: datetime
-) -> OfIncidents:
+def judge_incidents(promise: Promise, incidents: Sequence[Incident]) -> OfIncidents:
     """An objective about incidents, measured on those that were opened in its window; the slowest is what is shown."""
+    objective = promise.objective
     days: dict[date, tuple[int, int]] = {}
     slowest: float | None = None
     for incident in incidents:
-        seconds = _seconds(objective, incident, now)
+        seconds = _seconds(objective, incident, promise.now)
         if incident.severity != "bad" or seconds is None:
             continue
         slowest = max(slowest or 0.0, seconds)
@@ -105,7 +104,7 @@ def judge_incidents(
         days[day_of(incident.opened_at)] = (good + objective.met_by(seconds), total + 1)
     window = (sum(good for good, _ in days.values()), sum(total for _, total in days.values()))
     met = None if slowest is None else objective.met_by(slowest)
-    return OfIncidents(state(product, objective, slowest, met, Shares(window), before, now), days)
+    return OfIncidents(promise.state(slowest, met, Shares(window)), days)
 
 
 def _seconds(objective: Objective, incident: Incident, now: datetime) -> float | None:

@@ -52,58 +52,48 @@ class Judged:
     good: bool | None
 
 
-def judge(
-    product: str,
-    objective: Objective,
-    measured: Measured,
-    shares: Shares,
-    before: ObjectiveState | None,
-    now: datetime,
-    *,
-    lost: bool = False,
-) -> Judged:
-    """One objective after a look; ``shares`` are those before it. ``lost`` says that a loss of events was accepted."""
-    value = _value(objective, measured)
-    good = _good(objective, measured, value, lost)
-    shares = (
-        shares if good is None else Shares(*(_add(share, good) for share in (shares.window, shares.hour, shares.day)))
-    )
-    if objective.property == "availability":
+@dataclass(frozen=True)
+class Promise:
+    """An objective of a product at a look; ``before`` is its state after the look before."""
+
+    product: str
+    objective: Objective
+    now: datetime
+    before: ObjectiveState | None = None
+
+    def judge(self, measured: Measured, shares: Shares, *, lost: bool = False) -> Judged:
+        """The objective after the look; ``shares`` are those before it. ``lost``: a loss of events was accepted."""
+        value = _value(self.objective, measured)
+        good = _good(self.objective, measured, value, lost)
+        if good is not None:
+            shares = Shares(*(_add(share, good) for share in (shares.window, shares.hour, shares.day)))
+        if self.objective.property != "availability":
+            return Judged(self.state(value, good, shares), good)
         share = _share(shares.window)
-        value = None if share is None else 100 * share
-    met = good if objective.property != "availability" else None if value is None else objective.met_by(value)
-    return Judged(state(product, objective, value, met, shares, before, now), good)
+        readable = None if share is None else 100 * share
+        return Judged(self.state(readable, None if readable is None else self.objective.met_by(readable), shares), good)
 
-
-def state(
-    product: str,
-    objective: Objective,
-    measured: float | None,
-    met: bool | None,
-    shares: Shares,
-    before: ObjectiveState | None,
-    now: datetime,
-) -> ObjectiveState:
-    """An objective's state with attainment, budget and burn of these shares."""
-    budget = round(1 - objective.target, 9)
-    attainment = _share(shares.window)
-    since = before.since if before and before.met == met else now
-    return ObjectiveState(
-        product=product,
-        objective=objective.id,
-        property=objective.property,
-        promise=objective.promise,
-        promised=objective.promised,
-        unit=objective.unit,
-        measured=measured,
-        met=met,
-        attainment=attainment,
-        target=objective.target,
-        budget_left=None if attainment is None or budget <= 0 else 1 - (1 - attainment) / budget,
-        burn_1h=_burn(shares.hour, budget),
-        burn_24h=_burn(shares.day, budget),
-        since=since if met is not None else None,
-    )
+    def state(self, measured: float | None, met: bool | None, shares: Shares) -> ObjectiveState:
+        """The objective's state with attainment, budget and burn of these shares."""
+        budget = round(1 - self.objective.target, 9)
+        attainment = _share(shares.window)
+        since = self.before.since if self.before and self.before.met == met else self.now
+        return ObjectiveState(
+            product=self.product,
+            objective=self.objective.id,
+            property=self.objective.property,
+            promise=self.objective.promise,
+            promised=self.objective.promised,
+            unit=self.objective.unit,
+            measured=measured,
+            met=met,
+            attainment=attainment,
+            target=self.objective.target,
+            budget_left=None if attainment is None or budget <= 0 else 1 - (1 - attainment) / budget,
+            burn_1h=_burn(shares.hour, budget),
+            burn_24h=_burn(shares.day, budget),
+            since=since if met is not None else None,
+        )
 
 
 def is_about_incidents(objective: Objective) -> bool:
@@ -111,65 +101,67 @@ def is_about_incidents(objective: Objective) -> bool:
     return objective.property in _ABOUT_INCIDENTS
 
 
-def findings(
-    seen: Seen, before: Memory, measured: Measured, judged: Sequence[Judged], rules: Iterable[RuleState], now: datetime
-) -> list[Finding]:
-    """Everything that is wrong with a product now, the worst first; ``before`` is what was known before the look."""
-    blocking = set(seen.newest.verdict.blocking if seen.newest and seen.newest.verdict else ())
-    found = [
-        *_unreadable(seen, before, now),
-        *_blocked(rules, blocking),
-        *_stalled(seen, measured, now, blocked=bool(blocking)),
-        *_missed(judged, now),
-        *_warned(rules, blocking),
-    ]
-    return sorted(found, key=lambda one: one.severity != "bad")
-
-
 def broken(problem: str, now: datetime) -> Finding:
     """A contract with faults."""
     return Finding("broken", "contract", "its contract has faults", problem, "bad", now)
 
 
-def current(
-    seen: Seen,
-    measured: Measured,
-    judged: Sequence[Judged],
-    found: Sequence[Finding],
-    bad_inputs: Collection[str],
-    now: datetime,
-) -> Current:
-    """A product's state in one record. ``bad_inputs`` are the inputs that are not well themselves."""
-    status = seen.status
-    reasons = [one.title for one in found if one.severity == "bad"]
-    missed = [one.state for one in judged if one.good is False]
-    reasons += [text for one in missed if (text := late(one)) not in reasons]
-    reasons += [one.text for one in status.problems if one.severity == "bad" and one.kind not in _FOUND]
-    warnings = [one.title for one in found if one.severity == "warning"]
-    warnings += [one.text for one in status.problems if one.severity == "warning" and one.kind != "rule"]
-    warnings += [f"its input {name} is not well" for name in bad_inputs]
-    severities = ["bad"] * bool(reasons) + ["warning"] * bool(warnings)
-    nothing = ["nothing is published yet"] if seen.published is None else []
-    return Current(
-        product=seen.product.fqn,
-        health=health(severities, is_published=seen.published is not None),
-        reasons=(*reasons, *warnings, *nothing),
-        version=status.version,
-        rows=status.rows,
-        published_at=datetime.fromisoformat(status.published_at) if status.published_at else None,
-        lag=status.lag,
-        freshness_s=measured.freshness,
-        rules_passed=status.rules_passed,
-        rules_warned=status.rules_warned,
-        rules_failed=status.rules_failed,
-        quarantined=status.quarantined,
-        redriven=status.redriven,
-        problem=seen.error or status.problem,
-        observed_at=now,
-        versions_behind=status.versions_behind,
-        behind_since=status.behind_since,
-        next_step=status.next_step,
-    )
+@dataclass(frozen=True)
+class Judgement:
+    """What a look at a product means: ``before`` is what was known before it, ``rules`` are the newest results."""
+
+    seen: Seen
+    before: Memory
+    measured: Measured
+    judged: Sequence[Judged]
+    rules: Sequence[RuleState]
+    now: datetime
+
+    def findings(self) -> list[Finding]:
+        """Everything that is wrong with the product, the worst first."""
+        seen, now = self.seen, self.now
+        blocking = set(seen.newest.verdict.blocking if seen.newest and seen.newest.verdict else ())
+        found = [
+            *_unreadable(seen, self.before, now),
+            *_blocked(self.rules, blocking),
+            *_stalled(seen, self.measured, now, blocked=bool(blocking)),
+            *_missed(self.judged, now),
+            *_warned(self.rules, blocking),
+        ]
+        return sorted(found, key=lambda one: one.severity != "bad")
+
+    def current(self, found: Sequence[Finding], bad_inputs: Collection[str] = ()) -> Current:
+        """The product's state in one record. ``bad_inputs`` are the inputs that are not well themselves."""
+        seen, status = self.seen, self.seen.status
+        reasons = [one.title for one in found if one.severity == "bad"]
+        missed = [one.state for one in self.judged if one.good is False]
+        reasons += [text for one in missed if (text := late(one)) not in reasons]
+        reasons += [one.text for one in status.problems if one.severity == "bad" and one.kind not in _FOUND]
+        warnings = [one.title for one in found if one.severity == "warning"]
+        warnings += [one.text for one in status.problems if one.severity == "warning" and one.kind != "rule"]
+        warnings += [f"its input {name} is not well" for name in bad_inputs]
+        severities = ["bad"] * bool(reasons) + ["warning"] * bool(warnings)
+        nothing = ["nothing is published yet"] if seen.published is None else []
+        return Current(
+            product=seen.product.fqn,
+            health=health(severities, is_published=seen.published is not None),
+            reasons=(*reasons, *warnings, *nothing),
+            observed_at=self.now,
+            version=status.version,
+            rows=status.rows,
+            published_at=datetime.fromisoformat(status.published_at) if status.published_at else None,
+            lag=status.lag,
+            freshness_s=self.measured.freshness,
+            rules_passed=status.rules_passed,
+            rules_warned=status.rules_warned,
+            rules_failed=status.rules_failed,
+            quarantined=status.quarantined,
+            redriven=status.redriven,
+            problem=seen.error or status.problem,
+            versions_behind=status.versions_behind,
+            behind_since=status.behind_since,
+            next_step=status.next_step,
+        )
 
 
 def _value(objective: Objective, measured: Measured) -> float | None:

@@ -152,8 +152,18 @@ def remember(seen: Seen, memory: Memory, marks: Marks, now: datetime) -> Memory:
     return _counted(seen, memory, now)
 
 
-def measure(seen: Seen, before: Memory, memory: Memory, marks: Marks, now: datetime, last: datetime | None) -> Measured:
-    """The measures of a look, with what was known before and after it; ``last`` is when the look before it was."""
+@dataclass(frozen=True)
+class Round:
+    """A look at all products: when it was, when the one before was, and the versions that were seen of each product."""
+
+    now: datetime
+    last: datetime | None
+    marks: Marks
+
+
+def measure(seen: Seen, before: Memory, memory: Memory, at: Round) -> Measured:
+    """The measures of a look at a product, with what was known before and after it."""
+    now, last, marks = at.now, at.last, at.marks
     published, derived = seen.published, seen.product.transform is not None
     log = seen.standing if seen.standing and not seen.standing.missing and not derived else None
     behind = _behind(seen, marks, now) if derived else None

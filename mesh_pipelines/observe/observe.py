@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -22,9 +22,9 @@ from mesh_pipelines.contract.objectives import WINDOW_DAYS, objectives
 from mesh_pipelines.errors import ContractInvalid, MeshError
 from mesh_pipelines.observe.from_tables import News, news, with_times
 from mesh_pipelines.observe.incidents import Incidents, judge_incidents
-from mesh_pipelines.observe.judge import Judged, Shares, broken, current, findings, is_about_incidents, judge
+from mesh_pipelines.observe.judge import Judged, Judgement, Promise, Shares, broken, is_about_incidents
 from mesh_pipelines.observe.look import look, told
-from mesh_pipelines.observe.measure import Mark, Measured, Memory, Seen, measure, remember
+from mesh_pipelines.observe.measure import Mark, Measured, Memory, Round, Seen, measure, remember
 from mesh_pipelines.observe.notify import Courier
 from mesh_pipelines.observe.store.history import OBSERVED_AT, History
 from mesh_pipelines.observe.store.lease import LEASE_S, Lease, LeaseLost
@@ -163,7 +163,7 @@ class _Round:
         shares = self._shares()
         for name, one in self._products.items():
             with self._alone(one):
-                one.measured = measure(one.seen, one.before, one.memory, self._marks, self.now, self._last)
+                one.measured = measure(one.seen, one.before, one.memory, Round(self.now, self._last, self._marks))
                 self._judge(one, shares.get(name, {}))
             ill = [
                 other
@@ -171,8 +171,9 @@ class _Round:
                 if other in self._products and _health(self._products[other]) is Health.BAD
             ]
             rules = self._rules(one.seen)
-            one.found = findings(one.seen, one.before, one.measured, one.judged, rules, self.now)
-            one.current = current(one.seen, one.measured, one.judged, one.found, ill, self.now)
+            judgement = Judgement(one.seen, one.before, one.measured, one.judged, rules, self.now)
+            one.found = judgement.findings()
+            one.current = judgement.current(one.found, ill)
 
     def write(self) -> Observation:
         """Write the round down."""
@@ -202,19 +203,19 @@ class _Round:
         name, lost = one.seen.product.fqn, bool(one.seen.standing and one.seen.standing.losses)
         before = {state.objective: state for state in self._history.objectives(name)}
         for objective in objectives(one.seen.product):
-            known = before.get(objective.id)
+            promise = Promise(name, objective, self.now, before.get(objective.id))
             if is_about_incidents(objective):
                 since = self.now - timedelta(days=WINDOW_DAYS)
                 incidents = self._history.incidents_opened_since(name, since)
-                of_incidents = judge_incidents(name, objective, incidents, known, self.now)
+                of_incidents = judge_incidents(promise, incidents)
                 one.days[objective.id] = of_incidents.days
                 one.judged = [*one.judged, Judged(of_incidents.state, None)]
             else:
                 share = shares.get(objective.id, Shares())
-                done = judge(name, objective, one.measured, share, known, self.now, lost=lost)
+                done = promise.judge(one.measured, share, lost=lost)
                 one.judged = [*one.judged, done]
 
-    def _rules(self, seen: Seen) -> Iterable[RuleState]:
+    def _rules(self, seen: Seen) -> Sequence[RuleState]:
         """The newest results, where any rule does not hold."""
         verdict = seen.newest.verdict if seen.newest else None
         if verdict is None or not (verdict.failed or verdict.warned or verdict.errors):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mesh_pipelines.observe.health import (
     WAITING,
@@ -19,13 +19,11 @@ from mesh_pipelines.observe.health import (
     without_file,
     worst,
 )
+from mesh_pipelines.observe.store.history import FILE, History
 from mesh_pipelines.observe.store.records import Health
 from mesh_pipelines.pipeline.lag import lag
 from mesh_pipelines.pipeline.level import Level, levels
 from mesh_pipelines.platform import Platform
-
-if TYPE_CHECKING:
-    from mesh_pipelines.observe.store.history import History
 
 # What was observed longer ago says nothing of now: nobody observes any more.
 _OBSERVED_WITHIN = timedelta(minutes=5)
@@ -123,8 +121,6 @@ def _status(alignment: str, found: list[Problem], product: str, **state: Any) ->
 
 def _observed(platform: Platform, now: datetime) -> dict[str, Observed]:
     """What the last observation said of each product; nothing where it was too long ago, or never."""
-    from mesh_pipelines.observe.store.history import FILE, History
-
     if not (platform.settings.home / FILE).exists():
         return {}
     with closing(History.open(platform.settings)) as history:

@@ -18,6 +18,7 @@ from mesh_pipelines.contract.objectives import Objective, freshness_window, obje
 from mesh_pipelines.contract.types import duckdb_type
 from mesh_pipelines.errors import ContractInvalid, MeshError, TransformInvalid
 from mesh_pipelines.observe.status import statuses
+from mesh_pipelines.observe.store.history import History
 from mesh_pipelines.orchestration.health_check import health_result, health_spec
 from mesh_pipelines.orchestration.prose import cell, code, prose
 from mesh_pipelines.pipeline import transform
@@ -251,8 +252,6 @@ def _levels(
     platform: Platform, product: DataProduct, key: dg.AssetKey, promised: Sequence[Objective]
 ) -> Iterator[dg.AssetCheckResult]:
     """How each service level stood when the mesh was last observed; one that was not measured yet breaks nothing."""
-    from mesh_pipelines.observe.store.history import History
-
     if not promised:
         return
     history = History.open(platform.settings)

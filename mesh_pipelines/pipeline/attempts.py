@@ -21,6 +21,7 @@ import msgspec
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import AuditBlocked, ConcurrentWriter, MeshError, UsageError
+from mesh_pipelines.lake.storage import fault_of
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
 
@@ -173,8 +174,6 @@ def _forget_step(settings: Settings, product: str, step: str) -> None:
 
 
 def _failure(step: str, error: Exception, mark: Mark, at: datetime) -> Failure:
-    from mesh_pipelines.lake.storage import fault_of
-
     fault = error if isinstance(error, MeshError) else fault_of(error)
     if fault is None:
         text = f"{type(error).__name__}: {error}"

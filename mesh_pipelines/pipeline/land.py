@@ -19,11 +19,15 @@ from queue import Queue
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from mesh_pipelines.collector import collecting_what_is_new
 from mesh_pipelines.contract.envelope import FATE, OFFSET, PARTITION, REASON, Fate
 from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.errors import TopicMissing, Undecodable, UsageError
 from mesh_pipelines.formats.registered import format_of
+from mesh_pipelines.kafka import continuity
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.pipeline.attempts import remembered
 from mesh_pipelines.pipeline.race import outlast
@@ -32,8 +36,6 @@ from mesh_pipelines.platform import Platform, by_applied_contract
 from mesh_pipelines.positions import Position
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from mesh_pipelines.kafka.drain import RawBatch
 
 Progress = Callable[[int, int], None]
@@ -118,8 +120,6 @@ class _Landing:
 
     def go_on(self) -> tuple[Position, Position]:
         """Land from where the log stands to the end; gives where the log stands then, and that end."""
-        from mesh_pipelines.kafka import continuity
-
         stored = self.log.position()
         begin, end = stream_bounds(self._platform, self._product)
         if stored:
@@ -178,8 +178,6 @@ def check_same_topic(platform: Platform, product: DataProduct, read: Position) -
 
     Ids are never used again, so a topic that still has its id was not deleted and created again meanwhile.
     """
-    from mesh_pipelines.kafka import continuity
-
     if platform.streams.identity(read.topic) != (read.cluster_id, read.topic_id):
         continuity.check(product, read, *stream_bounds(platform, product))
 
@@ -210,10 +208,7 @@ def decoded(
 
     The last one's position is ``end``.
     """
-    import pyarrow as pa
-
     from mesh_pipelines.audit.divert import Diverter
-    from mesh_pipelines.contract.types import log_schema
     from mesh_pipelines.formats.decode import Decoder
 
     settings = platform.settings

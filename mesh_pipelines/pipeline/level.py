@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import ContractInvalid, MeshError, StreamDiscontinuity
+from mesh_pipelines.kafka import continuity
 from mesh_pipelines.pipeline.attempts import Failure, failures
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.positions import Bounds, Position
@@ -152,8 +153,6 @@ def _discontinuities(
 
 def discontinuity(product: DataProduct, position: Position, bounds: Bounds) -> StreamDiscontinuity | None:
     """How a stream broke off after a position in it, if it did; pure. It sees no truncation that was written over."""
-    from mesh_pipelines.kafka import continuity
-
     try:
         continuity.check(product, position, bounds.begin, bounds.end)
     except StreamDiscontinuity as error:

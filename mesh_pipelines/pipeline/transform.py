@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from mesh_pipelines.contract.column_lineage import Sources
 from mesh_pipelines.contract.column_lineage import lineage as trace
 from mesh_pipelines.contract.model import DataProduct
@@ -21,7 +23,6 @@ from mesh_pipelines.sql.select import NotReadable, Select, read_select
 
 if TYPE_CHECKING:
     import duckdb
-    import pyarrow as pa
 
 _BATCH_ROWS = 100_000
 
@@ -77,8 +78,6 @@ def run(connection: duckdb.DuckDBPyConnection, product: DataProduct, *, timeout_
 
 
 def _cast(reader: pa.RecordBatchReader, schema: pa.Schema) -> pa.RecordBatchReader:
-    import pyarrow as pa
-
     return pa.RecordBatchReader.from_batches(
         schema, (batch for piece in reader for batch in pa.Table.from_batches([piece]).cast(schema).to_batches())
     )

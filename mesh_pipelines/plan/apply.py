@@ -11,6 +11,8 @@ from typing import assert_never
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.read.load import ContractFiles
 from mesh_pipelines.errors import ConcurrentWriter, MeshError
+from mesh_pipelines.kafka.continuity import broken_off
+from mesh_pipelines.lake.evolve import evolve
 from mesh_pipelines.pipeline.attempts import forget
 from mesh_pipelines.plan.actions import (
     Action,
@@ -79,8 +81,6 @@ def stopped(platform: Platform, products: Iterable[DataProduct]) -> list[str]:
 
     Applying a contract does not change that; ``mesh resume`` does.
     """
-    from mesh_pipelines.kafka.continuity import broken_off
-
     landed = positions(platform, products)
     bounds, _ = platform.streams.bounds([product.topic.name for product, _ in landed if product.topic])
     found = [
@@ -92,8 +92,6 @@ def stopped(platform: Platform, products: Iterable[DataProduct]) -> list[str]:
 
 
 def _execute(platform: Platform, action: Action) -> None:
-    from mesh_pipelines.lake.evolve import evolve
-
     match action:
         case CreateTopic(topic=topic):
             platform.streams.create(topic)

@@ -20,6 +20,7 @@ from mesh_pipelines.contract.read.load import hash_of, read_files
 from mesh_pipelines.errors import ApplyRefused, MeshError
 from mesh_pipelines.formats.format import Schemas
 from mesh_pipelines.formats.registered import format_of
+from mesh_pipelines.lake.evolve import plan_evolution
 from mesh_pipelines.plan.actions import (
     MEND,
     Action,
@@ -189,8 +190,6 @@ def _plan_schema(
 
 
 def _plan_tables(platform: Platform, products: tuple[DataProduct, ...], refuse: Refuse) -> list[Action]:
-    from mesh_pipelines.lake.evolve import plan_evolution
-
     actions: list[Action] = []
     for product in products:
         tables = platform.tables_of(product)

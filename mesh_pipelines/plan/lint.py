@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING
 from mesh_pipelines.contract.model import DataProduct, RuleKind
 from mesh_pipelines.contract.read.load import CONTRACT, TRANSFORM
 from mesh_pipelines.errors import ContractInvalid, Fault, MeshError, TransformInvalid
+from mesh_pipelines.gx.suite import suite_file, suite_text
+from mesh_pipelines.gx.validate import check_expectation
 from mesh_pipelines.pipeline import transform
 from mesh_pipelines.plan.bind import Binder
+from mesh_pipelines.plan.bound_faults import rule_faults, transform_faults
 from mesh_pipelines.platform import Platform, ordered
+from mesh_pipelines.rules.compile import compile_product
 
 if TYPE_CHECKING:
     from mesh_pipelines.rules.compile import CompiledRules
@@ -65,8 +69,6 @@ def unbound_inputs(platform: Platform, product: DataProduct) -> tuple[str, ...]:
 
 def write_suites(platform: Platform) -> list[str]:
     """Write the expectation suites that are not up to date; gives the products they belong to."""
-    from mesh_pipelines.gx.suite import suite_file, suite_text
-
     written: list[str] = []
     for product in ordered(platform.proposed):
         text, file = suite_text(product), suite_file(product)
@@ -77,8 +79,6 @@ def write_suites(platform: Platform) -> list[str]:
 
 
 def _faults(binder: Binder, product: DataProduct) -> list[Fault]:
-    from mesh_pipelines.rules.compile import compile_product
-
     try:
         compiled = compile_product(product)
     except ContractInvalid as error:
@@ -89,7 +89,6 @@ def _faults(binder: Binder, product: DataProduct) -> list[Fault]:
 def _queries(binder: Binder, product: DataProduct, compiled: CompiledRules) -> list[Fault]:
     if not any(one.rule.kind in (RuleKind.SQL, RuleKind.EXPECTATION) for one in compiled.rules):
         return []
-    from mesh_pipelines.plan.bound_faults import rule_faults
 
     return rule_faults(binder, product, compiled.rules)
 
@@ -98,8 +97,6 @@ def _expectations(product: DataProduct) -> list[Fault]:
     written = [rule for rule in product.rules if rule.kind is RuleKind.EXPECTATION]
     if not written:
         return []
-    from mesh_pipelines.gx.validate import check_expectation
-
     return [
         Fault(product.folder / CONTRACT, rule.line, f"rule {rule.id}", problem, "mend its type or kwargs")
         for rule in written
@@ -117,6 +114,5 @@ def _transform(binder: Binder, product: DataProduct) -> list[Fault]:
         return [Fault(product.folder / TRANSFORM, 0, "", problem, error.next_step or "mend the SQL")]
     if not select.names <= binder.products.keys():
         return []
-    from mesh_pipelines.plan.bound_faults import transform_faults
 
     return transform_faults(binder, product, select)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.engine import connect
 from mesh_pipelines.errors import NothingPublished, PartitionsAdded, RebuildRefused
+from mesh_pipelines.kafka import continuity
 from mesh_pipelines.lake.log import Log
 from mesh_pipelines.lake.rewrite import Differences, Rewrite
 from mesh_pipelines.lake.storage import over_storage
@@ -62,8 +63,6 @@ def reread(
         ConcurrentWriter: another writer committed to the log meanwhile; nothing was changed. Transient.
         BrokerUnreachable, RegistryUnreachable: transient; nothing was changed.
     """
-    from mesh_pipelines.kafka import continuity
-
     started = time.monotonic()
     begin, end = stream_bounds(platform, product)
     tables = platform.tables_of(product)

@@ -11,17 +11,18 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pyarrow as pa
+
+from mesh_pipelines.audit.divert import Diverter
 from mesh_pipelines.contract import envelope
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import UsageError
+from mesh_pipelines.formats.decode import Decoder
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.platform import Platform, by_applied_contract
 from mesh_pipelines.serve.door import held_at, log_of
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -95,10 +96,6 @@ def redrive(
 @contextmanager
 def _again(platform: Platform, product: DataProduct) -> Generator[Callable[[pa.Table], pa.Table]]:
     """Decode quarantined rows of the log as if they had just been read."""
-    import pyarrow as pa
-
-    from mesh_pipelines.audit.divert import Diverter
-    from mesh_pipelines.formats.decode import Decoder
     from mesh_pipelines.kafka.source import SCHEMA
 
     decoder = Decoder.of(product, platform.registry, platform.settings)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.errors import PartitionsAdded, StreamDiscontinuity, StreamTruncated, UsageError
+from mesh_pipelines.kafka import continuity
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.pipeline.land import land, stream_bounds
 from mesh_pipelines.pipeline.race import outlast
@@ -55,8 +56,6 @@ def resume(platform: Platform, product: DataProduct, accept: str | None = None) 
         UsageError: ``accept`` names another break than the one that is there.
         ConcurrentWriter: a landing committed meanwhile; nothing was changed.
     """
-    from mesh_pipelines.kafka import continuity
-
     begin, end = stream_bounds(platform, product)
     log = platform.tables_of(product).log
     stored, earlier = log.position(), log.losses()
@@ -114,8 +113,6 @@ def _broken(
     platform: Platform, product: DataProduct, stored: Position | None, begin: Position, end: Position
 ) -> tuple[StreamDiscontinuity, Mapping[int, int]] | None:
     """How the stream broke off, if it did; second, where a truncated history was cut off."""
-    from mesh_pipelines.kafka import continuity
-
     if stored is None:
         return None
     try:

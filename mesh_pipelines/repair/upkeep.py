@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from mesh_pipelines.audit.audit import Context, audit
 from mesh_pipelines.contract.model import DataProduct, RuleKind
 from mesh_pipelines.contract.types import duckdb_type
 from mesh_pipelines.engine import connect
@@ -24,13 +25,16 @@ from mesh_pipelines.errors import (
     UnknownVersion,
     VersionDiffers,
 )
+from mesh_pipelines.lake.applied import renamed
 from mesh_pipelines.lake.catalog import Kind
+from mesh_pipelines.lake.files import damage
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.pipeline import transform
 from mesh_pipelines.pipeline.publish import publish
 from mesh_pipelines.pipeline.snapshot import register_inputs, snapshot
 from mesh_pipelines.platform import Platform, by_applied_contract
 from mesh_pipelines.positions import Version
+from mesh_pipelines.rules.compile import compile_product
 from mesh_pipelines.sql.quote import quote
 
 if TYPE_CHECKING:
@@ -228,8 +232,6 @@ def _require_as_audited(own: DataProduct, engine: duckdb.DuckDBPyConnection, ver
     Raises:
         VersionDiffers: they are not what was published.
     """
-    from mesh_pipelines.audit.audit import Context, audit
-
     inputs = {name: f"input {name}" for name in version.input_versions}
     found = audit(engine, "recomputed", own, candidate_id=version.candidate_id, context=Context(inputs))
     if found.rows == version.rows and found.verdict.passed:
@@ -244,8 +246,6 @@ def _require_as_audited(own: DataProduct, engine: duckdb.DuckDBPyConnection, ver
 
 def _for_table(tables: ProductTables, engine: duckdb.DuckDBPyConnection, version: Version) -> pa.RecordBatchReader:
     """Recomputed rows in the columns that the table has now, which may have other names, and more of them."""
-    from mesh_pipelines.lake.applied import renamed
-
     kept = tables.versions.contract(version.contract_hash)
     now = renamed(tables.columns(), tables.product, kept) if kept else tables.product
     own = kept.product if kept else tables.product
@@ -260,7 +260,6 @@ def _for_table(tables: ProductTables, engine: duckdb.DuckDBPyConnection, version
 def _recompute(platform: Platform, tables: ProductTables, engine: duckdb.DuckDBPyConnection, version: Version) -> None:
     """The version's rows from the log, or from its pinned inputs, as ``recomputed``."""
     from mesh_pipelines.lake import state
-    from mesh_pipelines.lake.files import damage
 
     product = tables.product
     if product.transform:
@@ -284,7 +283,6 @@ def _differing(tables: ProductTables, engine: duckdb.DuckDBPyConnection, version
     None where what is there expired or cannot be read.
     """
     from mesh_pipelines.lake import state
-    from mesh_pipelines.lake.files import damage
 
     try:
         state.register(engine, "before", state.state_sql(tables, version))
@@ -303,9 +301,6 @@ def _miscounted(product: DataProduct, engine: duckdb.DuckDBPyConnection, version
     Counts of before the contract changed say nothing about the rules of now, and a rule that cannot be computed has
     none to compare.
     """
-    from mesh_pipelines.audit.audit import audit
-    from mesh_pipelines.rules.compile import compile_product
-
     if version.bad is None or version.contract_hash != product.contract_hash:
         return ""
     rules = compile_product(product)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mesh_pipelines.audit import history
 from mesh_pipelines.contract.envelope import KEY, OFFSET, PARTITION
 from mesh_pipelines.contract.metrics.together import duplicate_groups
 from mesh_pipelines.contract.model import DataProduct, Rule, RuleKind
@@ -106,8 +107,6 @@ def breaking(shelf: Shelf, rule: Rule, limit: int = 50) -> Rows:
 
 
 def _results(shelf: Shelf) -> tuple[RuleResult, ...]:
-    from mesh_pipelines.audit import history
-
     stored = shelf.platform.tables_of(shelf.ruling).checks.read(candidate_id=shelf.version.candidate_id)
     found = history.audit(stored, shelf.version)
     return found.results if found else ()

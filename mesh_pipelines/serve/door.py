@@ -18,6 +18,9 @@ from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
+from mesh_pipelines import engine
 from mesh_pipelines.contract.envelope import KEY, OFFSET, PARTITION, RAW, REASON, TIMESTAMP
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.types import duckdb_type
@@ -28,8 +31,6 @@ from mesh_pipelines.positions import Version
 from mesh_pipelines.sql.quote import quote
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from mesh_pipelines.lake.log import Log
     from mesh_pipelines.lake.product_tables import ProductTables
 
@@ -196,8 +197,6 @@ class Shelf:
         """
         import duckdb
 
-        from mesh_pipelines import engine
-
         try:
             with (
                 closing(engine.connect(self.platform.settings)) as connection,
@@ -234,8 +233,6 @@ def _widened(row: dict[str, Any], columns: Sequence[str]) -> tuple[Any, ...]:
 
 
 def _without(table: pa.Table, names: Sequence[str]) -> pa.Table:
-    import pyarrow as pa
-
     for name in names:
         number = table.schema.get_field_index(name)
         field = table.schema.field(number)

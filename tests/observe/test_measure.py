@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,8 +18,8 @@ from mesh_pipelines.contract.objectives import objectives
 from mesh_pipelines.contract.read.load import load_product
 from mesh_pipelines.errors import BrokerUnreachable
 from mesh_pipelines.lake.standing import Standing
-from mesh_pipelines.observe.judge import FAST_BURN, Judged, Shares, current, findings, judge
-from mesh_pipelines.observe.measure import Mark, Measured, Memory, Seen, measure, remember
+from mesh_pipelines.observe.judge import FAST_BURN, Judged, Judgement, Promise, Shares
+from mesh_pipelines.observe.measure import Mark, Measured, Memory, Round, Seen, measure, remember
 from mesh_pipelines.observe.status import status_of
 from mesh_pipelines.observe.store.records import Current, Health, RuleState
 from mesh_pipelines.pipeline.level import Level, discontinuity
@@ -75,7 +75,7 @@ class Observed:
         self.memory = remember(self.seen, self.before, marks or {}, at(seconds))
         # It is stored as text between two looks.
         self.memory = msgspec.json.decode(msgspec.json.encode(self.memory), type=Memory)
-        self.measured = measure(self.seen, self.before, self.memory, marks or {}, at(seconds), self.last)
+        self.measured = measure(self.seen, self.before, self.memory, Round(at(seconds), self.last, marks or {}))
         self.last = at(seconds)
         return self.measured
 
@@ -83,11 +83,15 @@ class Observed:
         assert self.seen
         assert self.last
         judged = [
-            judge(self.product.fqn, one, self.measured, shares or Shares(), None, self.last)
+            Promise(self.product.fqn, one, self.last).judge(self.measured, shares or Shares())
             for one in objectives(self.product)
         ]
-        found = findings(self.seen, self.before, self.measured, judged, rules, self.last)
-        return current(self.seen, self.measured, judged, found, (), self.last)
+        judgement = self.judgement(judged, rules, self.last)
+        return judgement.current(judgement.findings())
+
+    def judgement(self, judged: Sequence[Judged], rules: Sequence[RuleState], now: datetime) -> Judgement:
+        assert self.seen
+        return Judgement(self.seen, self.before, self.measured, judged, rules, now)
 
 
 def test_freshness_grows_when_the_producer_stops_and_recovers() -> None:
@@ -204,7 +208,7 @@ def test_a_stream_that_broke_off_is_stalled_at_once(end: Position, told: str) ->
         flights.look(seconds, end, published, position=position(50))
         assert flights.state().health is Health.BAD
         assert flights.seen
-        found = findings(flights.seen, flights.before, flights.measured, (), (), at(seconds))
+        found = flights.judgement((), (), at(seconds)).findings()
         assert [one.kind for one in found] == ["stalled"]
         assert told in found[0].detail
 
@@ -216,7 +220,7 @@ def test_events_that_wait_too_long_are_a_stall_unless_a_rule_blocks_them() -> No
     flights.look(10, position(60), published)
     flights.look(910, position(60), published)
     assert flights.seen
-    found = findings(flights.seen, flights.before, flights.measured, (), (), at(910))
+    found = flights.judgement((), (), at(910)).findings()
     assert [(one.kind, one.began_at) for one in found] == [("stalled", at(10))]
     verdict = Verdict("c2", "h", False, 1, 1, 0, 0, 0, at(20).isoformat(), ("some",))
     flights.look(920, position(60), published, newest=replace(published, number=2, verdict=verdict))
@@ -224,7 +228,7 @@ def test_events_that_wait_too_long_are_a_stall_unless_a_rule_blocks_them() -> No
         *("operations.flights", "some", "rowCount", "", "block", "fail", 9, 3, 3.0, "mustBe 0", ""),
         *(2, "c2", "1", at(20), "run", True, at(20)),
     )
-    found = findings(flights.seen, flights.before, flights.measured, (), [rule], at(920))
+    found = flights.judgement((), [rule], at(920)).findings()
     assert [(one.kind, one.subject, one.run, one.began_at) for one in found] == [("blocked", "some", "run", at(20))]
     assert flights.state(rules=(rule,)).reasons[0] == "version 2 is blocked by some"
 
@@ -243,18 +247,18 @@ def product_with(*levels: ServiceLevel) -> DataProduct:
 def test_budget_and_burn() -> None:
     [objective] = objectives(product_with(ServiceLevel("freshness", 1, "m")))
     shares = Shares(window=(995, 999), hour=(80, 99), day=(900, 999))
-    missed = judge("a.b", objective, Measured(freshness=61), shares, None, START)
+    missed = Promise("a.b", objective, START).judge(Measured(freshness=61), shares)
     assert missed.good is False
     assert missed.state.attainment == pytest.approx(0.995)
     assert missed.state.budget_left == pytest.approx(0.5)
     assert missed.state.burn_1h == pytest.approx(20)
     assert missed.state.burn_24h == pytest.approx(10)
     assert missed.state.since == START
-    later = judge("a.b", objective, Measured(freshness=70), shares, missed.state, at(60))
+    later = Promise("a.b", objective, at(60), missed.state).judge(Measured(freshness=70), shares)
     assert later.state.since == START
-    met = judge("a.b", objective, Measured(freshness=60), shares, missed.state, at(60))
+    met = Promise("a.b", objective, at(60), missed.state).judge(Measured(freshness=60), shares)
     assert (met.good, met.state.since) == (True, at(60))
-    unknown = judge("a.b", objective, Measured(), Shares(), None, START)
+    unknown = Promise("a.b", objective, START).judge(Measured(), Shares())
     assert (unknown.good, unknown.state.met, unknown.state.attainment, unknown.state.since) == (None,) * 4
 
 
@@ -266,9 +270,9 @@ def test_a_short_miss_is_no_incident() -> None:
     assert flights.seen
 
     def incidents(hour: tuple[int, int]) -> list[str]:
-        judged = judge(product.fqn, objective, flights.measured, Shares(hour, hour, (8_600, 8_640)), None, START)
+        judged = Promise(product.fqn, objective, START).judge(flights.measured, Shares(hour, hour, (8_600, 8_640)))
         assert flights.seen
-        return [one.kind for one in findings(flights.seen, flights.before, flights.measured, [judged], (), START)]
+        return [one.kind for one in flights.judgement([judged], (), START).findings()]
 
     assert incidents((359, 359)) == []
     assert incidents((300, 359)) == ["objective"]
@@ -278,7 +282,7 @@ def test_availability_is_measured_over_its_window() -> None:
     [objective] = objectives(product_with(ServiceLevel("availability", 99, "%")))
 
     def judged(available: bool | None, good: int, total: int) -> Judged:
-        return judge("a.b", objective, Measured(available=available), Shares((good, total)), None, START)
+        return Promise("a.b", objective, START).judge(Measured(available=available), Shares((good, total)))
 
     assert judged(False, 999, 999).state.measured == pytest.approx(99.9)
     assert judged(False, 999, 999).state.met is True
@@ -291,7 +295,7 @@ def test_throughput_is_asked_for_only_while_events_wait_and_retention_only_where
     throughput, retention = objectives(product_with(ServiceLevel("throughput", 10), ServiceLevel("retention", 1, "d")))
 
     def good(objective: Any, measured: Measured, *, lost: bool = False) -> bool | None:
-        return judge("a.b", objective, measured, Shares(), None, START, lost=lost).good
+        return Promise("a.b", objective, START).judge(measured, Shares(), lost=lost).good
 
     assert good(throughput, Measured(throughput=1, lag=0)) is True
     assert good(throughput, Measured(throughput=1, lag=5)) is False

@@ -48,8 +48,8 @@ class RuleReader:
         key = sorted((f for f in self._fields.values() if f.key_position), key=lambda f: f.key_position)
         if key:
             names = tuple(field.name for field in key)
-            described = "No two rows have the same primary key."
-            yield self._rule("key.unique", RuleKind.UNIQUE, "primaryKey", names, where, "uniqueness", described)
+            rule = self._rule("key.unique", RuleKind.UNIQUE, "primaryKey", names, where)
+            yield replace(rule, dimension="uniqueness", description="No two rows have the same primary key.")
 
     def _implied(self, schema: Mapping[str, Any], where: Where) -> Iterator[Rule]:
         for index, raw in enumerate(schema.get("properties", [])):
@@ -75,9 +75,11 @@ class RuleReader:
     def _marks(self, field: Field, where: Where) -> Iterator[Rule]:
         name = (field.name,)
         if field.required:
-            yield self._rule(f"{field.name}.required", RuleKind.ROW, "required", name, where, "completeness")
+            rule = self._rule(f"{field.name}.required", RuleKind.ROW, "required", name, where)
+            yield replace(rule, dimension="completeness")
         if field.unique:
-            yield self._rule(f"{field.name}.unique", RuleKind.UNIQUE, "unique", name, where, "uniqueness")
+            rule = self._rule(f"{field.name}.unique", RuleKind.UNIQUE, "unique", name, where)
+            yield replace(rule, dimension="uniqueness")
 
     def _enum(self, field: Field, entries: list[Mapping[str, Any]], where: Where) -> Iterator[Rule]:
         values = [entry["value"] for entry in entries]
@@ -132,11 +134,11 @@ class RuleReader:
             "",
             () if field is None else (field,),
             where,
-            str(entry.get("dimension", "")),
-            str(entry.get("description", "")).strip(),
         )
         return replace(
             rule,
+            dimension=str(entry.get("dimension", "")),
+            description=str(entry.get("description", "")).strip(),
             operator=operator,
             threshold=threshold,
             unit=_UNITS.get(unit, Unit.ROWS),
@@ -294,11 +296,8 @@ class RuleReader:
         check: str,
         fields: tuple[str, ...],
         where: Where,
-        dimension: str = "conformity",
-        description: str = "",
     ) -> Rule:
-        line = self._document.line(where)
-        return Rule(identity, kind, check, fields, dimension=dimension, description=description, line=line)
+        return Rule(identity, kind, check, fields, dimension="conformity", line=self._document.line(where))
 
 
 def _mapping(implementation: Any) -> Mapping[str, Any]:

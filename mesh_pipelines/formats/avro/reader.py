@@ -15,6 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from mesh_pipelines.contract.model import Field
+from mesh_pipelines.formats.avro.compiled import NativeReader
+from mesh_pipelines.formats.avro.portable import PortableReader
 from mesh_pipelines.formats.avro.schema import Node, Unreadable, read_schema
 from mesh_pipelines.formats.avro.to_fields import member_type
 from mesh_pipelines.formats.avro.wire import WireReader
@@ -56,11 +58,7 @@ class WriterSchema:
         found = {find(self._record.names, field) for field in self.fields}
         wanted = [name in found for name in self._record.names]
         if self.native:
-            from mesh_pipelines.formats.avro.compiled import NativeReader
-
             return NativeReader(self._record, wanted)
-        from mesh_pipelines.formats.avro.portable import PortableReader
-
         return PortableReader(self._record, wanted)
 
     def decode(self, values: pa.LargeBinaryArray, header_bytes: int = 0) -> Decoded:
