@@ -19,9 +19,9 @@ from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlparse
 
 from mesh_pipelines.errors import MeshError
+from mesh_pipelines.local_path import local_path
 from mesh_pipelines.settings import Settings
 from mesh_pipelines.sql.quote import literal
 from mesh_pipelines.sql.select import REACHING, SERIES, NotReadable, Select
@@ -81,12 +81,6 @@ def _lock(connection: duckdb.DuckDBPyConnection, settings: Mapping[str, Any]) ->
     for name, value in confinement.items():
         connection.execute(f"SET {name} = {literal(value)}")
     return connection
-
-
-def local_path(uri: str) -> str:
-    """The path of a ``file:`` address, taken literally as pyiceberg does; any other address as it is."""
-    parsed = urlparse(uri)
-    return parsed.path if parsed.scheme == "file" else uri
 
 
 def check(connection: duckdb.DuckDBPyConnection, sql: str, tables: Collection[str]) -> None:

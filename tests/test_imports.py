@@ -80,6 +80,12 @@ def test_help_loads_nothing_heavy() -> None:
     assert found & HEAVY == set()
 
 
+def test_status_loads_no_sql_no_dagster_and_no_expectations() -> None:
+    found = loaded(f"import {PACKAGE}.cli.discovering, {PACKAGE}.observe.status, {PACKAGE}.lake.standing")
+    assert "pyarrow" in found
+    assert found & {"dagster", "duckdb", "great_expectations", "pandas", "sqlglot"} == set()
+
+
 @pytest.mark.parametrize("package", PURE)
 def test_a_pure_package_loads_no_engine(package: str) -> None:
     assert loaded(f"import {PACKAGE}.{package}") & ENGINES == set()

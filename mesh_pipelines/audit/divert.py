@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from mesh_pipelines.contract.envelope import FATE, OP, RAW, REASON, RULE, Fate, Op
 from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.rules.compile import CompiledRule, compile_divert_rules, threshold_text
+from mesh_pipelines.rules.compile import CompiledRule, compile_divert_rules
+from mesh_pipelines.rules.results import threshold_text
 from mesh_pipelines.sql.quote import literal, quote
 
 if TYPE_CHECKING:

@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mesh_pipelines.contract.envelope import BREAKS, DIGEST, GENERATION, KEY, OFFSET, OP, PARTITION, Op
-from mesh_pipelines.engine import local_path
 from mesh_pipelines.lake import fold, state
 from mesh_pipelines.lake.files import bounds, by_name, files_of
 from mesh_pipelines.lake.overlay import ROW, Overlay
 from mesh_pipelines.lake.product_tables import ProductTables
+from mesh_pipelines.local_path import local_path
 from mesh_pipelines.positions import Position
 from mesh_pipelines.rules.mask import MISKEYED, Mask
 from mesh_pipelines.sql.quote import literal, quote

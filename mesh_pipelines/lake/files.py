@@ -17,8 +17,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from mesh_pipelines.contract.model import Field
-from mesh_pipelines.engine import local_path
 from mesh_pipelines.errors import EnvironmentFault
+from mesh_pipelines.local_path import local_path
 from mesh_pipelines.sql.quote import literal, quote
 
 if TYPE_CHECKING:

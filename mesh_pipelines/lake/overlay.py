@@ -22,8 +22,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mesh_pipelines.contract.envelope import OFFSET, PARTITION
-from mesh_pipelines.engine import local_path
 from mesh_pipelines.lake.files import each_of, relations_of
+from mesh_pipelines.local_path import local_path
 from mesh_pipelines.sql.quote import literal
 
 if TYPE_CHECKING:

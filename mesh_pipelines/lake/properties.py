@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from mesh_pipelines.errors import TableDamaged
+from mesh_pipelines.local_path import local_path
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -135,8 +136,6 @@ class TableProperties:
 
 def _local(location: str) -> str | None:
     """The path of a file on this machine; None for what lies elsewhere."""
-    from mesh_pipelines.engine import local_path
-
     path = local_path(location)
     return None if "://" in path else path
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from mesh_pipelines.contract.metrics.refusal import Uncompilable
 from mesh_pipelines.contract.metrics.registry import metric_of
-from mesh_pipelines.contract.model import DataProduct, OnFailure, Operator, Rule, RuleKind, Unit
+from mesh_pipelines.contract.model import DataProduct, OnFailure, Operator, Rule, RuleKind
 from mesh_pipelines.contract.read.load import CONTRACT
 from mesh_pipelines.errors import ContractInvalid, Fault
 from mesh_pipelines.rules.queries import Query, parse_query
@@ -134,15 +134,6 @@ def condition(measured: str, operator: Operator, threshold: Any) -> str:
         return f"{measured} {_SYMBOLS[operator]} {literal(threshold)}"
     inside = f"{measured} BETWEEN {literal(threshold[0])} AND {literal(threshold[1])}"
     return inside if operator is Operator.BETWEEN else f"NOT ({inside})"
-
-
-def threshold_text(rule: Rule) -> str:
-    """The promise as a person reads it: ``mustBeLessThan 5 percent``."""
-    if rule.kind is RuleKind.EXPECTATION:
-        return "holds"
-    value = f"{rule.threshold[0]} and {rule.threshold[1]}" if isinstance(rule.threshold, tuple) else str(rule.threshold)
-    unit = " percent" if rule.unit is Unit.PERCENT else ""
-    return f"{rule.operator} {value}{unit}"
 
 
 def _compile(product: DataProduct, rules: list[Rule]) -> CompiledRules:

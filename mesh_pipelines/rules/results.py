@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from mesh_pipelines.contract.model import DataProduct, OnFailure, Rule
+from mesh_pipelines.contract.model import DataProduct, OnFailure, Rule, RuleKind, Unit
 from mesh_pipelines.positions import Verdict
-from mesh_pipelines.rules.compile import threshold_text
 
 
 class State(StrEnum):
@@ -113,3 +112,12 @@ def verdict(product: DataProduct, candidate_id: str, results: Sequence[RuleResul
         at=at,
         blocking=blocking,
     )
+
+
+def threshold_text(rule: Rule) -> str:
+    """The promise as a person reads it: ``mustBeLessThan 5 percent``."""
+    if rule.kind is RuleKind.EXPECTATION:
+        return "holds"
+    value = f"{rule.threshold[0]} and {rule.threshold[1]}" if isinstance(rule.threshold, tuple) else str(rule.threshold)
+    unit = " percent" if rule.unit is Unit.PERCENT else ""
+    return f"{rule.operator} {value}{unit}"

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from pyiceberg.table import Table
 
-from mesh_pipelines.engine import local_path
 from mesh_pipelines.lake.catalog import open_catalog
 from mesh_pipelines.lake.commit import TABLE_PROPERTIES, append, current_files, rows_of
 from mesh_pipelines.lake.files import relation_of
 from mesh_pipelines.lake.parquet import write_file
+from mesh_pipelines.local_path import local_path
 from mesh_pipelines.settings import Settings
 
 ROWS = 5_000
