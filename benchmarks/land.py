@@ -100,7 +100,7 @@ def fetching(settings: Settings) -> dict[str, str]:
 
 
 def compiled(folder: Path) -> Path | None:
-    """The drain in C, compiled; None where there is no compiler."""
+    """The drain in C, compiled; None if there is no compiler."""
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         return None

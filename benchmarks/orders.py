@@ -266,7 +266,7 @@ def check_values(files: Iterable[str], expected: Expected) -> int:
     """Compare the values in Parquet files of whatever landed them with what was produced; gives the rows there are.
 
     Raises:
-        WrongRows: the number of events that are no tombstones, their cents or their distinct keys differ.
+        WrongRows: the number of events that are not tombstones, their cents or their distinct keys differ.
     """
     import duckdb
 

@@ -4,7 +4,7 @@
     python benchmarks/peers.py --only dlt-arrow,spark --rows 200000 --rounds 1
 
 Each peer is installed in an environment of its own under the cache folder, lands the topic to a local Iceberg table in
-a process of its own, and what it landed is checked: the number of events that are no tombstones, the sum of their
+a process of its own, and what it landed is checked: the number of events that are not tombstones, the sum of their
 cents, their distinct keys. What is measured is said in ``land.py``; a peer that cannot be installed, or fails, is a row
 that says so. Peers that land row by row get a topic of fewer events (``--slow-rows``): rates are compared, not times.
 

@@ -78,7 +78,7 @@ class Report:
         must: float | None = None,
         aim: float | None = None,
     ) -> None:
-        """A ratio: the median of one value a round; none where there are no values."""
+        """A ratio: the median of one value a round; none if there are no values."""
         if values:
             self.ratios[name] = Ratio(median(values), better, must, aim, (min(values), max(values)))
 

@@ -25,7 +25,7 @@ def read(
     default to this process's ``MESH_*`` variables.
 
     Raises:
-        UnknownProduct, NothingPublished, UnknownVersion: there is no such version.
+        UnknownProduct, NothingPublished, UnknownVersion: that version does not exist.
     """
     from mesh_pipelines.platform import Platform
     from mesh_pipelines.serve.reading import read_version

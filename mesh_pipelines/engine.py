@@ -97,7 +97,7 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str, tables: Collection[st
     if parsed["error"] and parsed["error_type"] == "parser":
         raise NotReadable(f"does not parse: {parsed['error_message'].splitlines()[0]}")
     if parsed["error"] or len(parsed["statements"]) != 1:
-        raise NotReadable("is not exactly one SELECT")
+        raise NotReadable("must be exactly one SELECT")
     allowed = {name.lower() for name in tables}
     for node in _nodes(parsed["statements"][0]):
         _check_node(node, allowed)
@@ -128,7 +128,7 @@ def _check_node(node: dict[str, Any], allowed: set[str]) -> None:
             if name.lower() not in SERIES:
                 raise NotReadable(f"reads {name}(); only products can be read, as domain.product")
         case "SHOW_REF":
-            raise NotReadable("is not exactly one SELECT")
+            raise NotReadable("must be exactly one SELECT")
         case _:
             pass
 

@@ -17,14 +17,14 @@
     │   ├── RebuildRefused
     │   ├── AuditDiffers
     │   └── VersionDiffers
-    ├── StreamDiscontinuity   exit 1   the stream is not the one the log was read from
+    ├── StreamDiscontinuity   exit 1   the stream is not the one that the log was read from
     │   ├── TopicRecreated
     │   ├── OffsetsTrimmed
     │   ├── ClusterChanged
     │   ├── StreamTruncated
     │   ├── PartitionsAdded
     │   └── TopicRenamed
-    └── EnvironmentFault      exit 3   something outside the product is not as needed
+    └── EnvironmentFault      exit 3   something outside the product does not work
         ├── BrokerUnreachable     transient
         ├── RegistryUnreachable   transient
         ├── ConcurrentWriter      transient
@@ -116,7 +116,7 @@ class Violation(MeshError):
 
 @dataclass(frozen=True, order=True)
 class Fault:
-    """One thing wrong in one file: where it is, what it is, and how to mend it.
+    """One thing wrong in one file: where it is, what it is, and how to fix it.
 
     ``line`` and ``column`` count from 1 and are 0 where they are not known; ``field`` is a dotted path into the file,
     or names a rule or a column of it.
@@ -161,7 +161,7 @@ class AuditBlocked(Violation):
 
 
 class Unaudited(Violation):
-    """Publishing was asked for without a passing verdict for exactly this candidate and contract."""
+    """A candidate can be published only with a passing verdict for exactly this candidate and contract."""
 
     code = "M104"
 
@@ -179,25 +179,25 @@ class Undecodable(Violation):
 
 
 class RebuildRefused(Violation):
-    """The topic no longer holds all that the log holds; a log read anew from it would have lost events."""
+    """The topic no longer has everything that the log has; a log rebuilt from it would lose events."""
 
     code = "M107"
 
 
 class AuditDiffers(Violation):
-    """A version's counts of bad rows are not those that an audit of all its rows gives."""
+    """A version's stored counts of bad rows differ from an audit of all its rows."""
 
     code = "M108"
 
 
 class VersionDiffers(Violation):
-    """A published version's rows are not those that its log or its inputs give."""
+    """A published version does not have the rows that its log or its inputs give."""
 
     code = "M109"
 
 
 class StreamDiscontinuity(MeshError):
-    """The stream is not the one the log was read from; going on would lose or double events.
+    """The stream is not the one that the log was read from, so going on would lose or double events.
 
     ``accept`` is the word by which an operator accepts the loss.
     """
@@ -224,7 +224,7 @@ class OffsetsTrimmed(StreamDiscontinuity):
 
 
 class ClusterChanged(StreamDiscontinuity):
-    """The broker is another cluster than the one the log was read from."""
+    """The broker is a different cluster from the one that the log was read from."""
 
     code = "M303"
     accept = "moved"
@@ -245,14 +245,14 @@ class PartitionsAdded(StreamDiscontinuity):
 
 
 class TopicRenamed(StreamDiscontinuity):
-    """The contract names another topic than the one the log was read from."""
+    """The contract names a different topic from the one that the log was read from."""
 
     code = "M306"
     accept = "renamed"
 
 
 class EnvironmentFault(MeshError):
-    """Something outside the product is not as needed: a service, a port, a table."""
+    """Something outside the product does not work: a service, a port, a table."""
 
     code = "M400"
     exit_code = 3
@@ -304,26 +304,26 @@ class ServiceFailed(EnvironmentFault):
 
 
 class DownloadFailed(EnvironmentFault):
-    """A jar could not be fetched, or its checksum is not the locked one."""
+    """A jar could not be fetched, or its checksum is not the one in the lock."""
 
     code = "M408"
 
 
 class StorageUnavailable(EnvironmentFault):
-    """The catalog or the warehouse cannot be written or read: locked, full, gone."""
+    """The catalog or the warehouse cannot be written or read: locked, full, or missing."""
 
     code = "M409"
     transient = True
 
 
 class TableOutdated(EnvironmentFault):
-    """The product's tables lack columns that its contract has by now."""
+    """The product's tables do not have columns that its contract needs."""
 
     code = "M410"
 
 
 class ContractNotApplied(EnvironmentFault):
-    """The product's tables are ruled by no contract that is known, and the file's is not applied."""
+    """No applied contract of the product's tables is known, and the file's is not applied."""
 
     code = "M412"
 

@@ -33,10 +33,10 @@ def arm(point: str, action: Callable[[], None], *, passes: int = 0) -> None:
     """Call ``action`` when this process reaches the point, after letting it pass that many times.
 
     Raises:
-        ValueError: there is no such point.
+        ValueError: that point does not exist.
     """
     if point not in POINTS:
-        raise ValueError(f"there is no fail point {point}")
+        raise ValueError(f"no fail point is named {point}")
     left = passes
 
     def reached() -> None:

@@ -85,7 +85,7 @@ class Platform:
 
         Raises:
             ContractInvalid: its contract was never applied and has faults.
-            UnknownProduct: there is no such product; near names are given.
+            UnknownProduct: that product does not exist; similar names are given.
         """
         if "products" in self.__dict__ and fqn in self.products:
             return self.products[fqn]
@@ -118,7 +118,7 @@ class Platform:
         return UnknownProduct(f"no contract under {self.settings.assets} declares {fqn}{hint}", next_step="mesh status")
 
     def applied_hashes(self, names: Iterable[str]) -> dict[str, str | None]:
-        """By product: the hash of the contract applied last; None for tables of before contracts were kept.
+        """By product: the hash of the contract applied last; None for tables from before contracts were kept.
 
         Products without tables are left out, and those whose tables are damaged: steps and readers say so of them.
         """
@@ -167,7 +167,7 @@ class Platform:
         stays = f"contract {self.product(fqn).contract_version} stays applied"
         if fqn in self.broken:
             return f"its contract file has {len(self.broken[fqn].faults)} faults (mesh lint {fqn}); {stays}"
-        return f"it has no contract file under {self.settings.assets}: nothing runs it; {stays}"
+        return f"it has no contract file under {self.settings.assets}, so nothing runs it; {stays}"
 
     def files_of(self, product: DataProduct) -> ContractFiles:
         """The texts that a product's contract was applied with; those of its folder where it never was.
@@ -201,7 +201,7 @@ class Platform:
         newest = tables.versions.newest()
         if newest and newest.contract_hash != proposed.contract_hash:
             raise ContractNotApplied(
-                f"{product.fqn}: its file has another contract than its newest version was made under",
+                f"{product.fqn}: its contract file differs from the contract of its newest version",
                 next_step="mesh apply",
             )
         tables.apply(read_files(proposed.folder), operator())
@@ -267,7 +267,7 @@ def ordered(products: Mapping[str, DataProduct]) -> tuple[DataProduct, ...]:
 def by_applied_contract(
     step: Callable[Concatenate[Platform, DataProduct, P], T],
 ) -> Callable[Concatenate[Platform, DataProduct, P], T]:
-    """A step that goes by the product's applied contract, whichever it is handed: a caller's may be of before."""
+    """A step that uses the product's applied contract, whichever it is given: a caller's may be out of date."""
 
     @wraps(step)
     def bound(platform: Platform, product: DataProduct, *args: P.args, **kwargs: P.kwargs) -> T:

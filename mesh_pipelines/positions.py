@@ -30,7 +30,7 @@ class Position:
     follows an operator's explicit choice to go on after the topic was recreated; all rows of earlier generations
     belong to every position of a later one. ``redrives`` counts the redrives of quarantined events it includes: what a
     later redrive brought back is not part of it, though it lies before its offsets. ``rebuilds`` counts how often the
-    log was replaced by one read anew from the topic: a position belongs to the log as it was under its count.
+    log was replaced by one read again from the topic: a position belongs to the log as it was under its count.
     """
 
     cluster_id: str

@@ -70,12 +70,12 @@ class Settings(BaseSettings):
         default=-1, description="Replication factor of topics that apply creates; -1 is the broker's default."
     )
     timeout_s: Annotated[float, Field(gt=0, le=3600)] = Field(
-        default=10.0, description="Seconds to wait for a broker's or registry's answer."
+        default=10.0, description="Seconds to wait for an answer of a broker or the registry."
     )
 
     catalog_uri: Address | None = Field(
         default=None,
-        description="Iceberg catalog: an http(s) REST address or an SQL URI. Unset: SQLite under the home folder.",
+        description="Iceberg catalog: an http(s) REST address or a SQL URI. Unset: SQLite under the home folder.",
     )
     catalog_config: dict[str, SecretStr] = Field(
         default_factory=dict[str, SecretStr], description="More Iceberg catalog properties as JSON."
@@ -96,11 +96,11 @@ class Settings(BaseSettings):
     )
     base_tail_rows: Annotated[int, Field(ge=1)] = Field(
         default=50_000,
-        description="Events behind a keyed product's base that it does not take in, however small it is.",
+        description="Events that a keyed product's base may lag behind before it takes them in, however small it is.",
     )
     native: Literal["auto", "on", "off"] = Field(
         default="auto",
-        description="Landing in C: where the extension was built (auto), or an error without it (on), or never (off).",
+        description="Landing in C: if the extension was built (auto), an error without it (on), or never (off).",
     )
     memory_limit: Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?([KMGT]i?B|%)$")] = Field(
         default="600MB", description="DuckDB's memory limit; it spills to the home folder above it."
@@ -114,7 +114,7 @@ class Settings(BaseSettings):
         default=None, description="File to which OpenLineage events are appended, one JSON object a line. Unset: none."
     )
     openlineage_url: Address | None = Field(
-        default=None, description="OpenLineage backend that is sent events, such as http://marquez:5000. Unset: none."
+        default=None, description="OpenLineage backend that receives events, such as http://marquez:5000. Unset: none."
     )
     openlineage_api_key: SecretStr | None = Field(default=None, description="Bearer token for the OpenLineage backend.")
     openlineage_namespace: Annotated[str, Field(min_length=1)] = Field(
@@ -128,10 +128,11 @@ class Settings(BaseSettings):
     dagster_port: Port = Field(default=3000, description="Port of Dagster's web UI.")
     portal_port: Port = Field(default=3001, description="Port of the portal.")
     portal_url: str | None = Field(
-        default=None, description="The portal's address as its users have it. Unset: its host and port, by http."
+        default=None, description="The portal's address as its users see it. Unset: http with its host and port."
     )
     dagster_url: str | None = Field(
-        default=None, description="The address of Dagster's web UI as the portal links to it. Unset: that of `mesh up`."
+        default=None,
+        description="The address of Dagster's web UI that the portal links to. Unset: the one of `mesh up`.",
     )
 
     observe_interval_s: Annotated[float, Field(ge=1, le=3600)] = Field(
@@ -148,7 +149,7 @@ class Settings(BaseSettings):
 
     oidc_issuer: str | None = Field(
         default=None,
-        description="The OpenID Connect provider that signs people in to the portal. Unset: nobody but on loopback.",
+        description="The OpenID Connect provider that signs people in to the portal. Unset: sign-in on loopback only.",
     )
     oidc_client_id: str | None = Field(default=None, description="The portal's client id at that provider.")
     oidc_client_secret: SecretStr | None = Field(
@@ -163,7 +164,7 @@ class Settings(BaseSettings):
     def _well_formed(cls, address: Address | None, info: ValidationInfo) -> Address | None:
         form, example = _FORMS[str(info.field_name)]
         if address and not form.fullmatch(address.reveal()):
-            raise ValueError(f"an address like {example} is needed")
+            raise ValueError(f"must be an address like {example}")
         return address
 
     @model_validator(mode="after")
@@ -180,7 +181,7 @@ class Settings(BaseSettings):
     @classmethod
     def _addressable(cls, place: Path | str | None) -> Path | str | None:
         if found := _UNADDRESSABLE.intersection(str(place)):
-            raise ValueError(f"a folder of tables cannot have {' '.join(sorted(found))} in its path")
+            raise ValueError(f"the path of a folder of tables must not contain {' '.join(sorted(found))}")
         return place
 
     @classmethod
@@ -232,7 +233,9 @@ class Settings(BaseSettings):
             ]
             raise SettingInvalid("; ".join(wrong), next_step="see docs/settings.md") from error
         except SettingsError as error:
-            raise SettingInvalid(f"a mapping is no JSON: {error}", next_step="see docs/settings.md") from error
+            raise SettingInvalid(
+                f"a setting with several values must be JSON: {error}", next_step="see docs/settings.md"
+            ) from error
 
     @property
     def uses_local_broker(self) -> bool:

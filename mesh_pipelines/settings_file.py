@@ -36,10 +36,10 @@ class SettingsFile(PydanticBaseSettingsSource):
         raise NotImplementedError
 
     def __call__(self) -> dict[str, Any]:
-        """The file's settings by name; nothing where there is no file.
+        """The file's settings by name; nothing if there is no file.
 
         Raises:
-            SettingInvalid: the file cannot be read, or has a key that is no setting.
+            SettingInvalid: the file cannot be read, or has a key that is not a setting.
         """
         file = find(Path.cwd(), os.environ.get(_VARIABLE))
         return read(file, self.settings_cls.model_fields) if file else {}
@@ -55,7 +55,7 @@ def find(folder: Path, named: str | None) -> Path | None:
         file = folder / Path(named).expanduser()
         if not file.exists():
             raise SettingInvalid(
-                f"{_VARIABLE}: there is no file {file}", next_step=f"unset {_VARIABLE}, or make the file"
+                f"{_VARIABLE} names {file}, which does not exist", next_step=f"unset {_VARIABLE}, or create the file"
             )
         # The null device says: no file at all.
         return file if file.is_file() else None
@@ -66,7 +66,7 @@ def read(file: Path, names: Mapping[str, object]) -> dict[str, Any]:
     """The settings of a file, by name.
 
     Raises:
-        SettingInvalid: it is not TOML, or has a key that is none of ``names``.
+        SettingInvalid: it is not TOML, or has a key that is not one of ``names``.
     """
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))

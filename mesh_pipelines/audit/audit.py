@@ -111,7 +111,7 @@ class _Run:
         return [self._counted(compiled.rule, count, share) for compiled, count in zip(rules, bad, strict=True)]
 
     def measure_one(self, compiled: CompiledRule) -> RuleResult:
-        """The result of a rule that is no row rule and no expectation."""
+        """The result of a rule that is neither a row rule nor an expectation."""
         rule = compiled.rule
         match rule.kind:
             case RuleKind.UNIQUE if self.known and rule.id in self.known.bad:
@@ -256,18 +256,18 @@ def _comparable(value: Any, threshold: Any) -> float | bool:
     """A query's value as what its threshold is compared with; true counts 1 beside a number.
 
     Raises:
-        ValueError: it is no number, or a number where the threshold is a boolean.
+        ValueError: it is not a number, or a number while the threshold is a boolean.
     """
     if value is None:
         raise _NothingMeasured("the query gave null")
     if isinstance(threshold, bool) and not isinstance(value, bool):
-        raise ValueError("the query gave no boolean, and the threshold is one")
+        raise ValueError("the query must give a boolean, because the threshold is one")
     if isinstance(value, str | bytes | list | dict | tuple):
-        raise ValueError(f"the query gave a {type(value).__name__} and no number")
+        raise ValueError(f"the query must give a number, got a {type(value).__name__}")
     try:
         return value if isinstance(threshold, bool) else float(value)
     except TypeError as error:
-        raise ValueError(f"the query gave a {type(value).__name__} and no number") from error
+        raise ValueError(f"the query must give a number, got a {type(value).__name__}") from error
 
 
 def _since(started: float) -> float:

@@ -34,11 +34,11 @@ _NO_CHANGES = "nothing to do: everything is as the contracts say"
 def init(
     name: Annotated[str, typer.Argument(help="The new product, as domain/product.")],
     inputs: Annotated[
-        list[str] | None, typer.Option("--input", help="An input product; makes it a derived one. Repeatable.")
+        list[str] | None, typer.Option("--input", help="An input; the product is then derived. Repeatable.")
     ] = None,
     owner: Annotated[str, typer.Option(help="The owner's username or e-mail.")] = "owner@example.com",
 ) -> None:
-    """Make a product's folder: a contract that lints, to begin from.
+    """Make a product's folder with a first contract that lints.
 
     In a folder without contracts it also writes mesh.toml, so that commands work from every folder below.
     """
@@ -68,7 +68,7 @@ def lint(
     ] = False,
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
-    """Check contracts, rules and transforms, offline; names every fault with its file and line."""
+    """Check contracts, rules and transforms offline, and name every fault with its file and line."""
     from mesh_pipelines.plan import lint as step
 
     output, mesh = Output(output_format), platform()
@@ -81,7 +81,7 @@ def lint(
     for one in results:
         if one.unbound:
             inputs = ", ".join(one.unbound)
-            output.say(f"{one.product}: its SQL was not checked against {inputs}, whose contract has faults")
+            output.say(f"{one.product}: its SQL was not checked, because the contract of {inputs} has faults")
     if write and not faults:
         for product in step.write_suites(mesh):
             output.say(f"wrote the expectations of {product}")
@@ -104,7 +104,7 @@ def apply(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="The same as mesh plan.")] = False,
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
-    """Create what the contracts promise and is missing: topics, schemas, tables; refuse what would lose data."""
+    """Create the topics, schemas and tables that the contracts need; refuse changes that would lose data."""
     from mesh_pipelines.plan.actions import describe
     from mesh_pipelines.plan.apply import execute
     from mesh_pipelines.plan.draft import draft
@@ -153,7 +153,7 @@ def _end(drafted: Plan, output: Output) -> None:
     for error in (error for errors in drafted.refused.values() for error in errors):
         output.error(error)
     if drafted.refused:
-        output.say(f"nothing of {', '.join(sorted(drafted.refused))} was changed")
+        output.say(f"nothing was changed for {', '.join(sorted(drafted.refused))}")
         raise typer.Exit(1)
     if not drafted.actions:
         output.say(_NO_CHANGES)

@@ -91,7 +91,9 @@ def query(
     from mesh_pipelines.serve.query import query as run_query
 
     if output_format not in FORMATS:
-        raise UsageError(f"--output is {output_format!r}; use {', '.join(FORMATS)}", next_step="mesh query --help")
+        raise UsageError(
+            f"--output must be one of {', '.join(FORMATS)}, got {output_format!r}", next_step="mesh query --help"
+        )
     mesh = platform()
     reader = run_query(mesh.settings, Readable(mesh), mesh.catalog, sql, _pins(version))
     write_rows(reader, output_format, limit, Output())
@@ -102,7 +104,7 @@ def _pins(given: list[str] | None) -> dict[str, int]:
     for text in given or ():
         name, _, number = text.rpartition("=")
         if not name or not NUMBER.fullmatch(number):
-            raise UsageError(f"--version {text!r} is not domain.product=N", next_step="mesh query --help")
+            raise UsageError(f"--version must be domain.product=N, got {text!r}", next_step="mesh query --help")
         pins[fqn(name)] = int(number)
     return pins
 
@@ -110,14 +112,14 @@ def _pins(given: list[str] | None) -> dict[str, int]:
 @verb(Group.DISCOVER, example="mesh failing operations.flights carrier.required")
 def failing(
     name: OneProduct,
-    rule: Annotated[str | None, typer.Argument(help="One rule by its id; default: all that are broken.")] = None,
+    rule: Annotated[str | None, typer.Argument(help="The id of one rule; default: all broken rules.")] = None,
     version: Annotated[
         int | None, typer.Option(min=1, help="A version's number; default: the newest candidate.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=MOST_ROWS, help="Rows, or groups, of each rule at most.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=MOST_ROWS, help="At most this many rows, or groups, per rule.")] = 50,
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
-    """List the rows that break a product's rules, from its newest candidate or a version.
+    """List the rows that break a product's rules, in its newest candidate or in a version.
 
     Of a uniqueness rule it lists the groups of rows that share a value, with their events and message keys; of a rule
     about the rows as a whole, the measured value and the promise.
@@ -132,7 +134,7 @@ def docs(
     version: Annotated[int | None, typer.Option(min=1, help="Only the audits of this version.")] = None,
     out: Annotated[Path | None, typer.Option(help="The folder; default: docs/PRODUCT under the home folder.")] = None,
 ) -> None:
-    """Build Great Expectations' Data Docs of a product's audits, to be read without a network."""
+    """Build Great Expectations' Data Docs of a product's audits, readable without a network."""
     from mesh_pipelines.observe.audit_docs import docs as step
 
     output, mesh = Output(), platform()

@@ -49,12 +49,12 @@ def list_failing(output: Output, platform: Platform, product: DataProduct, asked
         if one.rows:
             output.records([dict(zip(one.rows.columns, row, strict=True)) for row in one.rows.rows], one.rows.columns)
             if one.rows.more:
-                output.say(f"there are more than these {asked.limit:,}; --limit shows them")
+                output.say(f"there are more than {asked.limit:,}; raise --limit to see them")
         if one.cause:
             output.say(one.cause)
     broken = [one for one in found if one.result.state not in ("pass", "vacuous")]
     if broken:
-        output.say(f"{len(broken)} rules are broken; next: mend the data at its source, then mesh run {product.fqn}")
+        output.say(f"{len(broken)} rules are broken; next: fix the data at its source, then mesh run {product.fqn}")
     else:
         output.say(
             f"version {version.number} of {product.fqn} keeps {'its rules' if asked.rule is None else 'this rule'}"

@@ -51,7 +51,7 @@ def invoke(arguments: list[str] | None = None) -> int:
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 0
     except KeyboardInterrupt:
-        Output().err.print("interrupted: what was committed stays, and the same command goes on from there")
+        Output().err.print("interrupted: what was committed stays, run the same command to go on from there")
         return _INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

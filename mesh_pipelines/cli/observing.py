@@ -36,14 +36,14 @@ def _once(settings: Settings, platform: Platform, history: History, output: Outp
         done = observe(platform, history, lease=lease)
         tried = notify(history, settings)
     except LeaseLost:
-        output.say("another process observes; this is what it found last")
+        output.say("another process observes the mesh; this is what it found last")
     else:
         lease.release()
         for problem in done.problems:
             output.say(problem)
         for delivery in tried:
             if delivery.problem:
-                output.say(f"a message about incident {delivery.incident} did not arrive: {delivery.problem}")
+                output.say(f"a message about incident {delivery.incident} was not delivered: {delivery.problem}")
     return _show(history, output)
 
 

@@ -24,9 +24,11 @@ def up(
 
 @verb(Group.OPERATE, example="mesh demo --once", fails="a contract of the demo has faults, or a change is refused")
 def demo(
-    once: Annotated[bool, typer.Option("--once", help="Replay January, publish it, print the products, stop.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Replay January, publish it, print the products and stop.")
+    ] = False,
     speed: Annotated[
-        float | None, typer.Option(min=0.001, help="Seconds of 2013 per second; as fast as it goes when not given.")
+        float | None, typer.Option(min=0.001, help="Seconds of 2013 per second; default: as fast as possible.")
     ] = None,
 ) -> None:
     """Run the demo mesh: services, Dagster, the portal, contracts, and New York's flights of 2013."""
@@ -38,11 +40,9 @@ def demo(
 @verb(Group.OPERATE, example="mesh portal --no-observe")
 def portal(
     observe: Annotated[
-        bool, typer.Option("--observe/--no-observe", help="Also observe the mesh; no other process has to then.")
+        bool, typer.Option("--observe/--no-observe", help="Also observe the mesh, so no other process has to.")
     ] = True,
-    link: Annotated[
-        bool, typer.Option("--link", help="Only print a link that signs you in, good for an hour.")
-    ] = False,
+    link: Annotated[bool, typer.Option("--link", help="Only print a sign-in link that works for an hour.")] = False,
 ) -> None:
     """Serve the web portal: catalog, quality dashboard, service levels, JSON API, until Ctrl-C."""
     from mesh_pipelines.cli.stage import run_portal
@@ -52,7 +52,7 @@ def portal(
 
 @verb(Group.OPERATE, example="mesh observe --watch", fails="an objective is not met, or a product is not healthy")
 def observe(
-    watch: Annotated[bool, typer.Option("--watch", help="Go on observing until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep observing until Ctrl-C.")] = False,
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
     """Measure every promised service level, note incidents, and tell owners; once, or every MESH_OBSERVE_INTERVAL_S."""
@@ -63,7 +63,7 @@ def observe(
 
 @verb(Group.OPERATE, example="mesh doctor")
 def doctor(output_format: OutputFormat = Format.TABLE) -> None:
-    """Show what a command would meet: libraries, how landing is done, and what broker, registry and catalog answer."""
+    """Check the installation: libraries, how landing works, and whether broker, registry and catalog answer."""
     from mesh_pipelines.observe.doctor import doctor as step
 
     output = Output(output_format)
@@ -71,41 +71,43 @@ def doctor(output_format: OutputFormat = Format.TABLE) -> None:
     output.records(findings, ("what", "found", "next_step"))
     wrong = [one["what"] for one in findings if one["next_step"]]
     if wrong:
-        output.say(f"not as needed: {', '.join(wrong)}")
+        output.say(f"something is wrong with: {', '.join(wrong)}")
         raise typer.Exit(3)
-    output.say("all is as needed; next: mesh status")
+    output.say("everything is ready; next: mesh status")
 
 
 @verb(Group.OPERATE, example="mesh tag insights.punctuality 12 report-2013")
 def tag(
     name: OneProduct,
-    version: Annotated[int, typer.Argument(min=0, help="A published version; 0 takes the tag away.")],
+    version: Annotated[int, typer.Argument(min=0, help="A published version; 0 removes the tag.")],
     label: Annotated[str, typer.Argument(help="The tag: letters, digits, dots, dashes and underscores.")],
-    move: Annotated[bool, typer.Option("--move", help="Take the tag from the version that has it now.")] = False,
+    move: Annotated[bool, typer.Option("--move", help="Move the tag if another version has it.")] = False,
 ) -> None:
-    """Keep a version for good under a name, whatever upkeep does; `mesh tag PRODUCT 0 NAME` lets it go again."""
+    """Keep a version under a name, so that upkeep never removes it; `mesh tag PRODUCT 0 NAME` ends that."""
     output, mesh = Output(), platform()
     product = mesh.product(fqn(name))
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", label):
-        raise UsageError(f"{label!r} is no tag", next_step="use up to 64 letters, digits, dots, dashes, underscores")
+        raise UsageError(
+            f"a tag must be a name, got {label!r}", next_step="use up to 64 letters, digits, dots, dashes, underscores"
+        )
     versions = mesh.tables_of(product).versions
     if version:
         versions.tag(version, label, move=move)
         output.say(f"version {version} of {product.fqn} is kept as {label}")
     else:
         versions.untag(label)
-        output.say(f"{product.fqn} has no tag {label} any more")
+        output.say(f"{product.fqn} no longer has the tag {label}")
 
 
 @verb(Group.OPERATE, example="mesh compact operations.flights")
 def compact(names: Products = None, output_format: OutputFormat = Format.TABLE) -> None:
-    """Merge small files of the logs; what any version reads stays the same."""
+    """Merge small files of the logs; every version reads the same as before."""
     from mesh_pipelines.repair.upkeep import compact as step
 
     output, mesh = Output(output_format), platform()
     done = [record(step(mesh, product)) for product in chosen(mesh, names)]
     output.records(done, ("product", "files_before", "files_after", "seconds"))
-    output.say(f"{sum(one['files_before'] - one['files_after'] for one in done)} files fewer; next: mesh expire")
+    output.say(f"{sum(one['files_before'] - one['files_after'] for one in done)} fewer files; next: mesh expire")
 
 
 @verb(Group.OPERATE, example="mesh expire --keep 5")
@@ -125,17 +127,21 @@ def expire(
 
 @verb(Group.OPERATE, example="mesh selftest kills zombie --rounds 1000 --seed 7", fails="a promise was broken")
 def selftest(
-    faults: Annotated[list[str] | None, typer.Argument(help="Faults by name; all of them when none is named.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Kills of the working process; other faults scale with it.")] = 100,
-    seed: Annotated[int | None, typer.Option(help="Repeats the chances of an earlier run. Default: a new one.")] = None,
+    faults: Annotated[list[str] | None, typer.Argument(help="Names of faults; default: all of them.")] = None,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="How often to kill the working process; other faults scale with it.")
+    ] = 100,
+    seed: Annotated[
+        int | None, typer.Option(help="The seed of an earlier run, to repeat it; default: a new one.")
+    ] = None,
     bootstrap_servers: Annotated[
-        str | None, typer.Option(help="Test against this broker, on topics of the test's own.")
+        str | None, typer.Option(help="Test against this broker, on topics made for the test.")
     ] = None,
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
     """Inject faults and compare what landed and what is published with a ledger of what was produced.
 
-    Without a broker of yours it starts one of its own, in a folder that is removed afterwards, and kills that, too.
+    Without --bootstrap-servers it starts its own broker in a temporary folder, and kills that one, too.
     """
     from mesh_pipelines.cli.trial import run_selftest
 

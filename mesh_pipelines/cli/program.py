@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-Products = Annotated[
-    list[str] | None, typer.Argument(help="Products as domain.product; all of them when none is named.")
-]
+Products = Annotated[list[str] | None, typer.Argument(help="Products as domain.product; default: all of them.")]
 OneProduct = Annotated[str, typer.Argument(help="A product as domain.product.")]
 OutputFormat = Annotated[Format, typer.Option("--output", "-o", help="table for people, json for programs.")]
 
@@ -45,8 +43,8 @@ _EXIT_CODES = {
     0: "all went well",
     1: "a promise does not hold, or something unexpected happened",
     2: "wrong use: an argument, a setting or a name",
-    3: "something outside is not as needed: broker, registry, catalog, disk",
-    130: "interrupted; the same command goes on from what was committed",
+    3: "something outside does not work: broker, registry, catalog, disk",
+    130: "interrupted; run the same command to go on from what was committed",
 }
 
 
@@ -113,14 +111,14 @@ def platform() -> Platform:
     """The platform.
 
     Raises:
-        UsageError: there is no contract at all.
+        UsageError: no contract was found.
     """
     from mesh_pipelines.platform import Platform
 
     opened = Platform.open(settings())
     if not opened.proposed and not opened.broken and not opened.fileless:
         raise UsageError(
-            f"there is no contract under {opened.settings.assets}",
+            f"no contract was found under {opened.settings.assets}",
             next_step="mesh init DOMAIN/PRODUCT, or set MESH_ASSETS",
         )
     return opened
@@ -139,7 +137,7 @@ def proposals(opened: Platform, names: list[str] | None) -> list[str]:
     """The names of the contracts to look at: those named, or all that have a file, sound or not.
 
     Raises:
-        UnknownProduct: there is no file of a product that was named.
+        UnknownProduct: a product that was named has no file.
     """
     for name in names or ():
         opened.proposal(fqn(name))

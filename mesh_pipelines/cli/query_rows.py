@@ -45,7 +45,7 @@ def _records(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     """The batch's rows.
 
     Raises:
-        QueryInvalid: a value is none that Python, and so text, has a form for.
+        QueryInvalid: Python has no form for a value, so it cannot be shown as text.
     """
     try:
         return batch.to_pylist()

@@ -1,4 +1,4 @@
-"""Verbs that mend: quarantined events, interrupted streams, wrong versions, damaged logs."""
+"""Verbs that repair: quarantined events, interrupted streams, wrong versions, damaged logs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mesh_pipelines.platform import Platform
 
 quarantine = typer.Typer(
-    help="The events a product did not take over: list them, show one, bring back those that pass now.",
+    help="The events that a product holds back: list them, show one, bring back those that pass now.",
     no_args_is_help=True,
     cls=GroupedHelp,
 )
@@ -41,7 +41,7 @@ def list_quarantined(
     limit: Annotated[int, typer.Option(min=1, max=MOST_ROWS, help="At most this many, newest first.")] = 50,
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
-    """List the events a product did not take over: where, why, and their bytes."""
+    """List the events that a product holds back: where, why, and their bytes."""
     from mesh_pipelines.serve.door import Reader, held
 
     output, mesh = Output(output_format), platform()
@@ -49,7 +49,7 @@ def list_quarantined(
     rows = held(mesh, product, Reader.OWNER, limit).to_pylist()
     output.records([{key.removeprefix("_"): value for key, value in row.items()} for row in rows])
     output.say(
-        f"{len(rows)} events shown; once what was wrong is mended: mesh quarantine redrive {product.fqn}"
+        f"{len(rows)} events shown; once the cause is fixed: mesh quarantine redrive {product.fqn}"
         if rows
         else "nothing is in quarantine"
     )
@@ -58,9 +58,9 @@ def list_quarantined(
 @verb(Group.REPAIR, on=quarantine, name="show", example="mesh quarantine show weather.observations 0:1048")
 def show_quarantined(
     name: OneProduct,
-    at: Annotated[str, typer.Argument(help="Where the event lies, as PARTITION:OFFSET.")],
+    at: Annotated[str, typer.Argument(help="The event's place, as PARTITION:OFFSET.")],
     generation: Annotated[
-        int | None, typer.Option(min=0, help="Of a stream that was resumed; default: the present one.")
+        int | None, typer.Option(min=0, help="For a resumed stream, its generation; default: the current one.")
     ] = None,
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
@@ -70,7 +70,7 @@ def show_quarantined(
     output, mesh = Output(output_format), platform()
     partition, _, offset = at.partition(":")
     if not NUMBER.fullmatch(partition) or not NUMBER.fullmatch(offset):
-        raise UsageError(f"{at} is no place on a stream", next_step="write it as PARTITION:OFFSET, say 0:1048")
+        raise UsageError(f"an event's place must be PARTITION:OFFSET, got {at}", next_step="write it like 0:1048")
     event = step(mesh, mesh.product(fqn(name)), int(partition), int(offset), generation)
     raw = event["_raw"]
     facts = {key.removeprefix("_"): value for key, value in event.items() if key not in ("now", "decoded")}
@@ -96,58 +96,60 @@ def redrive_quarantined(name: OneProduct, output_format: OutputFormat = Format.T
     output.say(
         f"{done.came_back:,} events came back; next: mesh run {product.fqn}"
         if done.came_back
-        else "nothing came back: what is held still fails"
+        else "nothing came back: all held events still fail"
     )
 
 
 @verb(
     Group.REPAIR,
     example="mesh resume operations.flights --accept-loss trimmed",
-    fails="the stream does not go on where the log ends, and the loss is not accepted",
+    fails="the stream does not continue where the log ends, and the loss is not accepted",
 )
 def resume(
     name: OneProduct,
     accept_loss: Annotated[
         str | None,
         typer.Option(
-            help="What happened and is accepted: recreated, trimmed, moved, truncated, repartitioned or renamed."
+            help="What happened, to accept it: recreated, trimmed, moved, truncated, repartitioned or renamed."
         ),
     ] = None,
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
-    """Check that a stream goes on where its log stands; go on past a loss that is accepted, and keep a record of it."""
+    """Check that a stream continues where its log ends; go on past a loss that you accept, and record it."""
     from mesh_pipelines.repair.resume import ACCEPTABLE
     from mesh_pipelines.repair.resume import resume as step
 
     output, mesh = Output(output_format), platform()
     if accept_loss is not None and accept_loss not in ACCEPTABLE:
-        raise UsageError(f"--accept-loss takes one of {', '.join(ACCEPTABLE)}", next_step="mesh resume --help")
+        raise UsageError(
+            f"--accept-loss must be one of {', '.join(ACCEPTABLE)}, got {accept_loss!r}", next_step="mesh resume --help"
+        )
     product = mesh.product(fqn(name))
     done = step(mesh, product, accept_loss)
     losses = [*done.earlier, *([done.accepted] if done.accepted else [])]
     if losses or output_format is Format.JSON:
         output.records([{key: one[key] for key in ("at", "by", "accepted", "lost")} for one in losses])
     if done.accepted:
-        output.say(f"{product.fqn} goes on from here; next: mesh run {product.fqn}")
+        output.say(f"{product.fqn} continues from here; next: mesh run {product.fqn}")
     else:
-        output.say(f"{product.fqn}: its stream goes on where its log stands; {len(losses)} losses were accepted before")
+        output.say(f"{product.fqn}: its stream continues where its log ends; {len(losses)} losses were accepted before")
 
 
 @verb(Group.REPAIR, example='mesh rollback operations.flights --to 12 --why "wrong delays since noon"')
 def rollback(
     name: OneProduct,
-    to: Annotated[int, typer.Option(min=1, help="The version that readers are to see.")],
-    why: Annotated[str, typer.Option(help="Kept with the versions that are withdrawn.")] = "",
+    to: Annotated[int, typer.Option(min=1, help="The version that readers will see.")],
+    why: Annotated[str, typer.Option(help="The reason, kept with the withdrawn versions.")] = "",
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
-    """Take readers back to an earlier version; later ones are marked, and the next one goes on from the stream."""
+    """Take readers back to an earlier version; later ones are withdrawn, the next one continues from the stream."""
     from mesh_pipelines.repair.rollback import rollback as step
 
     output, mesh = Output(output_format), platform()
     product = mesh.product(fqn(name))
     version = step(mesh, product, to, why)
     output.records([version_record(version)])
-    output.say(f"readers of {product.fqn} see version {version.number}; next: mend the fault, then mesh run")
+    output.say(f"readers of {product.fqn} see version {version.number}; next: fix the cause, then mesh run")
 
 
 class Source(StrEnum):
@@ -160,7 +162,7 @@ class Source(StrEnum):
 @verb(
     Group.REPAIR,
     example="mesh rebuild operations.flights --from topic",
-    fails="what is stored differs from what it should be, or a rebuild is refused",
+    fails="stored rows are wrong, or a rebuild is refused",
 )
 def rebuild(
     name: OneProduct,
@@ -168,21 +170,23 @@ def rebuild(
         int | None, typer.Option(min=1, help="The version to rebuild; default: the published one.")
     ] = None,
     source: Annotated[
-        Source, typer.Option("--from", help="log: recompute a version. topic: read the log itself anew.")
+        Source, typer.Option("--from", help="log: recompute a version. topic: rebuild the log itself from the topic.")
     ] = Source.LOG,
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
     """Recompute a version from the log, or the log from its topic; compare, and publish what is right if they differ.
 
-    From the log (a derived product: from its pinned inputs) every row is compared with what was there. From the topic
-    every event is compared with the log's; it is refused where the topic no longer has all of them. What differed
-    stays readable by its version's number.
+    From the log (for a derived product: from its pinned inputs) it compares every row with what is stored. From the
+    topic it compares every event with the log, and refuses if the topic no longer has all of them. A version that
+    differed stays readable by its number.
     """
     output, mesh = Output(output_format), platform()
     product = mesh.product(fqn(name))
     if source is Source.TOPIC:
         if version is not None:
-            raise UsageError("a log is read anew as a whole: leave out --version", next_step="mesh rebuild --help")
+            raise UsageError(
+                "--from topic rebuilds the whole log, so it takes no --version", next_step="mesh rebuild --help"
+            )
         _rebuild_from_topic(output, mesh, product)
     else:
         _rebuild_from_log(output, mesh, product, version)
@@ -195,16 +199,16 @@ def _rebuild_from_log(output: Output, mesh: Platform, product: DataProduct, vers
     output.records([record(done)])
     match done.identical:
         case True:
-            output.say(f"version {done.version} is what it should be")
+            output.say(f"version {done.version} is right")
         case None:
-            output.say(f"version {done.version} could not be read, and can be again")
+            output.say(f"version {done.version} could not be read, and now it can")
         case _ if done.published_as:
             output.say(
-                f"version {done.version} lacked {done.missing:,} rows and had {done.surplus:,} wrong ones; readers see "
-                f"version {done.published_as}; next: mesh run, for what is derived from it"
+                f"version {done.version} lacked {done.missing:,} rows and had {done.surplus:,} wrong ones; readers "
+                f"now see version {done.published_as}; next: mesh run, for the products derived from it"
             )
         case _:
-            output.say(f"version {done.version} differs from what it should be; it was left as it is")
+            output.say(f"version {done.version} is not right; it was left as it is")
             raise typer.Exit(1)
 
 
@@ -212,12 +216,12 @@ def _rebuild_from_topic(output: Output, mesh: Platform, product: DataProduct) ->
     from mesh_pipelines.repair.from_topic import reread as step
 
     with output.progress() as bars:
-        task = bars.add_task(f"reading {product.fqn} anew", total=None)
+        task = bars.add_task(f"rebuilding {product.fqn}", total=None)
         done = step(mesh, product, on_progress=lambda at, total: bars.update(task, completed=at, total=total))
     output.records([record(done)])
     if not (done.lacking or done.changed or done.damaged):
         output.say(f"{done.events:,} events are the same in log and topic; nothing was changed")
         return
-    found = f"{done.lacking:,} events lacked, {done.changed:,} differed, {done.damaged} files could not be read"
-    seen = f"readers see version {done.published_as}" if done.published_as else "no version was published for it"
-    output.say(f"{found}; the log is what its topic says now; {seen}; next: mesh run")
+    found = f"{done.lacking:,} events were missing, {done.changed:,} differed, {done.damaged} files could not be read"
+    seen = f"readers now see version {done.published_as}" if done.published_as else "no version was published for it"
+    output.say(f"{found}; the log now has what its topic has; {seen}; next: mesh run")

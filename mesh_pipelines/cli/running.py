@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 _DID = {"Landed": "landed its events", "Snapshot": "stored the same candidate", "Published": "published its candidate"}
 
 
-@verb(Group.RUN, example="mesh run operations.flights", fails="a product did not get through; the others did")
+@verb(Group.RUN, example="mesh run operations.flights", fails="a product failed; the others went through")
 def run(names: Products = None, output_format: OutputFormat = Format.TABLE) -> None:
-    """Land, snapshot and publish: all steps of all products, or of those named."""
+    """Land, snapshot and publish all products, or those named."""
     from mesh_pipelines.pipeline.run import run as step
 
     output, mesh = Output(output_format), platform()
@@ -46,7 +46,7 @@ def _say_by_another(output: Output, steps: Sequence[Landed | Snapshot | Publishe
     """Say which steps had nothing left to do because another run was faster."""
     for step in steps:
         if step.by_another:
-            output.say(f"{step.product}: another run {_DID[type(step).__name__]} first; nothing was left to do")
+            output.say(f"{step.product}: another run {_DID[type(step).__name__]} first, so nothing was left to do")
 
 
 def _run_record(one: Any) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def _run_record(one: Any) -> dict[str, Any]:
 @verb(
     Group.RUN,
     example="mesh land operations.flights",
-    fails="a stream does not go on where its log ends, or too much of it is poison",
+    fails="a stream does not continue where its log ends, or too many of its events cannot be decoded",
 )
 def land(
     names: Products = None,
@@ -125,7 +125,7 @@ def snapshot(names: Products = None, output_format: OutputFormat = Format.TABLE)
     blocked = [one["product"] for one in records if one["passed"] is False]
     say_blocked(output, mesh, blocked)
     if all(one["passed"] for one in records):
-        output.say("all may be published; next: mesh publish")
+        output.say("all can be published; next: mesh publish")
     else:
         output.say(f"blocked candidates stay unpublished; next: mesh failing {blocked[0] if blocked else 'PRODUCT'}")
         raise typer.Exit(1)
@@ -133,7 +133,7 @@ def snapshot(names: Products = None, output_format: OutputFormat = Format.TABLE)
 
 @verb(Group.RUN, example="mesh publish operations.flights", fails="a candidate has no passing verdict")
 def publish(names: Products = None, output_format: OutputFormat = Format.TABLE) -> None:
-    """Publish audited candidates; refuses whatever has no passing verdict."""
+    """Publish audited candidates; refuse those without a passing verdict."""
     from mesh_pipelines.pipeline.publish import publish as step
 
     output, mesh = Output(output_format), platform()
@@ -151,12 +151,12 @@ def publish(names: Products = None, output_format: OutputFormat = Format.TABLE) 
 @verb(Group.RUN, example="mesh replay --speed 86400 --until 2013-02-01")
 def replay(
     speed: Annotated[
-        float | None, typer.Option(min=0.001, help="Seconds of 2013 per second; as fast as it goes when not given.")
+        float | None, typer.Option(min=0.001, help="Seconds of 2013 per second; default: as fast as possible.")
     ] = None,
     until: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Stop before this day.")] = None,
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
-    """Produce New York's flights of 2013 to the demo's topics; goes on where it was stopped."""
+    """Produce New York's flights of 2013 to the demo's topics; continue where it was stopped."""
     from mesh_pipelines.demo.replay import replay as run_replay
 
     output = Output(output_format)

@@ -73,7 +73,7 @@ def run_demo(settings: Settings, output: Output, *, once: bool, speed: float | N
                 watcher.look()
             code = 0
         output.say("stopping")
-    output.say("stopped; what was produced and published is kept, and the next mesh demo goes on from there")
+    output.say("stopped; what was produced and published is kept, and the next mesh demo continues from there")
     return code
 
 
@@ -85,7 +85,7 @@ def run_portal(settings: Settings, output: Output, *, observe: bool, link_only: 
     if link_only:
         if link is None:
             raise UsageError(
-                "there is no development user: the portal is not on loopback, or has a provider",
+                "the link works only for a portal on loopback without a sign-in provider",
                 next_step="sign in at the portal",
             )
         output.say(link)
@@ -211,7 +211,7 @@ class _Domains:
             if domain not in self._known:
                 self._output.say(f"  domain {domain} is new: Dagster loads it")
             elif domain not in loaded:
-                self._output.say(f"  domain {domain} has no contract any more: Dagster drops it")
+                self._output.say(f"  domain {domain} no longer has a contract: Dagster drops it")
             elif loaded[domain] != self._known[domain]:
                 self._output.say(f"  domain {domain} has changed: Dagster loads it again")
         self._known = loaded

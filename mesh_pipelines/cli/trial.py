@@ -43,7 +43,9 @@ def run_selftest(
         output.say(f"{len(failed)} of {len(outcomes)} faults broke a promise; repeat: mesh selftest --seed {seed}")
         return 1
     injected = [outcome for outcome in outcomes if not outcome.skipped]
-    output.say(f"{len(injected)} faults injected, nothing lost, doubled or unaudited; {_left_out(outcomes)}seed {seed}")
+    output.say(
+        f"{len(injected)} faults injected; nothing was lost, doubled or unaudited; {_left_out(outcomes)}seed {seed}"
+    )
     return 0
 
 
@@ -65,11 +67,11 @@ def _row(outcome: Outcome, seed: int) -> dict[str, Any]:
         "took_effect": outcome.progress,
         **found,
         "seconds": round(outcome.seconds, 1),
-        "verdict": f"left out: {outcome.skipped}" if outcome.skipped else "held" if outcome.passed else "BROKEN",
+        "verdict": f"skipped: {outcome.skipped}" if outcome.skipped else "held" if outcome.passed else "BROKEN",
         "seed": seed,
     }
 
 
 def _left_out(outcomes: Sequence[Outcome]) -> str:
     skipped = [outcome.fault for outcome in outcomes if outcome.skipped]
-    return f"left out: {', '.join(skipped)}; " if skipped else ""
+    return f"skipped: {', '.join(skipped)}; " if skipped else ""

@@ -2,7 +2,7 @@
 
 The SQL's scopes (what every subquery, common table expression and FROM brings into sight) are a graph whose nodes are
 columns; a field's lineage is what can be reached from it. sqlglot's own ``lineage`` was ruled out: it walks the query
-anew for every column, does not say what filters and joins, and takes a column that it cannot place for a constant.
+again for every column, does not say what filters and joins, and takes a column that it cannot place for a constant.
 Here what cannot be placed (a pivot, ``COLUMNS(...)``, a whole row, an input whose contract is not there) makes the
 fields that need it unknown, and no others.
 """

@@ -46,7 +46,7 @@ class Change:
 
     @property
     def is_safe(self) -> bool:
-        """Whether data and readers of before still work after it."""
+        """Whether earlier data and readers still work after it."""
         return self.kind in _SAFE
 
     def __str__(self) -> str:
@@ -55,15 +55,15 @@ class Change:
 
 _SENTENCES = {
     ChangeKind.ADD: "add {field} ({after})",
-    ChangeKind.ADD_REQUIRED: "add {field} ({after}), required and without a default: earlier events have none",
+    ChangeKind.ADD_REQUIRED: "add {field} ({after}), required and without a default: earlier events do not have it",
     ChangeKind.RENAME: "rename {before} to {field}",
-    ChangeKind.RENAME_NESTED: "rename {before} to {field}: only fields of the top level can be renamed",
+    ChangeKind.RENAME_NESTED: "rename {before} to {field}: only top-level fields can be renamed",
     ChangeKind.DROP: "drop {field} ({before}): readers would lose it",
     ChangeKind.WIDEN: "widen {field} from {before} to {after}",
     ChangeKind.RETYPE: "change {field} from {before} to {after}: earlier values do not fit",
     ChangeKind.RELAX: "let {field} be null",
     ChangeKind.REQUIRE: "require {field}: earlier events may have null",
-    ChangeKind.REKEY: "change the key from ({before}) to ({after}): rows would be other rows",
+    ChangeKind.REKEY: "change the key from ({before}) to ({after}): existing rows would change",
 }
 
 
@@ -71,7 +71,7 @@ def changes(old: Sequence[Field], new: Sequence[Field]) -> tuple[Change, ...]:
     """What has to happen for data of the old fields to become data of the new, in the order of the new.
 
     A field found by none of its names counts as added, an old one that no new field takes over as dropped. The order
-    of fields, descriptions, defaults and rules are no changes.
+    of fields, descriptions, defaults and rules are not changes.
     """
     found = list(_changes(old, new, ""))
     renamed = {change.before: change.field for change in found if change.kind is ChangeKind.RENAME}

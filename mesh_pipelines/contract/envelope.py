@@ -1,7 +1,7 @@
 """The log's own columns: the coordinates and the fate of every landed event, before the contract's fields.
 
 Contract fields may not start with an underscore, so the two never collide. ``_key`` and ``_raw`` are the bytes as they
-were on the topic; ``_raw`` is kept only where an event was not taken over, so that it can be mended and sent again.
+were on the topic; ``_raw`` is kept only if an event was held back, so that it can be fixed and sent again.
 """
 
 from __future__ import annotations

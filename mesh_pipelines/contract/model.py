@@ -252,7 +252,7 @@ class ServiceLevel:
     element: str = ""
 
     def seconds(self) -> float | None:
-        """The value as a duration; None for what is none, such as a date."""
+        """The value as a duration; None if it is not one, such as a date."""
         unit = SECONDS.get(self.unit.lower())
         if unit is None or not isinstance(self.value, int | float) or isinstance(self.value, bool):
             return None

@@ -182,7 +182,7 @@ def _number(value: Number | str | bool | None) -> float | None:
 
 
 def _percent(value: float, unit: str) -> float | None:
-    """A value in percent; without a unit, one up to 1 is a share. None for what is no percentage."""
+    """A value in percent; without a unit, one up to 1 is a share. None if it is not a percentage."""
     unit = unit.strip().lower()
     if unit and unit not in (*_PERCENT, *_SHARE):
         return None

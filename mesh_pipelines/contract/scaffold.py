@@ -23,7 +23,7 @@ name: {name}
 version: "0.1.0"
 status: draft
 description:
-  purpose: What {name} holds, one row for what, and for whom.
+  purpose: What {name} contains, what one row is, and who it is for.
 
 team:
   name: {domain}
@@ -40,11 +40,11 @@ _SOURCE = """\
       - name: id
         logicalType: string
         primaryKey: true
-        description: What tells one {name} from another; also the message key.
+        description: The identity of one {name}; also the message key.
       - name: changed_at
         logicalType: timestamp
         required: true
-        description: When it came to be so, as an instant.
+        description: When this state began, as an instant.
     quality:
       - name: not empty
         metric: rowCount
@@ -94,14 +94,16 @@ def scaffold(
     aggregate-aligned unless said otherwise, whose ``transform.sql`` counts their rows.
 
     Raises:
-        UsageError: the name is none, the inputs do not go with the alignment, or there is a product already.
+        UsageError: the name is not valid, the inputs do not go with the alignment, or the product exists.
     """
     domain, name = _split(fqn)
     columns = _columns([".".join(_split(one)) for one in dict.fromkeys(inputs)])
     alignment = alignment or (Alignment.AGGREGATE if columns else Alignment.SOURCE)
     _check_inputs(alignment, columns)
     if not owner.strip() or not owner.isprintable():
-        raise UsageError(f"{owner!r} is no owner", next_step="name a user or an address")
+        raise UsageError(
+            f"the owner must be a username or an address, got {owner!r}", next_step="name one with --owner"
+        )
     head = _HEAD.format(domain=domain, name=name, owner=json.dumps(owner, ensure_ascii=False))
     texts = {CONTRACT: head + _body(name, alignment, columns)}
     if columns:
@@ -118,24 +120,28 @@ def scaffold(
 def _split(fqn: str) -> tuple[str, str]:
     parts = re.split(r"[./]", fqn)
     if len(parts) != 2 or not all(NAME.fullmatch(part) for part in parts):
-        raise UsageError(f"{fqn!r} is no name of a product", next_step=f"write domain/product; {NAME_RULE}")
+        raise UsageError(
+            f"a new product must be named as domain/product, got {fqn!r}", next_step=f"for both names {NAME_RULE}"
+        )
     if parts[0] in RESERVED_DOMAINS:
-        raise UsageError(f"{parts[0]!r} is a name of the engine's own", next_step="choose another domain")
+        raise UsageError(f"the domain {parts[0]!r} is reserved by the SQL engine", next_step="choose another domain")
     return parts[0], parts[1]
 
 
 def _check_inputs(alignment: Alignment, inputs: Mapping[str, str]) -> None:
     if alignment is Alignment.SOURCE and inputs:
-        raise UsageError("a source-aligned product has no inputs", next_step="leave them out, or choose an alignment")
+        raise UsageError(
+            "a source-aligned product must not have inputs", next_step="leave them out, or choose another alignment"
+        )
     if alignment is not Alignment.SOURCE and not inputs:
-        raise UsageError(f"an {alignment} product has inputs", next_step="name them as domain.product")
+        raise UsageError(f"a product that is {alignment} must have inputs", next_step="name them as domain.product")
 
 
 def _check_free(folder: Path) -> None:
     if folder.is_symlink() or folder.parent.is_symlink():
-        raise UsageError(f"{folder} is behind a link", next_step="put the folder itself there")
+        raise UsageError(f"{folder} must not be a link or inside one", next_step="put the folder itself there")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} is there already", next_step="edit it, or choose another name")
+        raise UsageError(f"{folder} already exists", next_step="edit it, or choose another name")
 
 
 def _columns(inputs: Sequence[str]) -> dict[str, str]:

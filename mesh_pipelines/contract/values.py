@@ -1,7 +1,8 @@
 """Values written in a contract, as values of a field's type: defaults, bounds, lists of what is valid.
 
-A contract is text; a bound that is no date or a default that does not fit its decimal would otherwise come to light in
-the middle of a run. Text is read strictly as ISO 8601 with dashes and colons, the one form DuckDB, Avro and JSON share.
+A contract is text; a bound that is not a date or a default that does not fit its decimal would otherwise come to light
+in the middle of a run. Text is read strictly as ISO 8601 with dashes and colons, the form that DuckDB, Avro and JSON
+share.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def parse(value: Any, field_type: FieldType) -> Any:
     Instants come back in UTC, decimals as ``Decimal``.
 
     Raises:
-        ValueError: it is none of this type; the message says what would be, without naming the value.
+        ValueError: it is not of this type; the message says what would be, without naming the value.
     """
     match field_type.kind:
         case Kind.BOOLEAN:

@@ -3,7 +3,7 @@
 The source has one row per flight, written after the fact. Here each becomes the events that led to it, in the order
 of time: scheduled a day ahead, departed, then arrived, or cancelled when it should have left. Clock times in the
 source are local to the airport and carry no date; instants come from the scheduled hour (which the source has in UTC)
-and from the zones of the airports. Nothing is mended on the way: what is missing or absurd in the source stays so,
+and from the zones of the airports. Nothing is fixed on the way: what is missing or absurd in the source stays so,
 for the contracts to judge.
 """
 

@@ -101,8 +101,8 @@ def _sources(platform: Platform, until: date | None) -> list[_Source]:
     missing = [name for name in nyc.products() if name not in platform.products]
     if missing:
         raise UsageError(
-            f"{platform.settings.assets} has no contract of {', '.join(missing)}, which the replay is for",
-            next_step="run mesh demo in an empty folder: it writes them",
+            f"{platform.settings.assets} has no contract of {', '.join(missing)}, which the replay needs",
+            next_step="run mesh demo in an empty folder, it writes them",
         )
     topics = {name: stream.name for name in nyc.products() if (stream := platform.products[name].topic)}
     sent = _sent(platform.settings, topics)

@@ -31,7 +31,7 @@ from mesh_pipelines.settings import Settings
 
 VALUE = "__value"
 _MAGIC = 0
-_UNFRAMED = "no schema id: the value does not begin with a zero byte and four more"
+_UNFRAMED = "no schema id: the value must begin with a zero byte and the four bytes of the id"
 
 Indices = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -115,15 +115,15 @@ class Decoder:
         null_value = values.is_null().to_numpy(zero_copy_only=False)
         sizes = pc.fill_null(pc.binary_length(values), 0).to_numpy()
         reasons = {
-            int(index): f"has {sizes[index]:,} bytes; MESH_MAX_EVENT_BYTES is {self._max_event_bytes:,}"
+            int(index): f"must be at most {self._max_event_bytes:,} bytes (MESH_MAX_EVENT_BYTES), got {sizes[index]:,}"
             for index in np.flatnonzero(sizes > self._max_event_bytes)
         }
         if not self._product.event_type.folds_by_key:
             without_value = np.flatnonzero(null_value).tolist()
-            reasons.update(dict.fromkeys(without_value, f"a {self._product.event_type} event without a value"))
+            reasons.update(dict.fromkeys(without_value, f"a {self._product.event_type} event must have a value"))
             return reasons, np.zeros(messages.num_rows, np.bool_)
         null_key = _column(messages, "key").is_null().to_numpy(zero_copy_only=False)
-        reasons.update(dict.fromkeys(np.flatnonzero(null_key).tolist(), "a state event without a key"))
+        reasons.update(dict.fromkeys(np.flatnonzero(null_key).tolist(), "a state event must have a key"))
         return reasons, null_value & ~null_key
 
     def _parts(
@@ -196,7 +196,7 @@ class Decoder:
                 text = self._registry.schema(schema_id)
                 self._writers[schema_id] = self._codec.reader(self._product.fields, text, native=self._native)
             except UnknownSchema:
-                self._writers[schema_id] = f"schema id {schema_id} is unknown to the registry"
+                self._writers[schema_id] = f"the registry does not know schema id {schema_id}"
             except Refused as refused:
                 self._writers[schema_id] = f"schema {schema_id}: {refused}"
         return self._writers[schema_id]

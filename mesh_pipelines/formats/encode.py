@@ -20,7 +20,7 @@ class Encoder:
 
     def __init__(self, product: DataProduct, registry: SchemaIds) -> None:
         if product.topic is None:
-            raise ValueError(f"{product.fqn} lands no topic")
+            raise ValueError(f"{product.fqn} has no topic")
         self._product = product
         self._registry = registry
         self._subject = product.topic.subject
@@ -49,7 +49,7 @@ class Encoder:
 
     @cached_property
     def _header(self) -> bytes:
-        """What stands in front of each value: a zero byte and the schema's id; nothing where there is no schema."""
+        """What stands in front of each value: a zero byte and the schema's id; nothing if there is no schema."""
         if self._format.schemas is None:
             return b""
         number = self._registry.registered_id(self._subject, self._product.value_schema, self._format.schemas.type)

@@ -93,7 +93,7 @@ class SchemasById(Protocol):
         """The schema's text.
 
         Raises:
-            UnknownSchema: there is none of this id.
+            UnknownSchema: no schema has this id.
         """
         ...
 

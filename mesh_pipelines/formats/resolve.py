@@ -79,14 +79,14 @@ def check(names: Sequence[str], type_of: Callable[[str], FieldType], fields: Seq
 def _check_type(have: FieldType, want: FieldType, path: str) -> None:
     if have.kind is not want.kind:
         if (have.kind, want.kind) not in _PROMOTIONS:
-            raise Irreconcilable(f"field {path} is {have.kind}, in the contract {want.kind}")
+            raise Irreconcilable(f"field {path} must be {want.kind} as in the contract, got {have.kind}")
         return
     match want.kind:
         case Kind.DECIMAL:
             if have.scale != want.scale or have.precision > want.precision:
                 raise Irreconcilable(
-                    f"field {path} is decimal({have.precision}, {have.scale}), "
-                    f"in the contract decimal({want.precision}, {want.scale})"
+                    f"field {path} must be decimal({want.precision}, {want.scale}) as in the contract, "
+                    f"got decimal({have.precision}, {have.scale})"
                 )
         case Kind.LIST | Kind.MAP:
             assert have.items is not None
@@ -117,7 +117,7 @@ def project(columns: Mapping[str, pa.Array], rows: int, fields: Sequence[Field],
             array = _without(array, ~given)
         converted.append(array)
         if unfit is not None:
-            reason = f"field {field.name} holds what is no {str(array.type)[:80]}"
+            reason = f"field {field.name} has a value that does not fit the type {str(array.type)[:80]}"
             faults.update(dict.fromkeys(np.flatnonzero(unfit).tolist(), reason))
     if faults:
         fitting = np.ones(rows, np.bool_)

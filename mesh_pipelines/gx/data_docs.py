@@ -53,7 +53,7 @@ def build(product: DataProduct, audits: Sequence[tuple[Mapping[str, Any], Sequen
         UsageError: the folder holds other things.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():
-        raise UsageError(f"{folder} holds other things than Data Docs", next_step="mesh docs --out ANOTHER_FOLDER")
+        raise UsageError(f"{folder} contains files other than Data Docs", next_step="mesh docs --out ANOTHER_FOLDER")
     with tempfile.TemporaryDirectory() as scratch, quiet():
         site = _library_site(product, audits, Path(scratch))
         pages = sorted(site.rglob("*.html"))

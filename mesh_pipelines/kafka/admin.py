@@ -229,7 +229,7 @@ class StreamAdmin:
         raise failed
 
     def _each(self, right: Right, call: Callable[[], Mapping[Any, Future[Any]]], but: int | None = None) -> None:
-        """Wait for each of an answer's parts, which take this right; ``but`` is the error that is none."""
+        """Wait for each of an answer's parts, which take this right; ``but`` is the error that does not count."""
         for future in self._call(call).values():
             if but is None or _error_of(future, self._settings.timeout_s * 2) != but:
                 self._result(future, right)

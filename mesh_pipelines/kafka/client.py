@@ -148,7 +148,7 @@ def refused(settings: Settings, error: KafkaError, right: Right) -> EnvironmentF
     resource = f"{kind} {name}".strip()
     return NotAuthorized(
         f"Kafka at {settings.brokers} does not let {who} {operation} the {resource}",
-        next_step=f"have it granted: kafka-acls --add --allow-principal {who if ':' in who else 'User:...'} "
+        next_step=f"grant it: kafka-acls --add --allow-principal {who if ':' in who else 'User:...'} "
         f"--operation {operation} --{resource}, or see docs/services.md, Rights on a broker",
     )
 

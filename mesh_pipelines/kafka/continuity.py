@@ -70,26 +70,26 @@ def check_identity(product: DataProduct, stored: Position, end: Position) -> Non
     if stored.cluster_id != end.cluster_id:
         raise ClusterChanged(
             product.fqn,
-            f"the broker is cluster {end.cluster_id}, the log was read from {stored.cluster_id}; offsets of the two "
-            f"mean different events. What {stored.topic} held there past {_offsets(stored)} is not landed",
+            f"the broker is cluster {end.cluster_id}, but the log was read from cluster {stored.cluster_id}; an offset "
+            f"means different events in the two. Events of {stored.topic} past {_offsets(stored)} there are not landed",
         )
     if stored.topic != end.topic:
         raise TopicRenamed(
             product.fqn,
-            f"the contract names the topic {end.topic} now, the log was read from {stored.topic}; what {stored.topic} "
-            f"holds past {_offsets(stored)} is not landed",
+            f"the contract now names the topic {end.topic}, but the log was read from {stored.topic}; "
+            f"events of {stored.topic} past {_offsets(stored)} are not landed",
         )
     if stored.topic_id != end.topic_id:
         raise TopicRecreated(
             product.fqn,
             f"the topic {stored.topic} was deleted and created again (id {stored.topic_id} is now {end.topic_id}); "
-            f"what the old one held past {_offsets(stored)} is lost",
+            f"events of the old one past {_offsets(stored)} are lost",
         )
     added = end.partitions.keys() - stored.partitions.keys()
     if added and product.event_type.folds_by_key and any(one.next_offset for one in stored.partitions.values()):
         raise PartitionsAdded(
             product.fqn,
-            f"the topic {stored.topic} has {len(end.partitions)} partitions now, the log was read from "
+            f"the topic {stored.topic} now has {len(end.partitions)} partitions, but the log was read from "
             f"{len(stored.partitions)}. Keys may have moved to another partition, and Kafka orders events within a "
             "partition only. Nothing is lost; once you accept, everything landed from then on counts as later than "
             f"everything landed up to {_offsets(stored)}",

@@ -17,7 +17,7 @@ from mesh_pipelines.settings import Settings, revealed
 
 T = TypeVar("T")
 
-# The registry's own codes for what it does not have: any other 404 comes from something that is no registry.
+# The registry's own codes for what it does not have: any other 404 comes from something that is not a registry.
 _NOT_FOUND = range(40401, 40500)
 _PASSING = (404, 408, 429)
 # A schema that was refused is compared with so many versions of its subject, the newest ones.
@@ -70,12 +70,12 @@ class Registry:
             if found is None:
                 raise UnknownSchema(schema_id)
             if not isinstance(found.schema_str, str):
-                raise self._unreachable("it gave no schema where it has one")
+                raise self._unreachable("its answer has no schema")
             self._schemas[schema_id] = found.schema_str
         return self._schemas[schema_id]
 
     def latest(self, subject: str) -> tuple[int, str] | None:
-        """Id and text of the subject's latest schema; None where there is no such subject."""
+        """Id and text of the subject's latest schema; None if the subject does not exist."""
         self._client.clear_latest_caches()
         found = self._ask(lambda: self._client.get_latest_version(subject))
         return (found.schema_id, str(found.schema.schema_str)) if found else None
@@ -113,7 +113,7 @@ class Registry:
             for version, registered in self._versions(subject, _COMPARED if is_transitive else 1)
             for reason in _reasons(schemas, schema, registered, mode)
         ]
-        return reasons or [f"the registry refuses it (mode {mode or 'unknown'}) without a reason"]
+        return reasons or [f"the registry refuses it (mode {mode or 'unknown'}) and gives no reason"]
 
     def _versions(self, subject: str, count: int) -> Iterator[tuple[int, str]]:
         """Number and schema of a subject's newest versions, newest first."""
@@ -160,7 +160,7 @@ class Registry:
             ) from error
         except MeshError:
             raise
-        except Exception as error:  # of the connection, or from reading what is no answer of a registry
+        except Exception as error:  # of the connection, or from an answer that is not a registry's
             raise self._unreachable(f"{type(error).__name__}: {error}") from error
 
     def _unreachable(self, reason: str) -> RegistryUnreachable:

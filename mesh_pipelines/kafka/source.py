@@ -167,7 +167,7 @@ class ClientSource:
 
 
 def instants(milliseconds: npt.NDArray[np.int64], known: npt.NDArray[np.bool_] | None) -> pa.Array:
-    """Producers' timestamps as instants; null where there is none, or none of the years 1 to 9999."""
+    """Producers' timestamps as instants; null if there is none, or it is outside the years 1 to 9999."""
     bad = (milliseconds < _FIRST_MS) | (milliseconds > _LAST_MS)
     if known is not None:
         bad |= ~known

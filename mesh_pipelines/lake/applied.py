@@ -7,7 +7,7 @@ Rows of a table were ruled out, since a contract is asked for by its hash alone 
 were, since every commit would copy the text.
 
 With the texts goes the field id of each column at that time. A column that is renamed later keeps its id, so a version
-of before finds it under the name it has now.
+from before finds it under its current name.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def applied_hash(properties: Mapping[str, str]) -> str | None:
 
 
 def applied_hashes(tables: TableProperties, names: Iterable[str]) -> dict[str, str | None]:
-    """By product, as ``domain.name``: the hash of the contract applied last; None for tables of before it was kept.
+    """By product, as ``domain.name``: the hash of the contract applied last; None for tables older than this record.
 
     Products without tables are left out.
     """
@@ -91,7 +91,7 @@ def store(table: Table, contract: AppliedContract) -> None:
 def renamed(table: Table, product: DataProduct, kept: AppliedContract) -> DataProduct:
     """A kept contract with its fields under the names that their columns have in the table now.
 
-    ``product`` is the contract of now, whose aliases say what became of a field whose id is not known.
+    ``product`` is the current contract, whose aliases say what became of a field whose id is not known.
     """
     schema = table.schema()
     former = {alias: one.name for one in product.fields for alias in one.aliases}
@@ -145,7 +145,7 @@ def _fqn(folder: Path) -> str:
 
 def _damaged(fqn: str, address: str) -> TableDamaged:
     return TableDamaged(
-        f"{fqn}: {address} does not hold the contract that was applied under its name",
+        f"{fqn}: {address} does not contain the contract that was applied",
         next_step="restore it from a copy of the warehouse",
     )
 

@@ -2,8 +2,8 @@
 
 Copy-on-write of a keyed table costs the table and not the delta. So a version is the base and the log's short tail
 behind it; from time to time the tail is taken in as files of its own, and what it replaced stays in the older files as
-dead rows, which an overlay names. Only when there are too many of those are the files with most of them written anew,
-as a log-structured file system cleans its segments (Rosenblum and Ousterhout, 1992). Writing the whole base anew each
+dead rows, which an overlay names. Only when there are too many of those are the files with most of them rewritten,
+as a log-structured file system cleans its segments (Rosenblum and Ousterhout, 1992). Rewriting the whole base each
 time was ruled out: a tail short enough to be read fast made it too dear, whatever its length.
 
 Files hold live rows or tombstones and never both, so who reads a version opens no file of tombstones, and columns
@@ -67,7 +67,7 @@ def keep_up(
     *,
     tail_rows: int,
 ) -> tuple[Base | None, bool]:
-    """The base to fold a version at this position from, written anew first where it cannot be gone on from.
+    """The base to fold a version at this position from, rewritten first if it cannot be extended.
 
     That is where its rows were judged by other rules, or where the position does not follow it: what came later may
     then lie before it. Gives None while the stream is short and has no base; second, whether it was rewritten.
@@ -135,7 +135,7 @@ def take_in(
 
 
 def _worth_cleaning(table: Table, files: Sequence[DataFile], known: Overlay) -> list[DataFile]:
-    """The files to write anew: those with most dead rows while there are too many of these, and small files."""
+    """The files to rewrite: those with most dead rows while there are too many of these, and small files."""
     tombstones = [file for file in files if bounds(table, file, OP) == (Op.DELETE, Op.DELETE)]
     old = worth_merging(tombstones)
     dead = {file.file_path: known.dead(file.file_path) for file in files}

@@ -189,7 +189,7 @@ def shed_snapshots(table: Table) -> None:
 def expire_ids(table: Table, ids: Iterable[int]) -> int:
     """Expire these snapshots but for those with a tag; gives how many.
 
-    Losing the commit to another writer is no fault, the next upkeep does it.
+    Losing the commit to another writer is not a fault, the next upkeep does it.
     """
     from pyiceberg.exceptions import CommitFailedException
     from pyiceberg.table.update.snapshot import ExpireSnapshots

@@ -5,7 +5,7 @@ million take a tenth of a second; what rules they broke is stored with them (``r
 read. By the key itself it took four times as long, and by all columns of the rules more than ten times.
 
 Whether an event replaces its key's row is decided by coordinates and not by arrival, so it is looked at whether every
-new event lies behind the row it meets. One that does not is no fault, but needs the whole fold.
+new event lies behind the row it meets. One that does not is not a fault, but needs the whole fold.
 """
 
 from __future__ import annotations

@@ -84,11 +84,11 @@ def _column_changes(product: DataProduct, kind: Kind, table: Table) -> list[str]
             case "widens":
                 changes.append(f"change column {field.name} from {before} to {after}")
             case _:
-                refused.append(f"column {field.name} cannot go from {before} to {after}")
+                refused.append(f"column {field.name} cannot change from {before} to {after}")
     gone = [name for name in have.names if name not in want.names and name not in renamed]
-    refused += [f"column {name} is no longer in the contract; its data would be out of reach" for name in gone]
+    refused += [f"column {name} is no longer in the contract; nobody could read its data" for name in gone]
     if refused:
-        raise ApplyRefused(f"{product.fqn}: {'; '.join(refused)}", next_step="mend the contract")
+        raise ApplyRefused(f"{product.fqn}: {'; '.join(refused)}", next_step="fix the contract")
     return changes
 
 

@@ -5,7 +5,7 @@ added reads right, row groups are pruned, and nothing passes through Arrow. File
 of the mesh makes any.
 
 What fills a column in the files from before it was added is kept with the table, under the column's id, and never
-changes again: a contract's default may, and versions of before must not change with it. Iceberg's own place for it,
+changes again: a contract's default may, and earlier versions must not change with it. Iceberg's own place for it,
 ``initial-default``, was ruled out while tables are of format 2, whose readers need not accept it.
 """
 
@@ -46,7 +46,7 @@ def files_of(table: Table, snapshot_id: int | None) -> list[DataFile]:
     """The table's data files at a snapshot (None: now).
 
     They are the same for the same metadata, so those asked for last are remembered. Who needs few of them chooses by
-    ``bounds``: a filter given to the library is evaluated anew for each question, at twice the cost of all files.
+    ``bounds``: a filter given to the library is evaluated again for each question, at twice the cost of all files.
     """
     key = table.metadata_location, snapshot_id
     if key not in _planned:
@@ -133,7 +133,7 @@ def damage() -> tuple[type[Exception], ...]:
 
 
 def default_properties(schema: Schema, added: Iterable[Field]) -> dict[str, str]:
-    """The properties that keep what columns added now are filled with in the files of before."""
+    """The properties that keep what columns added now are filled with in earlier files."""
     return {
         f"{_DEFAULT}{schema.find_field(field.name).field_id}": _text(field.default)
         for field in added
@@ -168,7 +168,7 @@ def _options(table: Table, row_numbers: bool) -> str:
 
 
 def _never_evolved(table: Table) -> bool:
-    """Whether every file has the table's columns under their names of now, so that it can be read by name."""
+    """Whether every file has the table's columns under their current names, so that it can be read by name."""
     from pyiceberg.schema import sanitize_column_names
 
     now = table.schema()

@@ -43,7 +43,7 @@ POSITION = "mesh.position"
 FATES = "mesh.fates."
 LOSSES = "mesh.losses"
 REDRIVEN = "mesh.redriven"
-# Iceberg tags: the log as it was before each rebuild, for the versions of then.
+# Iceberg tags: the log as it was before each rebuild, for the versions read from it.
 BEFORE_REBUILD = "mesh.before-rebuild-"
 
 # Events of a commit that are few: those of a landing that keeps up with its topic.
@@ -98,7 +98,7 @@ class Log:
         stored = stored_position(table)
         if stored != before:
             raise ConcurrentWriter(
-                f"{self._product.fqn}: the log has moved on from where this landing began; nothing of it was kept",
+                f"{self._product.fqn}: another writer landed events first; nothing of this landing was kept",
                 next_step=f"mesh land {self._product.fqn}",
             )
         counts = _fates(table.properties)
@@ -112,9 +112,9 @@ class Log:
     def redrive(self, mend: Callable[[pa.Table], pa.Table], on_progress: OnProgress | None = None) -> int:
         """Bring quarantined events back where they lie: the files that hold them are rewritten, in one commit.
 
-        ``mend`` gets quarantined rows (``log_schema``) and gives them anew, in order; those that are OK now are taken
-        over as part of the next redrive, the others stay as they were. ``on_progress`` gets (files looked at, files).
-        Gives how many came back; where none does, nothing is committed.
+        ``mend`` gets quarantined rows (``log_schema``) and gives them decoded again, in order; those that are OK now
+        are taken over as part of the next redrive, the others stay as they were. ``on_progress`` gets (files looked
+        at, files). Gives how many came back; where none does, nothing is committed.
 
         Raises:
             ConcurrentWriter: another writer committed meanwhile. Nothing was changed.
@@ -171,7 +171,7 @@ def snapshot_of(table: Table, position: Position) -> int | None:
     """The log's snapshot that a position belongs to; None for the current one.
 
     Raises:
-        UnknownVersion: the log of then is gone.
+        UnknownVersion: that log no longer exists.
     """
     stored = stored_position(table)
     if stored is None or stored.rebuilds <= position.rebuilds:
@@ -179,7 +179,9 @@ def snapshot_of(table: Table, position: Position) -> int | None:
     kept = table.metadata.refs.get(f"{BEFORE_REBUILD}{position.rebuilds + 1}")
     if kept is None:
         name = ".".join(table.name()[:-1])
-        raise UnknownVersion(f"{name}: the log that this version was read from is gone", next_step=f"mesh run {name}")
+        raise UnknownVersion(
+            f"{name}: the log that this version was read from no longer exists", next_step=f"mesh run {name}"
+        )
     return kept.snapshot_id
 
 

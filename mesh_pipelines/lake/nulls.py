@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def keep_nulls() -> None:
-    """Mend the conversions for this process; what is mended already stays as it is."""
+    """Fix the conversions for this process; those already fixed stay as they are."""
     from pyiceberg.io.pyarrow import ArrowProjectionVisitor
 
     for name in ("list", "map"):

@@ -7,7 +7,7 @@ bits, which is one small file beside the base.
 It is a cache: a version whose overlay is gone is read by the join, to the same rows.
 
 A key index (key to place, as merge-on-write stores have it) was ruled out: random keys touch all of its pages, so each
-delta would write it anew; the bits of a million rows are 125 KB before compression.
+delta would rewrite it; the bits of a million rows are 125 KB before compression.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def write(table: Table, overlay: Overlay) -> str:
 
 
 def read(table: Table, address: str | None) -> Overlay | None:
-    """The overlay at an address; None where there is none any more, or only one in the form of before."""
+    """The overlay at an address; None if it no longer exists, or has an earlier form."""
     import pyarrow.parquet as pq
 
     if address is None:

@@ -50,7 +50,7 @@ class ProductTables:
     def under(self, contract_hash: str) -> DataProduct:
         """The product under the contract of this hash: what a version that was audited under it means.
 
-        Versions of before contracts were kept mean what the contract at hand says.
+        Versions from before contracts were kept are read by the given contract.
         """
         if contract_hash == self.product.contract_hash:
             return self.product

@@ -1,8 +1,8 @@
-"""A log read anew from its topic, beside the one that is there, and how it mends that one: in one commit or not at all.
+"""A log read again from its topic, beside the existing one, and how it repairs that one: in one commit or not at all.
 
 Events are compared by coordinates and content. Where some cannot be read and all others are the same, the unreadable
 files are filled in: nobody read anything else from them, so every version reads again what it read before. Otherwise
-the whole log is replaced, and the versions of before keep reading it as it was, by a tag: they may have been published
+the whole log is replaced, and earlier versions keep reading it as it was, by a tag: they may have been published
 from what was wrong, and a version never says something else afterwards.
 """
 
@@ -33,7 +33,7 @@ _LACKING = "(FROM compared WHERE outcome = 'lacking') AS lacking"
 
 @dataclass(frozen=True)
 class Differences:
-    """How a log differs from what was read anew, in events.
+    """How a log differs from what was read again, in events.
 
     ``lacking``: not in the log; ``changed``: in both, but not the same, or in the log more than once; ``lost``: in the
     log only. ``damaged`` files of the log cannot be read, and what they hold counts as lacking.
@@ -84,7 +84,7 @@ class Rewrite:
         return dict(firsts)
 
     def add(self, rows: pa.Table) -> None:
-        """Write events that were read anew; the log stays as it is."""
+        """Write events that were read again; the log stays as it is."""
         self._written += write_files(self._table, rows.to_reader())
 
     def compare(self) -> Differences:
@@ -118,7 +118,7 @@ class Rewrite:
     def swap(self, differences: Differences) -> None:
         """Carry out what ``compare`` found, in one commit: fill in damaged files, or replace the log.
 
-        Events that are filled in belong to every version, also to those of before a redrive that had brought them back.
+        Events that are filled in belong to every version, also to those before a redrive that brought them back.
 
         Raises:
             ConcurrentWriter: another writer committed to the log since it was loaded; nothing was changed.

@@ -17,7 +17,7 @@ from mesh_pipelines.errors import MeshError, StorageUnavailable, TableDamaged
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Conditions of the storage, not of the program: a missing file or a wrong argument is none.
+# Conditions of the storage, not of the program: a missing file or a wrong argument does not count.
 _CONDITIONS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE),
     *(errno.EACCES, errno.EPERM),
@@ -68,12 +68,12 @@ def fault_of(error: Exception) -> StorageUnavailable | TableDamaged | None:
 def _damaged(reason: str) -> TableDamaged:
     return TableDamaged(
         f"a file of the tables is missing or cannot be read: {reason}",
-        next_step="mesh rebuild PRODUCT, and with --from topic where it is a file of the log",
+        next_step="mesh rebuild PRODUCT, with --from topic if it is a file of the log",
     )
 
 
 def _unavailable(reason: str) -> StorageUnavailable:
     return StorageUnavailable(
-        f"the tables cannot be read or written: {reason}; nothing of this attempt counts",
-        next_step="free the disk or the lock, or mend the permissions, then run it again",
+        f"the tables cannot be read or written: {reason}; nothing of this attempt was kept",
+        next_step="free the disk or the lock, or fix the permissions, then run it again",
     )

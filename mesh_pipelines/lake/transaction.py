@@ -1,4 +1,4 @@
-"""pyiceberg's transaction, which looks at the metadata it would commit without making it anew each time."""
+"""pyiceberg's transaction, which looks at the metadata it would commit without building it again each time."""
 
 from __future__ import annotations
 

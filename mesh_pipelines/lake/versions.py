@@ -79,7 +79,7 @@ class Versions:
         """The published version of this number.
 
         Raises:
-            UnknownVersion: there is none.
+            UnknownVersion: that version does not exist.
         """
         published = self.current()
         if number == published.number:
@@ -87,7 +87,7 @@ class Versions:
         found = next((version for version in self.all() if version.number == number), None)
         if found is None:
             raise UnknownVersion(
-                f"{self._product.fqn}: there is no version {number}; its versions are 1 to {self.next_number() - 1}",
+                f"{self._product.fqn}: the version must be 1 to {self.next_number() - 1}, got {number}",
                 next_step=f"mesh versions {self._product.fqn}",
             )
         return found
@@ -117,7 +117,7 @@ class Versions:
         """The version that readers see.
 
         Raises:
-            NothingPublished: there is none yet.
+            NothingPublished: nothing is published yet.
         """
         published = self.published()
         if published is None:
@@ -137,7 +137,7 @@ class Versions:
         behind = newest and newest.position and candidate.position and not candidate.position.covers(newest.position)
         if behind or candidate.number != _next_number(table):
             raise ConcurrentWriter(
-                f"{self._product.fqn}: a newer candidate was stored meanwhile",
+                f"{self._product.fqn}: another run stored a newer candidate",
                 next_step=f"mesh snapshot {self._product.fqn}",
             )
         self._commit(table, [(CANDIDATE, candidate)], {NEWEST: candidate.to_json()})
@@ -169,7 +169,7 @@ class Versions:
         The stream's side stays: the next version gets a number of its own and goes on from all that was landed.
 
         Raises:
-            UnknownVersion: there is no such version.
+            UnknownVersion: that version does not exist.
             ConcurrentWriter: another writer moved the pointer first.
         """
         table = self._load()
@@ -191,13 +191,13 @@ class Versions:
         """Give a published version a name, by which upkeep keeps it for good; ``move`` takes it from another version.
 
         Raises:
-            UnknownVersion: there is no such version.
+            UnknownVersion: that version does not exist.
             UsageError: another version has the name: it would no longer be kept.
         """
         taken = self.tags().get(name)
         if taken is not None and taken != number and not move:
             raise UsageError(
-                f"{self._product.fqn}: version {taken} is kept as {name}, and would not be kept any longer",
+                f"{self._product.fqn}: version {taken} has the tag {name}, and would no longer be kept",
                 next_step=f"choose another name, or mesh tag {self._product.fqn} {number} {name} --move",
             )
         version = self.at(number)
@@ -333,7 +333,7 @@ def _version_in(properties: Mapping[str, str], name: str) -> Version | None:
 
 
 def _next_number(table: Table) -> int:
-    """Tables of before there were rollbacks lack the last number; there it is the published version's."""
+    """Tables from before rollbacks existed do not have the last number; then it is the published version's."""
     published = _property(table, PUBLISHED)
     last = table.properties.get(LAST, published.number if published else 0)
     return int(last) + 1

@@ -4,7 +4,7 @@
 resolved at a user's machine. jgo downloads them in pure Python: no Maven, no Java, no compiler. Files are kept in one
 cache for all home folders; one whose checksum is wrong is fetched again.
 
-``python -m mesh_pipelines.local.jars`` resolves the roots anew and writes the lock.
+``python -m mesh_pipelines.local.jars`` resolves the roots again and writes the lock.
 """
 
 from __future__ import annotations
@@ -105,7 +105,9 @@ def _fetch_one(cache: Path, jar: Jar) -> Path:
             marker.write_text(_stamp(path, jar.sha256))
             return path
         path.unlink()
-    raise DownloadFailed(f"{jar} was fetched, and is not what the lock says", next_step="check the network's proxies")
+    raise DownloadFailed(
+        f"{jar} was fetched, but its checksum is not the one in the lock", next_step="check the network's proxies"
+    )
 
 
 def _download(artifact: Any, path: Path, jar: Jar) -> None:

@@ -2,7 +2,7 @@
 
 All state lies under the home folder: Kafka's log, and the registry's schemas with their ids in an H2 file. Keeping
 schemas in Kafka was ruled out (the registry would wait for the broker, and start three seconds later); registering
-them anew from the contracts was, too, since events on the topics name schemas of producers by their ids.
+them again from the contracts was, too, since events on the topics name schemas of producers by their ids.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Services:
                 and "python" in psutil.Process(holder).name().lower()
             ):
                 raise ServiceFailed(
-                    f"the services of {self.settings.home} are run by process {holder} already",
+                    f"process {holder} already runs the services of {self.settings.home}",
                     next_step="use those, stop that process, or set MESH_HOME to another folder",
                 )
         self._pid_file.write_text(str(os.getpid()))

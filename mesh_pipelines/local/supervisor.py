@@ -154,7 +154,8 @@ def check_port(host: str, port: int, setting: str, name: str) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise PortTaken(
-                f"port {port} that {name} needs is in use{_holder(port)}", next_step=f"stop that, or set {setting}"
+                f"{name} needs port {port}, which is in use{_holder(port)}",
+                next_step=f"stop that process, or set {setting}",
             ) from error
 
 

@@ -48,11 +48,11 @@ def _usable() -> tuple[bool, str]:
     if module is None:
         return False, "not built: there was no C compiler when this was installed"
     if library is None:
-        return False, "of no use: the Kafka client brought no librdkafka of its own"
+        return False, "unusable: the Kafka client came without its own librdkafka"
     try:
         module.check_library(library)
     except ImportError as error:
-        return False, f"of no use: {error}"
+        return False, f"unusable: {error}"
     return True, "in use"
 
 
@@ -71,7 +71,7 @@ def avro_decoder(program: tuple[Any, ...], row_memory: int) -> Any:
 
     Raises:
         ImportError: the extension is not there.
-        ValueError: the program is none.
+        ValueError: the program is not valid.
     """
     return _there().AvroDecoder(program, row_memory)
 
@@ -81,7 +81,7 @@ def json_decoder(program: tuple[Any, ...], fields: tuple[tuple[str, int, bool], 
 
     Raises:
         ImportError: the extension is not there.
-        ValueError: the program is none.
+        ValueError: the program is not valid.
     """
     return _there().JsonDecoder(program, fields, row_memory)
 
@@ -89,5 +89,5 @@ def json_decoder(program: tuple[Any, ...], fields: tuple[tuple[str, int, bool], 
 def _there() -> ModuleType:
     module = extension()
     if module is None:
-        raise ImportError("the native extension is not there")
+        raise ImportError("the native extension is not built")
     return module

@@ -83,6 +83,6 @@ def _namespaces(platform: Platform) -> list[tuple[str, ...]]:
 
 
 def _registry(platform: Platform) -> str:
-    # Any question will do; that there is no such subject is an answer.
+    # Any question will do; "no such subject" is an answer.
     platform.registry.latest("mesh-doctor")
     return f"answers at {platform.settings.registry_url}"

@@ -95,7 +95,7 @@ def of_contract(error: ContractInvalid) -> Problem:
 
 def without_file(fqn: str) -> Problem:
     """A product that was applied and has no contract file: it can be read, and nothing runs it from here."""
-    text = "it has no contract file; what was applied stays readable, and nothing runs it"
+    text = "it has no contract file, so nothing runs it; what was applied stays readable"
     return Problem("proposed", "notice", text, f"mesh versions {fqn}")
 
 
@@ -196,7 +196,7 @@ def _told(level: Level, now: datetime) -> Iterator[Problem]:
 
 
 def _mend(product: DataProduct) -> str:
-    return f"mend the data at its source or the contract, then mesh run {product.fqn}"
+    return f"fix the data at its source or the contract, then mesh run {product.fqn}"
 
 
 def _without_name(level: Level, text: str) -> str:

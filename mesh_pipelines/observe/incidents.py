@@ -13,7 +13,7 @@ from mesh_pipelines.observe.store.records import Incident, ObjectiveState
 from mesh_pipelines.observe.store.times import day_of
 from mesh_pipelines.observe.store.writer import Finding, Writer
 
-# What comes back within the hour is the same incident, so that one that flickers is told of once.
+# What comes back within the hour is the same incident, so that one that flickers is reported once.
 _SAME = timedelta(hours=1)
 # An objective can flicker at its promise from round to round: it is well after so many good rounds.
 _CALM_ROUNDS = 3
@@ -65,7 +65,7 @@ class Incidents:
         return rounds
 
     def end(self, writer: Writer, product: str) -> None:
-        """Close the incidents of a product that is no more."""
+        """Close the incidents of a product that no longer exists."""
         for incident in self._known.get(product, {}).values():
             if incident.closed_at is None:
                 writer.close(incident.id, self._now)

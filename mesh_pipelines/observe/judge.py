@@ -26,7 +26,7 @@ STALLED_S = 600.0
 _ABOUT_INCIDENTS = ("timeToDetect", "timeToNotify", "timeToRepair")
 # What is said of what stops a product, and which incident it is; "" is that of the error's code.
 _STOPPED = {
-    "stalled": ("stream", "its stream does not go on where its log stands"),
+    "stalled": ("stream", "its stream does not continue where its log ends"),
     "failing": ("", "its last attempt failed"),
 }
 # What incidents say already.
@@ -139,7 +139,7 @@ class Judgement:
         reasons += [one.text for one in status.problems if one.severity == "bad" and one.kind not in _FOUND]
         warnings = [one.title for one in found if one.severity == "warning"]
         warnings += [one.text for one in status.problems if one.severity == "warning" and one.kind != "rule"]
-        warnings += [f"its input {name} is not well" for name in bad_inputs]
+        warnings += [f"its input {name} is not healthy" for name in bad_inputs]
         severities = ["bad"] * bool(reasons) + ["warning"] * bool(warnings)
         nothing = ["nothing is published yet"] if seen.published is None else []
         return Current(
@@ -240,7 +240,7 @@ def _stalled(seen: Seen, measured: Measured, now: datetime, *, blocked: bool) ->
         return
     what = "its inputs have versions" if seen.product.transform else "events wait in its stream"
     title = f"{what} that were not published for {roughly(patience)}"
-    detail = seen.status.problem or f"the oldest has waited for {roughly(measured.latency)}"
+    detail = seen.status.problem or f"the oldest has waited {roughly(measured.latency)}"
     yield Finding(*WAITING, title, detail, "bad", now - timedelta(seconds=measured.latency))
 
 

@@ -187,9 +187,11 @@ class Courier:
         try:
             for delivery in notify(self._history, self._settings):
                 if delivery.problem:
-                    _log.warning("a message about incident %s did not arrive: %s", delivery.incident, delivery.problem)
+                    _log.warning(
+                        "a message about incident %s was not delivered: %s", delivery.incident, delivery.problem
+                    )
         except MeshError as error:
-            _log.warning("nobody was told: %s %s", error.code, error.message)
+            _log.warning("no message was sent: %s %s", error.code, error.message)
 
 
 class _NotSent(Exception):
@@ -263,7 +265,7 @@ def _mail(message: Message, settings: Settings) -> None:
             secure = True
         if server.username:
             if not secure and not _is_loopback(server.hostname):
-                raise _NotSent("the mail server offers no TLS, and the password is not sent without")
+                raise _NotSent("the mail server offers no TLS, and the password is not sent without it")
             connection.login(unquote(server.username), unquote(server.password or ""))
         connection.send_message(mail)
 

@@ -73,7 +73,7 @@ def observe(
 
 
 def watch(platform_factory: Callable[[], Platform], history: History, interval: float, stop: threading.Event) -> None:
-    """Observe every ``interval`` seconds until told to stop; contracts are read anew each time.
+    """Observe every ``interval`` seconds until told to stop; contracts are read again each time.
 
     Whatever goes wrong with a round is logged, and the next one tried. Messages are sent meanwhile, by a thread.
     """
@@ -89,7 +89,7 @@ def watch(platform_factory: Callable[[], Platform], history: History, interval: 
                 observe(platform, history, lease=lease)
                 courier.send()
         except LeaseLost:
-            _log.info("another process observes by now")
+            _log.info("another process observes the mesh now")
         except MeshError as error:
             _log.warning("not observed: %s", told(error))
         except Exception:

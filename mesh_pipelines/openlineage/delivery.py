@@ -59,7 +59,7 @@ class Delivery:
         try:
             self._queue.put_nowait(item)
         except Full:
-            self._close(f"{_QUEUED} events wait already")
+            self._close(f"{_QUEUED} events are waiting already")
             return False
         return True
 
@@ -78,7 +78,7 @@ class Delivery:
         self._closed_until = time.monotonic() + _LEFT_ALONE_S
         if not self._warned:
             self._warned = True
-            _log.warning("lineage is not told to %s: %s; runs go on without it", self._name, reason)
+            _log.warning("lineage is no longer sent to %s: %s; runs go on without it", self._name, reason)
 
 
 def deliveries(settings: Settings) -> Sequence[Delivery]:

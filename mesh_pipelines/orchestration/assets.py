@@ -69,7 +69,7 @@ def broken_asset(name: str, error: ContractInvalid) -> dg.AssetsDefinition:
     @dg.asset(
         key=published_key(name),
         group_name=name.split(".")[0],
-        description=f"**The contract of {name} has faults; nothing of it runs until they are mended.**\n\n{faults}",
+        description=f"**The contract of {name} has faults; it does not run until they are fixed.**\n\n{faults}",
         tags={"mesh/broken": "true"},
     )
     def broken() -> None:
@@ -108,7 +108,7 @@ def _log(platform: Platform, product: DataProduct) -> dg.AssetsDefinition:
         key=part_key(product, "log"),
         deps=[part_key(product, "stream")],
         kinds={"iceberg"},
-        description="Every event of the stream, decoded, with its coordinates and fate; it outlives the topic.",
+        description="Every event of the stream, decoded, with its coordinates and fate. It outlives the topic.",
         **_common(product, "log"),
     )
 
@@ -280,7 +280,7 @@ def _check_results(
     """A result for each check that Dagster knows of: another contract may have been applied since it was told them."""
     results = {check_name(result.rule): result for result in (taken.audit.results if taken.audit else ())}
     for name in sorted(declared - results.keys()):
-        about = "not computed: the contract that is applied has no such rule any more"
+        about = "not computed: the applied contract no longer has this rule"
         yield dg.AssetCheckResult(asset_key=key, check_name=name, passed=True, description=about)
     for name, result in results.items():
         if name not in declared:

@@ -48,7 +48,7 @@ def domain_sensor(platform: Platform, domain: str, products: Sequence[DataProduc
         asset_selection=dg.AssetSelection.assets(*keys),
         minimum_interval_seconds=1,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Starts runs of the products of {domain} that were not made from what is there now.",
+        description=f"Starts runs of the products of {domain} that are behind their inputs.",
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         def idle() -> list[DataProduct]:
@@ -96,7 +96,7 @@ def _request(products: Sequence[DataProduct]) -> dg.RunRequest:
 def _nothing_due(needs: Sequence[Need], busy: Collection[str]) -> str:
     held = [f"{one.product.fqn} is held back: {one.held}" for one in needs if one.what and one.held]
     running = [f"running: {', '.join(sorted(busy))}"] if busy else []
-    return "; ".join([*held, *running]) or "every product was made from what is there"
+    return "; ".join([*held, *running]) or "every product is up to date"
 
 
 def upkeep(platform: Platform, domain: str, products: Sequence[DataProduct]) -> tuple[list[Any], list[Any]]:
@@ -127,7 +127,7 @@ def upkeep(platform: Platform, domain: str, products: Sequence[DataProduct]) -> 
             cron_schedule="47 * * * *",
             default_status=dg.DefaultScheduleStatus.RUNNING,
         ),
-        # What publishing adds up is compared with the whole: a difference is a failed run, and is mended.
+        # What publishing adds up is compared with the whole: a difference is a failed run, and is repaired.
         dg.ScheduleDefinition(
             name=f"{domain}_rebuild_weekly",
             job=jobs["rebuild"],

@@ -46,7 +46,7 @@ class Follower:
             with hiding():
                 self._follow(self._locations.now())
         except MeshError as error:
-            _log.warning("code locations were not loaded again: %s %s", error.code, error)
+            _log.warning("code locations could not be reloaded: %s %s", error.code, error)
 
     def _follow(self, now: dict[str, Location]) -> None:
         if now != self._of_daemon:
@@ -84,7 +84,7 @@ class FollowingDaemons(DagsterDaemonController):
     follower: Follower
 
     def check_workspace_freshness(self, last_workspace_update_time: float) -> float:
-        """As Dagster's own, which has code servers started anew every minute."""
+        """As Dagster's own, which restarts code servers every minute."""
         self.follower.look()
         return super().check_workspace_freshness(last_workspace_update_time)
 

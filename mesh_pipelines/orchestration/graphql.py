@@ -80,7 +80,7 @@ def locations(settings: Settings) -> list[str]:
 
 
 def reload(settings: Settings, names: Iterable[str]) -> None:
-    """Have the webserver load these code locations again. One that does not load is no error (see ``load_errors``).
+    """Have the webserver load these code locations again. One that does not load is not an error (see ``load_errors``).
 
     Raises:
         ServiceFailed: the webserver does not answer, or refuses.

@@ -1,7 +1,7 @@
 """Whether a product is well, as Dagster shows it: a check on its published asset, which says what ``mesh status`` says.
 
 A run reports it with what it publishes. What stops a product stops its runs, too, so the domain's sensor compares the
-check with the product's state at every tick, and reports it anew where they differ.
+check with the product's state at every tick, and reports it again if they differ.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _STATE = "state"
 def health_spec(key: dg.AssetKey) -> dg.AssetCheckSpec:
     """The check of a product's published asset."""
     return dg.AssetCheckSpec(
-        name=HEALTH, asset=key, description="Whether the product is well, by the same rules as mesh status."
+        name=HEALTH, asset=key, description="Whether the product is healthy, by the same rules as mesh status."
     )
 
 

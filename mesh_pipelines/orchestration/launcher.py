@@ -68,7 +68,7 @@ class ForkingRunLauncher(RunLauncher, ConfigurableClass):
         self._instance.report_run_canceling(run)
         process = _process_of(run)
         if process is None:
-            self._instance.report_run_canceled(run, message="its process was gone already")
+            self._instance.report_run_canceled(run, message="its process had already ended")
             return False
         process.terminate()
         return True
@@ -84,7 +84,7 @@ class ForkingRunLauncher(RunLauncher, ConfigurableClass):
             return CheckRunHealthResult(WorkerStatus.UNKNOWN)
         if _process_of(run):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
-        return CheckRunHealthResult(WorkerStatus.FAILED, "the run's process is gone")
+        return CheckRunHealthResult(WorkerStatus.FAILED, "the run's process no longer exists")
 
     def _watch(self, run_id: str, process: BaseProcess) -> None:
         """Say at once of a run whose process died that it failed, rather than when run monitoring comes by."""

@@ -1,8 +1,9 @@
 """Dagster's storage in SQLite, where it always lies, with pooled connections and a batch of events in one transaction.
 
 Dagster's own makes an engine and a connection for each event that it stores and each question that it asks, compiles
-the statement anew, and closes both. The last to close a database then moves its write-ahead log into it, which the next
-one makes again. Of a run of small products that was more than a fifth. It also looks for its tables with each event.
+the statement again, and closes both. The last to close a database then moves its write-ahead log into it, which the
+next one makes again. Of a run of small products that was more than a fifth. It also looks for its tables with
+each event.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ def note(platform: Platform, product: DataProduct, step: str, error: Exception, 
         failure = _failure(step, error, mark, at).follows(failure_of(platform.settings, product.fqn))
         _write(platform.settings, product.fqn, failure)
     except Exception as fault:
-        _log.warning("a failure of %s is not remembered: %s: %s", product.fqn, type(fault).__name__, fault)
+        _log.warning("a failure of %s could not be recorded: %s: %s", product.fqn, type(fault).__name__, fault)
 
 
 def failures(settings: Settings) -> dict[str, Failure]:
@@ -178,7 +178,7 @@ def _failure(step: str, error: Exception, mark: Mark, at: datetime) -> Failure:
     if fault is None:
         text = f"{type(error).__name__}: {error}"
         return Failure(step, _UNEXPECTED, text, "MESH_DEBUG=1 shows where", False, mark, at, at)
-    # A candidate that is blocked is told of by its audit, and again by publishing it.
+    # Both its audit and publishing it report a blocked candidate.
     step = "audit" if isinstance(fault, AuditBlocked) else step
     return Failure(step, fault.code, fault.message, fault.next_step or "", fault.transient, mark, at, at)
 

@@ -157,7 +157,7 @@ def _new_data(level: Level, newest: Version) -> str | None:
         newer = sorted(name for name in level.product.inputs if newest.input_versions.get(name) != seen.get(name))
         return f"{', '.join(newer)} changed" if newer else None
     if level.standing.position != newest.position:
-        return "what landed is in no version"
+        return "landed events are in no version yet"
     if level.bounds is None or newest.position is None:
         return None
     if level.broken or newest.position.lag_to(level.bounds.end) > 0:
@@ -184,7 +184,7 @@ def _no_input(level: Level) -> str | None:
 
 
 def _waits(level: Level, now: datetime) -> str | None:
-    """Until when it waits after its last attempt failed; None where that is over, or was mended."""
+    """Until when it waits after its last attempt failed; None if that is over, or the cause is fixed."""
     failure = level.failure
     if failure is None or failure.until is None or failure.until <= now:
         return None
@@ -193,4 +193,4 @@ def _waits(level: Level, now: datetime) -> str | None:
     if level.broken and level.broken.code != failure.code:
         return None
     tries = f"attempt {failure.count + 1}" if failure.count > 1 else "the next attempt"
-    return f"{failure.code} again: {tries} is at {failure.until:%H:%M:%S} UTC"
+    return f"waiting after {failure.code}: {tries} is at {failure.until:%H:%M:%S} UTC"

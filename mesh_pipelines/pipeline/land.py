@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 
-# Fewer events than this are no evidence of more than a few bad ones.
+# Fewer events than this are not evidence of more than a few bad ones.
 _JUDGED_EVENTS = 100
 # A chunk of large events ends before its number of rows: this much in memory, decoded.
 _CHUNK_BYTES = 256 << 20
@@ -80,7 +80,7 @@ class Landed:
 @over_storage
 @collecting_what_is_new()
 def land(platform: Platform, product: DataProduct, *, on_progress: Progress | None = None) -> Landed:
-    """Land everything on the product's topic up to its end as of now; what another run lands meanwhile counts as done.
+    """Land everything on the product's topic up to its current end; what another run lands meanwhile counts as done.
 
     ``on_progress`` is called with (offsets landed, offsets to land) after each commit.
 
@@ -156,7 +156,7 @@ class _Landing:
 
 
 def stream_bounds(platform: Platform, product: DataProduct) -> tuple[Position, Position]:
-    """The first and the next offsets of the product's topic, as of now.
+    """The current first and next offsets of the product's topic.
 
     Raises:
         UsageError: the product is derived.
@@ -195,8 +195,8 @@ def _check_decodable(product: DataProduct, chunk: pa.Table) -> None:
     named = "; ".join(f"{row[PARTITION]}:{row[OFFSET]} {row[REASON]}" for row in first)
     raise Undecodable(
         f"{product.fqn}: {wrong.num_rows:,} of {chunk.num_rows:,} events cannot be decoded, "
-        f"mesh.maxUndecodableShare is {allowed:g}; none of them were landed. The first ones: {named}",
-        next_step=f"mend the producer or the schema; to quarantine them all, set mesh.maxUndecodableShare to 1, then "
+        f"more than mesh.maxUndecodableShare ({allowed:g}) allows; none of them were landed. The first ones: {named}",
+        next_step=f"fix the producer or the schema; to quarantine them all, set mesh.maxUndecodableShare to 1, then "
         f"mesh land {product.fqn}",
     )
 

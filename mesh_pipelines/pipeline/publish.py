@@ -50,7 +50,7 @@ def publish(platform: Platform, product: DataProduct) -> Published:
 
     Raises:
         AuditBlocked: the candidate broke a blocking rule; the published version stays.
-        Unaudited: there is no candidate, or its verdict is for another candidate or contract.
+        Unaudited: the product has no candidate, or its verdict is for another candidate or contract.
         ConcurrentWriter: other writers moved the pointer first, again and again; transient.
     """
     started = time.monotonic()
@@ -64,7 +64,7 @@ def _publish(platform: Platform, product: DataProduct) -> Published:
     versions = platform.tables_of(product).versions
     newest = versions.newest()
     if newest is None:
-        raise Unaudited(f"{product.fqn}: there is no candidate to publish", next_step=f"mesh snapshot {product.fqn}")
+        raise Unaudited(f"{product.fqn} has no candidate to publish", next_step=f"mesh snapshot {product.fqn}")
     if newest.published_at and newest.contract_hash == product.contract_hash:
         # After a rollback the newest version is not the one that readers see, and is not published again by itself.
         return Published(product.fqn, versions.current(), False, 0.0)

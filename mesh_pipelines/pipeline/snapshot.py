@@ -144,7 +144,7 @@ def _draft(platform: Platform, tables: ProductTables) -> Version:
 
 
 def pin_inputs(platform: Platform, product: DataProduct) -> dict[str, Version]:
-    """The input products' published versions, as of now.
+    """The input products' current published versions.
 
     Raises:
         NothingPublished: an input has no published version.

@@ -41,8 +41,8 @@ def select(product: DataProduct) -> Select:
     if undeclared:
         raise _invalid(
             product,
-            f"it reads {', '.join(undeclared)}, declared as input: {', '.join(product.inputs) or 'none'}",
-            next_step="add it to mesh.inputs in the contract, or take it out of transform.sql",
+            f"it reads {', '.join(undeclared)}, but its inputs are {', '.join(product.inputs) or 'none'}",
+            next_step="add it to mesh.inputs in the contract, or remove it from transform.sql",
         )
     return found
 

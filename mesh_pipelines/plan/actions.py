@@ -12,7 +12,7 @@ from mesh_pipelines.errors import ApplyRefused, MeshError
 
 # Told of a product and why nothing may be done for it.
 Refuse: TypeAlias = Callable[[str, MeshError], None]
-MEND = "mend the contract, or publish the change as a product of a new name"
+MEND = "fix the contract, or publish the change as a product with a new name"
 
 
 @dataclass(frozen=True)

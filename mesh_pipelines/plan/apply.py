@@ -114,7 +114,7 @@ def _execute(platform: Platform, action: Action) -> None:
 
 
 def _record(platform: Platform, product: DataProduct, files: ContractFiles) -> None:
-    """Record a contract as applied; another apply that does the same at the same time is no fault."""
+    """Record a contract as applied; another apply that does the same at the same time is not a fault."""
     tables = platform.tables_of(product)
     try:
         tables.apply(files, operator())

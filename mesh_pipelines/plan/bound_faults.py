@@ -24,10 +24,10 @@ from mesh_pipelines.rules.compile import CompiledRule, batch_query
 from mesh_pipelines.rules.queries import Query, parse_query
 from mesh_pipelines.sql.select import Select
 
-# More missing columns than anybody mends in one go.
+# More missing columns than anybody fixes in one go.
 _MOST = 20
 _UNKNOWN_TYPE = '"NULL"'
-_OTHERWISE = "mend the SQL"
+_OTHERWISE = "fix the SQL"
 # DuckDB's types that a rule's one value can be compared as.
 _NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL", "BOOLEAN", "BIGNUM")
 
@@ -164,9 +164,11 @@ class _Missing:
         """The fault that says so."""
         about, name = f"column {self.column}", self.product.fqn
         if self.renamed and self.now:
-            problem = f"{name} renamed it, version {self.product.contract_version} calls it {self.now.name}"
+            problem = f"{name} renamed it, version {self.product.contract_version} names it {self.now.name}"
             return report(about, problem, f"write {self.now.name}", self.start)
-        problem = f"none of {', '.join(self.others)} has such a column" if self.others else f"{name} has no such column"
+        problem = (
+            f"none of {', '.join(self.others)} has this column" if self.others else f"{name} does not have this column"
+        )
         return report(about, problem, f"did you mean {self.now.name}?" if self.now else _OTHERWISE, self.start)
 
 
@@ -225,10 +227,13 @@ def _misfits(binder: Binder, product: DataProduct, columns: Sequence[Column]) ->
 def _no_value(rule: Rule, columns: Sequence[Column]) -> Iterator[tuple[str, str]]:
     """Why the result of a rule's query cannot be compared with its threshold: problem and fix."""
     if len(columns) != 1:
-        yield f"the query must give one value, it gives {len(columns)} columns", "select one number or boolean"
+        yield f"the query must give one value, got {len(columns)} columns", "select one number or boolean"
         return
     kind = columns[0].type
     if isinstance(rule.threshold, bool) and kind != "BOOLEAN":
-        yield f"the query gives a {kind}, and the threshold is a boolean", "select a boolean, or compare with a number"
+        yield (
+            f"the query must give a boolean like the threshold, got a {kind}",
+            "select a boolean, or compare with a number",
+        )
     elif kind.removeprefix("U").partition("(")[0] not in _NUMBERS and kind != _UNKNOWN_TYPE:
-        yield f"the query gives a {kind}, which is not a number", "select one number or boolean"
+        yield f"the query must give a number, got a {kind}", "select one number or boolean"

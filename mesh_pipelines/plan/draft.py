@@ -1,7 +1,7 @@
 """What has to be changed so that broker, registry and catalog match the contracts, and what may not be changed.
 
 A plan is a tuple of actions with two readers, ``describe`` and ``execute``, so what a dry run prints is what would be
-done. A change that could lose data or break readers is no action at all: it is refused. A refusal or a fault stops its
+done. A change that could lose data or break readers is not an action: it is refused. A refusal or a fault stops its
 own product and what is computed from it, and no other.
 
 The last action of a product records its contract as applied: from then on it rules, and not before everything else of
@@ -108,9 +108,9 @@ def _breaking_changes(platform: Platform, product: DataProduct) -> Iterator[Mesh
     before = platform.product(product.fqn)
     found = [str(change) for change in changes(before.fields, product.fields) if not change.is_safe]
     if before.event_type is not product.event_type:
-        found.append(f"change its events from {before.event_type} to {product.event_type}: rows would be other rows")
+        found.append(f"change its events from {before.event_type} to {product.event_type}: existing rows would change")
     if bool(before.topic) is not bool(product.topic):
-        found.append("change its source between a topic and a transform: rows would be other rows")
+        found.append("change its source between a topic and a transform: existing rows would change")
     if found:
         said = "; ".join(found)
         yield unsafe(f"{product.fqn}: contract {product.contract_version} would {said}")
@@ -127,7 +127,7 @@ def _refuse_cycles(
     except CycleError as error:
         path: list[str] = error.args[1]
         for name in {*path} & {one.fqn for one in proposals}:
-            problem = f"{name}: it would be computed from itself: {' -> '.join(path)}"
+            problem = f"{name}: it would depend on itself: {' -> '.join(path)}"
             refuse(name, ApplyRefused(problem, next_step="break the cycle"))
 
 
@@ -183,7 +183,7 @@ def _plan_schema(
         return []
     if registry.latest(subject) is not None and (reasons := registry.objections(subject, schema, schemas)):
         listed = "; ".join(reasons)
-        reason = f"{product.fqn}: the schema is not compatible with what subject {subject} has: {listed}"
+        reason = f"{product.fqn}: the schema is not compatible with the one of subject {subject}: {listed}"
         refuse(product.fqn, unsafe(reason))
         return []
     return [RegisterSchema(product.fqn, subject, schema, schemas.type)]

@@ -98,7 +98,7 @@ def _expectations(product: DataProduct) -> list[Fault]:
     if not written:
         return []
     return [
-        Fault(product.folder / CONTRACT, rule.line, f"rule {rule.id}", problem, "mend its type or kwargs")
+        Fault(product.folder / CONTRACT, rule.line, f"rule {rule.id}", problem, "fix its type or kwargs")
         for rule in written
         if (problem := check_expectation(rule))
     ]
@@ -111,7 +111,7 @@ def _transform(binder: Binder, product: DataProduct) -> list[Fault]:
         select = transform.select(product)
     except TransformInvalid as error:
         problem = error.message.removeprefix(f"{product.fqn}: {TRANSFORM}: ")
-        return [Fault(product.folder / TRANSFORM, 0, "", problem, error.next_step or "mend the SQL")]
+        return [Fault(product.folder / TRANSFORM, 0, "", problem, error.next_step or "fix the SQL")]
     if not select.names <= binder.products.keys():
         return []
 

@@ -33,8 +33,8 @@ def plan_names(platform: Platform, products: tuple[DataProduct, ...], refuse: Re
         same = former and (former.cluster_id, former.topic_id) == (position.cluster_id, position.topic_id)
         if former and same and (behind := position.lag_to(former)):
             reason = (
-                f"{product.fqn}: mesh.topic changes from {position.topic} to {product.topic.name}, and {behind} "
-                f"offsets of {position.topic} are not landed yet (mesh land {product.fqn} with the former name first)"
+                f"{product.fqn}: mesh.topic changes from {position.topic} to {product.topic.name}, but {behind} "
+                f"offsets of {position.topic} are not landed yet (first mesh land {product.fqn} with the former name)"
             )
             refuse(product.fqn, unsafe(reason))
     return []
@@ -67,8 +67,8 @@ def _plan_partitions(
         return []
     if topic.partitions < found.partitions:
         reason = (
-            f"{product.fqn}: topic {topic.name} has {found.partitions} partitions, mesh.partitions is "
-            f"{topic.partitions}, and Kafka cannot drop any; set mesh.partitions to {found.partitions}"
+            f"{product.fqn}: mesh.partitions must be at least {found.partitions}, as topic {topic.name} has, got "
+            f"{topic.partitions}; Kafka cannot drop any, so set mesh.partitions to {found.partitions}"
         )
         refuse(product.fqn, unsafe(reason))
         return []
@@ -103,8 +103,8 @@ def _plan_config(
         return []
     if any(name in _DROPS_EVENTS for name in differs) and (behind := _not_landed(platform, product, topic)):
         reason = (
-            f"{product.fqn}: {', '.join(differs)} of {topic.name} may make the broker drop events, and {behind} "
-            f"offsets are not landed yet (mesh land {product.fqn} first)"
+            f"{product.fqn}: {', '.join(differs)} of {topic.name} may make the broker drop events, but {behind} "
+            f"offsets are not landed yet (first mesh land {product.fqn})"
         )
         refuse(product.fqn, unsafe(reason))
         return []

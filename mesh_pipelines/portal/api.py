@@ -24,7 +24,7 @@ from mesh_pipelines.portal.pages.products import Question, find
 from mesh_pipelines.portal.search import all_fields
 
 router = APIRouter(
-    prefix="/api/v1", responses={"default": {"model": Refusal, "description": "What is asked for cannot be given"}}
+    prefix="/api/v1", responses={"default": {"model": Refusal, "description": "The request cannot be answered"}}
 )
 pages = APIRouter(include_in_schema=False)
 
@@ -229,7 +229,7 @@ def samples(
 ) -> list[records.Sample]:
     """Lag, freshness, latency, rows, quarantined, landing_rate or available, as they were sampled."""
     if measure not in records.MEASURES:
-        raise HTTPException(404, f"There is no measure {measure}; there are {', '.join(records.MEASURES)}.")
+        raise HTTPException(404, f"The measure must be one of {', '.join(records.MEASURES)}, got {measure}.")
     portal = portal_of(request)
     since = datetime.now(UTC) - timedelta(hours=hours)
     return list(portal.history.samples(portal.entry(domain, name).fqn, measure, since=since))

@@ -58,14 +58,14 @@ class Portal:
         """The product of an address.
 
         Raises:
-            UnknownProduct: there is none.
+            UnknownProduct: that product does not exist.
         """
         fqn = f"{domain}.{name}"
         found = self.landscape.entries.get(fqn)
         if found is None:
             near = [hit.product for hit in self.landscape.search(fqn.replace(".", " "))[:3]]
             hint = f"; did you mean {', '.join(near)}?" if near else ""
-            raise errors.UnknownProduct(f"there is no product {fqn}{hint}", next_step="look for it in the catalog")
+            raise errors.UnknownProduct(f"no product is named {fqn}{hint}", next_step="look for it in the catalog")
         return found
 
     @cached_property
@@ -114,7 +114,7 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True)
 class Refusal:
-    """What the API says where it cannot answer; ``code`` and ``next_step`` are empty where there is none."""
+    """What the API says if it cannot answer; ``code`` and ``next_step`` may be empty."""
 
     status: int
     code: str
@@ -250,7 +250,7 @@ def _invalid(request: Request, error: Exception) -> Response:
 
 def _unexpected(request: Request, error: Exception) -> Response:
     _log.error("a page failed: %s", request.url.path, exc_info=error)
-    answer = _refusal(request, 500, "This page could not be made. The portal's log says why.")
+    answer = _refusal(request, 500, "This page could not be shown. The portal's log says why.")
     # It is made outside of all that wraps the application, the guard included.
     answer.headers.update(HEADERS)
     return answer

@@ -58,10 +58,10 @@ class Guard:
 
         headers = Headers(scope=scope)
         if not self._is_ours(headers.get("host", "")):
-            refusal = "this portal has another name: see MESH_PORTAL_URL"
+            refusal = "this address is not the portal's: see MESH_PORTAL_URL"
             await PlainTextResponse(refusal, 400)(scope, receive, guarded)
         elif scope["method"] not in _SAFE_METHODS and not _is_same_origin(headers):
-            refusal = "a request that changes something has to come from a page of the portal"
+            refusal = "a request that changes something must come from a page of the portal"
             await PlainTextResponse(refusal, 403)(scope, receive, guarded)
         else:
             await self._app(scope, receive, guarded)

@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 def sign_in_link(settings: Settings) -> str | None:
-    """A link that signs the development user in; None where there is none."""
+    """A link that signs the development user in; None if there is no such user."""
     link = DevelopmentLink(settings)
     return f"{settings.portal_address}/sign-in?token={link.token()}" if link.allowed else None
 
@@ -39,8 +39,8 @@ def serve(settings: Settings, *, observe: bool = True, on_ready: Callable[[], No
     """
     if answers(settings.host, settings.portal_port):
         raise ServiceFailed(
-            f"something else listens at {settings.host}:{settings.portal_port}",
-            next_step="set MESH_PORTAL_PORT to a free one, or stop what is there",
+            f"another process listens at {settings.host}:{settings.portal_port}",
+            next_step="set MESH_PORTAL_PORT to a free one, or stop that process",
         )
     history = History.open(settings)
     app = create_app(settings, history)
@@ -63,7 +63,7 @@ def serve(settings: Settings, *, observe: bool = True, on_ready: Callable[[], No
             log_level="warning",
             access_log=False,
             server_header=False,
-            # Only a proxy that is told of can say who asked and by which scheme.
+            # Only a configured proxy can say who asked and by which scheme.
             proxy_headers=False,
             timeout_graceful_shutdown=3,
         )
@@ -96,4 +96,4 @@ def _refresh(watcher: Watcher, stop: threading.Event) -> None:
         try:
             watcher.refresh()
         except Exception:
-            _log.exception("the landscape could not be read; the pages show the one before")
+            _log.exception("the landscape could not be read; the pages show the previous one")

@@ -77,7 +77,9 @@ def secret_key(settings: Settings) -> str:
 def _read(file: Path) -> str:
     key = file.read_text().strip()
     if len(key) < 32:
-        raise SettingInvalid(f"{file} holds no key of 32 letters or more", next_step="remove it and start again")
+        raise SettingInvalid(
+            f"{file} must contain a key of at least 32 characters", next_step="remove it and start again"
+        )
     return key
 
 
@@ -109,7 +111,9 @@ def provider(settings: Settings) -> OAuth | None:
     if not settings.oidc_issuer:
         return None
     if not settings.oidc_client_id:
-        raise SettingInvalid("MESH_OIDC_ISSUER is set and MESH_OIDC_CLIENT_ID is not", next_step="see docs/settings.md")
+        raise SettingInvalid(
+            "MESH_OIDC_ISSUER is set, so MESH_OIDC_CLIENT_ID must be set too", next_step="see docs/settings.md"
+        )
     from authlib.integrations.starlette_client import OAuth
 
     oauth, secret = OAuth(), settings.oidc_client_secret

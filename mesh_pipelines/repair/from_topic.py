@@ -29,7 +29,7 @@ _NAMED = 5
 
 @dataclass(frozen=True)
 class Reread:
-    """What reading a log's topic anew found and did.
+    """What reading a log's topic again found and did.
 
     ``events`` were read; the log lacked ``lacking`` of them, had ``changed`` of them otherwise, and ``damaged`` of its
     files could not be read. ``published_as`` is the version published from the rewritten log.
@@ -49,17 +49,17 @@ class Reread:
 def reread(
     platform: Platform, product: DataProduct, *, on_progress: Callable[[int, int], None] | None = None
 ) -> Reread:
-    """Read the product's topic anew up to where its log stands; where the two differ, mend the log.
+    """Read the product's topic again up to where its log ends; if the two differ, repair the log.
 
     Where only unreadable files were filled in, every version reads again as it did. Otherwise the log was replaced,
-    the versions of before keep reading the former one, and the next version is published.
+    earlier versions keep reading the former one, and the next version is published.
 
     ``on_progress`` is called with (offsets read, offsets to read).
 
     Raises:
         RebuildRefused: the topic no longer has all that the log has; nothing was changed.
         StreamDiscontinuity: it is not the topic that the log was read from.
-        AuditBlocked: the log was mended, but what it says now breaks a blocking rule; the published version stays.
+        AuditBlocked: the log was repaired, but its rows now break a blocking rule; the published version stays.
         ConcurrentWriter: another writer committed to the log meanwhile; nothing was changed. Transient.
         BrokerUnreachable, RegistryUnreachable: transient; nothing was changed.
     """
@@ -139,7 +139,7 @@ def _refuse_shorter(
 ) -> None:
     """Refuse at once what can be known without reading the topic; ``generations`` are those that repartitions began."""
     if stored.generation != generations:
-        raise _refused(product, "the log goes back to a stream that broke off, and is the only place that has it")
+        raise _refused(product, "the log has events of an earlier stream that the topic does not have")
     dropped = {
         number: (first, begin.next_offset(number) - 1)
         for number, first in sorted(rewrite.first_offsets().items())
@@ -158,13 +158,13 @@ def _refuse_lost(product: DataProduct, rewrite: Rewrite, differences: Difference
     if differences.damaged and events < rewrite.events():
         raise _refused(
             product,
-            f"{rewrite.events():,} events were landed and the topic has {events:,} of them; which ones the log's "
-            f"{differences.damaged} damaged files hold cannot be known",
+            f"{rewrite.events():,} events were landed and the topic has {events:,} of them; nobody can tell which "
+            f"ones are in the log's {differences.damaged} damaged files",
         )
 
 
 def _refused(product: DataProduct, reason: str) -> RebuildRefused:
     return RebuildRefused(
-        f"{product.fqn}: not rebuilt from the topic: {reason}; nothing was changed",
-        next_step=f"mesh rebuild {product.fqn}, from the log; or restore the log's files from a copy",
+        f"{product.fqn} was not rebuilt from the topic: {reason}; nothing was changed",
+        next_step=f"mesh rebuild {product.fqn}, which reads the log, or restore the log's files from a copy",
     )

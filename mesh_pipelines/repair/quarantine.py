@@ -53,7 +53,7 @@ def show(
     found = held_at(platform, product, (generation, partition, offset))
     if not found.num_rows:
         raise UsageError(
-            f"{product.fqn}: no quarantined event lies at {partition}:{offset}",
+            f"{product.fqn} has no quarantined event at {partition}:{offset}",
             next_step=f"mesh quarantine list {product.fqn}",
         )
     with _again(platform, product) as again:

@@ -6,7 +6,7 @@ log's position in one commit that also holds who accepted what, so the gap in th
 
 Added partitions lose nothing but the order of a key's events. Accepting them begins a new generation of the log, whose
 events are later than all before it, for what waits in the topic, and a second one for what comes after that: waiting
-events of before and after the change cannot be told apart, but the next event of a key is later than both.
+events from before and after the change cannot be told apart, but the next event of a key is later than both.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 ACCEPTABLE = tuple(sorted(kind.accept for kind in StreamDiscontinuity.__subclasses__()))
 
-_SETTLED = "nothing; what waited in the topic is landed, and what comes after it counts as later"
+_SETTLED = "nothing; events that waited in the topic are landed, and later ones count as later"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 The pointer moves in one commit; the versions after it are marked, not removed, and can still be read by number. The
 stream is not turned back: the next version goes on from everything that was landed, under a number of its own, so
-what was wrong has to be mended (a corrective event, the contract, a redrive) before it is published again.
+what was wrong has to be fixed (a corrective event, the contract, a redrive) before it is published again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def rollback(platform: Platform, product: DataProduct, number: int, why: str = "
     """Make a published version the one that readers see; gives it. Later versions are marked as withdrawn.
 
     Raises:
-        UnknownVersion: there is no such version, or its rows have expired.
+        UnknownVersion: that version does not exist, or its rows have expired.
         ConcurrentWriter: another writer moved the pointer first; transient.
     """
     from mesh_pipelines.lake.state import state_sql

@@ -163,7 +163,7 @@ def rebuild(platform: Platform, product: DataProduct, *, number: int | None = No
     _refresh_serving(platform)
     if miscounted and identical is not False:
         raise AuditDiffers(
-            f"{product.fqn}: version {version.number} was published with other counts than its rows give: {miscounted}",
+            f"{product.fqn}: version {version.number} was published with wrong counts: {miscounted}",
             next_step=f"mesh versions {product.fqn}",
         )
     return Rebuilt(
@@ -172,7 +172,7 @@ def rebuild(platform: Platform, product: DataProduct, *, number: int | None = No
 
 
 def reconcile(platform: Platform, product: DataProduct) -> Rebuilt:
-    """Rebuild the version that readers see, on a schedule: a difference is an error, also where it is mended.
+    """Rebuild the version that readers see, on a schedule: a difference is an error, even if it is repaired.
 
     Raises:
         VersionDiffers: the rows were not those that the log or the inputs give.
@@ -182,8 +182,8 @@ def reconcile(platform: Platform, product: DataProduct) -> Rebuilt:
     if done.identical is False:
         raise VersionDiffers(
             f"{product.fqn}: version {done.version} lacked {done.missing} rows and had {done.surplus} wrong ones; "
-            + (f"readers see version {done.published_as}" if done.published_as else "it was left as it is"),
-            next_step="mesh run, for what is derived from it",
+            + (f"readers now see version {done.published_as}" if done.published_as else "it was left as it is"),
+            next_step="mesh run, for the products derived from it",
         )
     return done
 
@@ -238,8 +238,8 @@ def _require_as_audited(own: DataProduct, engine: duckdb.DuckDBPyConnection, ver
         return
     broken = f", which break {', '.join(found.verdict.blocking)}" if not found.verdict.passed else ""
     raise VersionDiffers(
-        f"{own.fqn}: version {version.number} had {version.rows:,} rows; its inputs give {found.rows:,} now{broken}; "
-        "they were not put in its place",
+        f"{own.fqn}: version {version.number} had {version.rows:,} rows; its inputs now give {found.rows:,}{broken}; "
+        "the version was left as it is",
         next_step=f"mesh versions {own.fqn}",
     )
 
@@ -298,7 +298,7 @@ def _differing(tables: ProductTables, engine: duckdb.DuckDBPyConnection, version
 def _miscounted(product: DataProduct, engine: duckdb.DuckDBPyConnection, version: Version) -> str:
     """How the version's counts of bad rows differ from those of its recomputed rows, rule by rule; "" if they do not.
 
-    Counts of before the contract changed say nothing about the rules of now, and a rule that cannot be computed has
+    Counts from before the contract changed say nothing about the current rules, and a rule that cannot be computed has
     none to compare.
     """
     if version.bad is None or version.contract_hash != product.contract_hash:
@@ -313,7 +313,7 @@ def _miscounted(product: DataProduct, engine: duckdb.DuckDBPyConnection, version
 
 
 def _growing(tables: ProductTables) -> tuple[Kind, ...]:
-    """The tables that grow by small commits; a derived product's rows are written anew each time."""
+    """The tables that grow by small commits; a derived product's rows are rewritten each time."""
     return tuple(kind for kind in tables.kinds if kind != "base" or tables.product.has_log)
 
 

@@ -91,7 +91,7 @@ def compile_rule(rule: Rule, product: DataProduct) -> CompiledRule:
     """
     unknown = [name for name in rule.fields if name not in {field.name for field in product.fields}]
     if unknown:
-        raise Uncompilable(f"{unknown[0]} is no property", "name a property of the contract")
+        raise Uncompilable(f"{unknown[0]} is not a property", "name a property of the contract")
     if rule.on_failure is OnFailure.DIVERT:
         _check_diverting(rule, product)
     match rule.kind:
@@ -160,23 +160,23 @@ def _check_diverting(rule: Rule, product: DataProduct) -> None:
     if not product.has_log:
         raise Uncompilable("a derived product has no events to divert", "use block or warn")
     if (rule.operator, rule.threshold) != (Operator.MUST_BE, 0):
-        raise Uncompilable("a diverting rule judges each event by itself", "use mustBe: 0")
+        raise Uncompilable("a diverting rule judges each event by itself, so it must have mustBe: 0", "use mustBe: 0")
 
 
 def _check_expectation(rule: Rule, product: DataProduct) -> None:
     """What can be known of an expectation without its library: that its columns exist and its queries only read."""
     if (rule.operator, rule.threshold) != (Operator.MUST_BE, 0):
-        raise Uncompilable("an expectation decides by itself", "remove the operator; kwargs may have mostly")
+        raise Uncompilable("an expectation must not have an operator", "remove it; kwargs may have mostly")
     kwargs: Mapping[str, Any] = rule.arguments["kwargs"]
     declared = {field.name for field in product.fields}
     unknown = [name for name in _column_names(kwargs) if name not in declared]
     if unknown:
-        raise Uncompilable(f"{unknown[0]!r} is no property", "name a property of the contract")
+        raise Uncompilable(f"{unknown[0]!r} is not a property", "name a property of the contract")
     for name, value in kwargs.items():
         if name == "unexpected_rows_query":
             parse_query(batch_query(str(value), "{object}"), product)
         elif name.endswith("_query") or name in _READING_KWARGS:
-            raise Uncompilable(f"{name} cannot be checked for what it reads", "state the rule as type sql")
+            raise Uncompilable(f"{name} may read other data, which cannot be checked", "state the rule as type: sql")
 
 
 def batch_query(text: str, batch: str) -> str:
@@ -188,7 +188,7 @@ def batch_query(text: str, batch: str) -> str:
     try:
         fields = [(name, form, conversion) for _, name, form, conversion in Formatter().parse(text) if name is not None]
     except ValueError as error:
-        raise Uncompilable(f"the query has a brace that stands alone: {error}", _BRACES) from error
+        raise Uncompilable(f"the query has an unpaired brace: {error}", _BRACES) from error
     if any(field != ("batch", "", None) for field in fields):
         raise Uncompilable("the query has a placeholder other than {batch}", _BRACES)
     return text.format(batch=batch)
@@ -207,9 +207,9 @@ def _predicate(rule: Rule, product: DataProduct) -> str:
     field = next(field for field in product.fields if field.name == rule.fields[0])
     metric = metric_of(rule.check)
     if metric is None or metric.kind is not RuleKind.ROW:
-        raise Uncompilable(f"{rule.check} is no check of a row", "see docs/rules.md")
+        raise Uncompilable(f"{rule.check} does not check single rows", "see docs/rules.md")
     if field.type.kind not in metric.types:
-        raise Uncompilable(f"{rule.check} says nothing about a {field.type.kind}", "see docs/rules.md for its types")
+        raise Uncompilable(f"{rule.check} cannot check a {field.type.kind}", "see docs/rules.md for its types")
     return metric.predicate(quote(field.name), field.type, rule.arguments)
 
 

@@ -102,7 +102,7 @@ def _fill(text: str, field: str | None) -> tuple[str, list[_Filled]]:
         nonlocal grown
         if found[1] not in _OF_OBJECT and field is None:
             raise Uncompilable(
-                "the query speaks of {property}, of which there is none", "put the rule under a property"
+                "the query uses {property}, but the rule is not under one", "put the rule under a property"
             )
         name = _OBJECT if found[1] in _OF_OBJECT else quote(field or "")
         start, longer = found.start() + grown, len(name) - len(found[0])
@@ -132,7 +132,9 @@ def _readable(table: Place, product: DataProduct) -> str:
     if table.name in (_OBJECT, product.name, product.fqn):
         return ""
     if table.name not in product.inputs:
-        raise Uncompilable(f"the query reads {table.name}", "read {object}, or declare the product among mesh.inputs")
+        raise Uncompilable(
+            f"the query reads {table.name}, which is not an input", "read {object}, or add the product to mesh.inputs"
+        )
     return table.name
 
 

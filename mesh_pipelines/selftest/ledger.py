@@ -64,7 +64,7 @@ class LedgerProducer:
             "message.timeout.ms": 120_000,
             "transaction.timeout.ms": 120_000,
             "linger.ms": 1,
-            # On a topic made anew a batch in flight may overtake one that is tried again; the broker then takes the
+            # On a recreated topic a batch in flight may overtake one that is tried again; the broker then takes the
             # later try for a repeat, and acknowledges events that it never wrote.
             "max.in.flight.requests.per.connection": 1,
             "log_level": 0,

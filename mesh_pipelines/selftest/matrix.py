@@ -86,7 +86,7 @@ def run(
     ``on_round`` gets (fault, rounds done, rounds).
 
     Raises:
-        UsageError: there is no such fault.
+        UsageError: a fault of that name does not exist.
         MeshError: the services do not start.
     """
     trial = trial or Trial()
@@ -94,7 +94,7 @@ def run(
     unknown = wanted - {fault.name for fault in FAULTS}
     if unknown:
         raise UsageError(
-            f"there is no fault {', '.join(sorted(unknown))}",
+            f"no fault is named {', '.join(sorted(unknown))}",
             next_step=f"name some of {', '.join(fault.name for fault in FAULTS)}",
         )
     with ExitStack() as stack:

@@ -5,7 +5,7 @@ opens it next sees the new ones, and nobody sees anything between. Data files th
 upkeep's age floor after they have been replaced.
 
 Each view's comment carries a mark of the contract and the tables it was made from. So a write begins with a copy of
-the file as it is and makes only those views anew whose mark is not that of now, whoever changed their tables; a publish
+the file as it is and makes only those views again whose mark is out of date, whoever changed their tables; a publish
 costs its own product and not the mesh. Marks in a file beside it were ruled out: two files are not swapped at once.
 """
 
@@ -72,7 +72,7 @@ def _mark(product: DataProduct, locations: Mapping[Name, str]) -> str:
 
 
 def _copy(target: Path, aside: Path) -> duckdb.DuckDBPyConnection:
-    """A copy of the file as it is; a new one where there is none, or none that can be read."""
+    """A copy of the file as it is; a new one if it does not exist or cannot be read."""
     import duckdb
 
     aside.unlink(missing_ok=True)

@@ -54,8 +54,8 @@ def judged(platform: Platform, product: DataProduct, number: int | None = None) 
     """The newest candidate, whether or not it was published since, or the version of this number.
 
     Raises:
-        Unaudited: there is no candidate yet.
-        NothingPublished, UnknownVersion: there is no such version.
+        Unaudited: the product has no candidate yet.
+        NothingPublished, UnknownVersion: that version does not exist.
     """
     versions = platform.tables_of(product).versions
     newest = versions.newest()
@@ -89,7 +89,7 @@ def breaking(shelf: Shelf, rule: Rule, limit: int = 50) -> Rows:
     """The rows that break a row rule or share what has to be unique, each in full.
 
     Raises:
-        UsageError: the rule is about the rows as a whole: there are none that break it.
+        UsageError: the rule judges the rows as a whole, so no single row breaks it.
         UnknownVersion: the version's rows have expired.
     """
     product = shelf.product
@@ -103,7 +103,10 @@ def breaking(shelf: Shelf, rule: Rule, limit: int = 50) -> Rows:
             order = [name for name in rule.fields if name not in shelf.masked]
             return select(shelf, f"{one} IN (SELECT {one} FROM ({groups}))", limit, order)
         case _:
-            raise UsageError(f"{rule.id} is about the rows as a whole", next_step=f"mesh query over {product.fqn}")
+            raise UsageError(
+                f"{rule.id} judges the rows as a whole, no single row breaks it",
+                next_step=f"mesh query over {product.fqn}",
+            )
 
 
 def _results(shelf: Shelf) -> tuple[RuleResult, ...]:

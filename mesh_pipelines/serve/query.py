@@ -70,7 +70,7 @@ def _product(products: Mapping[str, DataProduct], name: str) -> DataProduct:
     if name in products:
         return products[name]
     if "." not in name:
-        raise UnknownProduct(f"{name}: name a product as domain.product", next_step="mesh status")
+        raise UnknownProduct(f"a product must be named as domain.product, got {name}", next_step="mesh status")
     near = difflib.get_close_matches(name, list(products), n=3, cutoff=0.5)
     hint = f"; did you mean {', '.join(near)}?" if near else ""
-    raise UnknownProduct(f"there is no product {name}{hint}", next_step="mesh status")
+    raise UnknownProduct(f"no product is named {name}{hint}", next_step="mesh status")

@@ -70,8 +70,8 @@ def read_version(
     """Pin a version of the product: the published one, one by number, or the one published at a moment.
 
     Raises:
-        NothingPublished, UnknownVersion: there is no such version.
-        UsageError: both ``version`` and ``as_of`` were given, or ``as_of`` is no ISO 8601 time.
+        NothingPublished, UnknownVersion: that version does not exist.
+        UsageError: both ``version`` and ``as_of`` were given, or ``as_of`` is not an ISO 8601 time.
     """
     if version is not None and as_of is not None:
         raise UsageError("give either version or as_of, not both")
@@ -89,4 +89,6 @@ def _moment(as_of: datetime | str) -> datetime:
     try:
         return datetime.fromisoformat(as_of)
     except ValueError as error:
-        raise UsageError(f"{as_of!r} is no ISO 8601 time", next_step="write it as 2013-01-31T12:00:00Z") from error
+        raise UsageError(
+            f"as_of must be an ISO 8601 time, got {as_of!r}", next_step="write it as 2013-01-31T12:00:00Z"
+        ) from error

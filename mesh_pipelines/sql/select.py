@@ -3,7 +3,7 @@
 Queries, rules and transforms are all one SELECT over products named ``domain.product``, and this is the one place that
 says so. Whatever else could stand after FROM (a file's name, a function that reads, a system table) is refused, whether
 or not the engine could reach it. Names of common table expressions are resolved by their scope, so that none lends its
-name to a table elsewhere. The text is kept as it was written: generating SQL anew from the tree was ruled out, since a
+name to a table elsewhere. The text is kept as it was written: generating SQL again from the tree was ruled out, since a
 generator rewrites functions into its idea of the dialect and so can change what a query means.
 
 Two parsers may read one text differently. So the engine asks its own parser the same questions before it runs a text
@@ -93,9 +93,9 @@ def read_select(text: str) -> Select:
             function's rows or another database.
     """
     if len(text) > MAX_CHARACTERS:
-        raise NotReadable(f"is {len(text):,} characters long; {MAX_CHARACTERS:,} are read")
+        raise NotReadable(f"must have at most {MAX_CHARACTERS:,} characters, got {len(text):,}")
     if UNCARRIED.search(text):
-        raise NotReadable("holds a NUL character, or bytes that are no UTF-8")
+        raise NotReadable("contains a NUL character, or bytes that are not UTF-8")
     try:
         text = _one_statement(text)
         tree = sqlglot.parse_one(text, dialect="duckdb")
@@ -104,7 +104,7 @@ def read_select(text: str) -> Select:
     except RecursionError as error:
         raise NotReadable("nests too deeply") from error
     if not isinstance(tree, exp.Query) or tree.find(*_STATEMENTS):
-        raise NotReadable("is not exactly one SELECT")
+        raise NotReadable("must be exactly one SELECT")
     return Select(
         text,
         tuple(_tables(tree)),
@@ -118,10 +118,10 @@ def _one_statement(text: str) -> str:
     ends = [number for number, token in enumerate(tokens) if token.token_type is TokenType.SEMICOLON]
     after = tokens[ends[0] :] if ends else []
     if any(token.token_type is not TokenType.SEMICOLON for token in after):
-        raise NotReadable("is not exactly one SELECT")
+        raise NotReadable("must be exactly one SELECT")
     # What a statement begins with decides what it is; the parser would take an unknown one for a command, and log it.
     if not tokens or tokens[0].token_type not in _BEGINS:
-        raise NotReadable("is not exactly one SELECT")
+        raise NotReadable("must be exactly one SELECT")
     _check_calls(tokens)
     return text[: tokens[ends[0]].start] if ends else text
 

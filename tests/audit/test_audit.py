@@ -112,9 +112,9 @@ def test_a_rule_that_cannot_be_computed_leaves_the_others_computed(connection, m
         ("SELECT a, b FROM {object}", "the query must give one row of one column"),
         ("SELECT b FROM {object}", "the query must give one row of one column"),
         ("SELECT b FROM {object} WHERE FALSE", "the query must give one row of one column"),
-        ("SELECT max(a) FROM {object}", "the query gave a str and no number"),
-        ("SELECT DATE '2013-01-01'", "the query gave a date and no number"),
-        ("SELECT [1]", "the query gave a list and no number"),
+        ("SELECT max(a) FROM {object}", "the query must give a number, got a str"),
+        ("SELECT DATE '2013-01-01'", "the query must give a number, got a date"),
+        ("SELECT [1]", "the query must give a number, got a list"),
         ("SELECT avg(b) FROM {object} WHERE FALSE", "the query gave null"),
     ],
 )
@@ -127,7 +127,7 @@ def test_a_query_that_gives_no_number_is_an_error(connection, make_product, tabl
 def test_a_number_beside_a_boolean_threshold_is_an_error(connection, make_product, table):
     product = make_product(with_sql("SELECT count(*) FROM {object}", mustBe=True))
     done = audited(connection, table(product, [{"a": "x"}]), product)
-    assert done.results[0].message == "the query gave no boolean, and the threshold is one"
+    assert done.results[0].message == "the query must give a boolean, because the threshold is one"
     assert not done.verdict.passed
 
 

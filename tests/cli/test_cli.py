@@ -183,7 +183,7 @@ def test_json_has_the_records_of_the_table(settings: Any, contract: Any) -> None
         refused = mesh(command, **environment)
         assert refused.returncode == 1
         assert "require ms: earlier events may have null" in refused.stderr
-        assert refused.stdout.splitlines()[-1] == f"nothing of {name} was changed"
+        assert refused.stdout.splitlines()[-1] == f"nothing was changed for {name}"
     file.write_text(sound)
     producer = Producer({"bootstrap.servers": settings.brokers})
     for number in range(10):

@@ -40,18 +40,18 @@ def test_without_leaves_out_and_remembers_where_things_were() -> None:
     [
         ("a: &x 1\nb: *x\n", "1  defines the anchor &x"),
         ("a: 1\nb: *x\n", "2  uses the alias *x"),
-        ("a: 1\na: 2\n", "2 a is there twice"),
+        ("a: 1\na: 2\n", "2 a appears twice"),
         ("? [a, b]\n: 1\n", "1  has a key that is not text"),
         ("a: !!binary aGk=\n", "1 a has the tag binary"),
         ("a: !!set {b, c}\n", "1 a has the tag set"),
-        ("a: {b: 1\n", "2  is not YAML: did not find expected ',' or '}'"),
-        ("a: 1\n---\nb: 2\n", "2  begins another document"),
-        ("a: 1e999\n", "1 a 1e999 is a value of another kind to some YAML readers, or no finite one"),
-        ("a: 1.0e999\n", "1 a 1.0e999 is a value of another kind to some YAML readers, or no finite one"),
-        ("a: .nan\n", "1 a .nan is a value of another kind to some YAML readers, or no finite one"),
-        ("a: yes\n", "1 a yes is a value of another kind to some YAML readers, or no finite one"),
-        ('a: "\\u0000"\n', "1 a holds control characters"),
-        ('a: "\\u001b[31m"\n', "1 a holds control characters"),
+        ("a: {b: 1\n", "2  is not valid YAML: did not find expected ',' or '}'"),
+        ("a: 1\n---\nb: 2\n", "2  starts a second document"),
+        ("a: 1e999\n", "1 a YAML readers disagree on what 1e999 is, or it is not a finite number"),
+        ("a: 1.0e999\n", "1 a YAML readers disagree on what 1.0e999 is, or it is not a finite number"),
+        ("a: .nan\n", "1 a YAML readers disagree on what .nan is, or it is not a finite number"),
+        ("a: yes\n", "1 a YAML readers disagree on what yes is, or it is not a finite number"),
+        ('a: "\\u0000"\n', "1 a contains control characters"),
+        ('a: "\\u001b[31m"\n', "1 a contains control characters"),
     ],
 )
 def test_refused_with_its_line(text: str, problem: str) -> None:
@@ -79,10 +79,10 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     folder.mkdir()
     os.mkfifo(pipe)
     for file, problem in [
-        (big, "is 1,048,577 bytes long"),
+        (big, "must be at most 1,048,576 bytes, got 1,048,577"),
         (latin, "is not UTF-8 at byte 3"),
-        (folder, "is no plain file"),
-        (pipe, "is no plain file"),
+        (folder, "must be a regular file"),
+        (pipe, "must be a regular file"),
         (tmp_path / "missing", "does not exist"),
     ]:
         with pytest.raises(FaultyDocument) as raised:

@@ -24,7 +24,12 @@ def decimal(precision: int, scale: int) -> FieldType:
     [
         (None, field(), "add a (int)", True),
         (None, field(required=True, has_default=True, default=0), "add a (int)", True),
-        (None, field(required=True), "add a (int), required and without a default: earlier events have none", False),
+        (
+            None,
+            field(required=True),
+            "add a (int), required and without a default: earlier events do not have it",
+            False,
+        ),
         (field(), None, "drop a (int): readers would lose it", False),
         (field(), field("b", aliases=("a",)), "rename a to b", True),
         (field(), field(kind=Kind.LONG), "widen a from int to long", True),
@@ -104,7 +109,7 @@ def test_another_key_is_breaking_and_a_renamed_one_is_not() -> None:
     assert [change.kind for change in changes([KEY], [renamed])] == [ChangeKind.RENAME]
     wider = [KEY, field(required=True, key_position=2)]
     (change,) = changes([KEY, field(required=True)], wider)
-    assert str(change) == "change the key from (id) to (id, a): rows would be other rows"
+    assert str(change) == "change the key from (id) to (id, a): existing rows would change"
     assert not change.is_safe
 
 

@@ -37,7 +37,7 @@ class EndsWith(Metric):
 
     def problems(self, rule: Rule, fields: Fields) -> Iterator[Problem]:
         if not isinstance(rule.arguments["suffix"], str):
-            yield Problem("is no text", "quote it", ("arguments", "suffix"))
+            yield Problem("must be text", "quote it", ("arguments", "suffix"))
 
     def predicate(self, column: str, field_type: FieldType, arguments: Mapping[str, Any]) -> str:
         if not arguments["suffix"]:
@@ -122,28 +122,31 @@ def test_it_is_in_the_documentation():
 
 
 FAULTY = {
-    "argument of another kind": (of_text(own(metric="endsWith", arguments={"suffix": 1}, mustBe=0)), "is no text"),
-    "argument that is missing": (of_text(own(metric="endsWith", mustBe=0)), "has no suffix"),
+    "argument of another kind": (of_text(own(metric="endsWith", arguments={"suffix": 1}, mustBe=0)), "must be text"),
+    "argument that is missing": (of_text(own(metric="endsWith", mustBe=0)), "must have suffix"),
     "argument that is misspelt": (
         of_text(own(metric="endsWith", arguments={"sufix": "x"}, mustBe=0)),
-        "sufix is no argument of endsWith",
+        "sufix is not an argument of endsWith",
     ),
-    "metric that is misspelt": (of_text(own(metric="endWith", mustBe=0)), "'endWith' is no metric"),
+    "metric that is misspelt": (of_text(own(metric="endWith", mustBe=0)), "'endWith' is not a metric"),
     "place that it is not for": (
         {**of_text(), "quality": [own(metric="distinctValues", mustBe=0)]},
-        "distinctValues is about a property",
+        "distinctValues is for a property, not for the object",
     ),
-    "no operator": (of_text(own(metric="distinctValues")), "has 0 operators"),
-    "two operators": (of_text(own(metric="distinctValues", mustBe=1, mustNotBe=2)), "has 2 operators"),
-    "key that is misspelt": (of_text(own(metric="distinctValues", mustBe=1, unti="rows")), "unti is no key"),
+    "no operator": (of_text(own(metric="distinctValues")), "must have exactly one operator, got 0"),
+    "two operators": (
+        of_text(own(metric="distinctValues", mustBe=1, mustNotBe=2)),
+        "must have exactly one operator, got 2",
+    ),
+    "key that is misspelt": (of_text(own(metric="distinctValues", mustBe=1, unti="rows")), "unti is not a key"),
     "a share of nothing": (
         of_text(own(metric="distinctValues", mustBe=1, unit="percent")),
-        "rows are no percentage of anything",
+        "distinctValues cannot be a percentage",
     ),
-    "no metric": (of_text(own(mustBe=1)), "is no mapping with a metric"),
+    "no metric": (of_text(own(mustBe=1)), "must be a mapping with a metric"),
     "type it says nothing about": (
         of_text(own(metric="endsWith", arguments={"suffix": "1"}, mustBe=0), logicalType="integer"),
-        "endsWith says nothing about a long",
+        "endsWith cannot check a long",
     ),
     "arguments that mean nothing": (
         of_text(own(metric="endsWith", arguments={"suffix": ""}, mustBe=0)),
@@ -172,7 +175,7 @@ def test_a_metric_of_the_standard_may_be_written_as_ones_own(make_product):
 
 
 def test_two_of_one_name_are_refused():
-    with pytest.raises(ValueError, match="the metric endsWith is there twice"):
+    with pytest.raises(ValueError, match="the metric endsWith is registered twice"):
         register(EndsWith)
 
 

@@ -148,5 +148,5 @@ def test_a_target_without_a_budget_is_a_fault(tmp_path: Path, target: Any) -> No
     text = (FLIGHTS / "contract.yaml").read_text()
     setting = f"customProperties:\n  - {{property: mesh.objectiveTarget, value: {str(target).lower()}}}\n"
     (folder / "contract.yaml").write_text(text.replace("customProperties:\n", setting, 1))
-    with pytest.raises(ContractInvalid, match="no percentage with an error budget"):
+    with pytest.raises(ContractInvalid, match="mesh.objectiveTarget must be above 0 and below 100, got"):
         load_product(folder)

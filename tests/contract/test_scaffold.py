@@ -44,9 +44,9 @@ def test_inputs_make_an_aggregate(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["routes", "a.b.c", "../x", "A/b", "a/b;", "/etc/passwd", "a/", ""])
 def test_names_that_are_none(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match="no name of a product"):
+    with pytest.raises(UsageError, match="must be named as domain/product"):
         scaffold(tmp_path, name)
-    with pytest.raises(UsageError, match="no name of a product"):
+    with pytest.raises(UsageError, match="must be named as domain/product"):
         scaffold(tmp_path, "a/b", inputs=[name])
     assert list(tmp_path.iterdir()) == []
 
@@ -54,18 +54,18 @@ def test_names_that_are_none(tmp_path: Path, name: str) -> None:
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     (file,) = scaffold(tmp_path, "sales/orders")
     file.write_text("mine")
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="already exists"):
         scaffold(tmp_path, "sales/orders")
     assert file.read_text() == "mine"
     (tmp_path / "sales" / "returns").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(UsageError, match="behind a link"):
+    with pytest.raises(UsageError, match="must not be a link or inside one"):
         scaffold(tmp_path, "sales/returns")
 
 
 def test_alignment_and_inputs_go_together(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="has no inputs"):
+    with pytest.raises(UsageError, match="must not have inputs"):
         scaffold(tmp_path, "a/b", alignment=Alignment.SOURCE, inputs=["a.c"])
-    with pytest.raises(UsageError, match="has inputs"):
+    with pytest.raises(UsageError, match="must have inputs"):
         scaffold(tmp_path, "a/b", alignment=Alignment.CONSUMER)
-    with pytest.raises(UsageError, match="is no owner"):
+    with pytest.raises(UsageError, match="the owner must be a username or an address"):
         scaffold(tmp_path, "a/b", owner="x\ny")

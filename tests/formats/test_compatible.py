@@ -38,10 +38,10 @@ X = {"name": "x", "type": "int"}
 # The registered schema, ours, and why ours cannot read events of the registered one ("" where it can).
 CASES: dict[str, tuple[str, str, str]] = {
     "the same": (record(field("long")), record(field("long")), ""),
-    "another type": (record(field("long")), record(field("string")), "field amount: was long, is string"),
+    "another type": (record(field("long")), record(field("string")), "field amount: was long, is now string"),
     "wider": (record(field("int")), record(field("long")), ""),
     "int to double": (record(field("int")), record(field("double")), ""),
-    "narrower": (record(field("long")), record(field("int")), "field amount: was long, is int"),
+    "narrower": (record(field("long")), record(field("int")), "field amount: was long, is now int"),
     "string to bytes": (record(field("string")), record(field("bytes")), ""),
     "new": (record(), record(field("long")), "field amount: is new and has no default"),
     "new with a default": (record(), record(field("long", default=0)), ""),
@@ -51,40 +51,40 @@ CASES: dict[str, tuple[str, str, str]] = {
     "no longer nullable": (
         record(field(["null", "long"])),
         record(field("long")),
-        "field amount: was null or long, is long",
+        "field amount: was null or long, is now long",
     ),
     "nullable of another type": (
         record(field(["null", "long"])),
         record(field(["null", "string"])),
-        "field amount: was null or long, is null or string",
+        "field amount: was null or long, is now null or string",
     ),
     "nullable and wider": (record(field(["null", "int"])), record(field(["null", "long"])), ""),
     "another record": (
         record(name="Order", namespace="com.acme"),
         record(),
-        "the registered record is called com.acme.Order, ours shop.orders: "
+        "the registered record is called com.acme.Order, this one shop.orders: "
         "put the producer's schema beside the contract as schema.avsc",
     ),
     "another namespace": (record(namespace="com.acme"), record(), ""),
     "items": (
         record(field({"type": "array", "items": "long"})),
         record(field({"type": "array", "items": "int"})),
-        "field amount[]: was long, is int",
+        "field amount[]: was long, is now int",
     ),
     "values of a map": (
         record(field({"type": "map", "values": "long"})),
         record(field({"type": "map", "values": "boolean"})),
-        "field amount[]: was long, is boolean",
+        "field amount[]: was long, is now boolean",
     ),
     "inside a record": (
         record(field(["null", nested(X)])),
         record(field(["null", nested({"name": "x", "type": "string"})])),
-        "field amount.x: was int, is string",
+        "field amount.x: was int, is now string",
     ),
     "a record inside of another name": (
         record(field(nested(X))),
         record(field(nested(X, name="Place"))),
-        "field amount: its record was called shop.Point, is called shop.Place",
+        "field amount: its record was called shop.Point, is now called shop.Place",
     ),
     "a symbol less": (record(field(enum("a", "b"))), record(field(enum("a"))), "field amount: lost the symbols b"),
     "a symbol less with a default": (record(field(enum("a", "b"))), record(field(enum("a", default="a"))), ""),
@@ -92,19 +92,19 @@ CASES: dict[str, tuple[str, str, str]] = {
     "another size": (
         record(field(fixed(4))),
         record(field(fixed(8))),
-        "field amount: was fixed of 4 bytes, is fixed of 8 bytes",
+        "field amount: was fixed of 4 bytes, is now fixed of 8 bytes",
     ),
     "a list of what was one": (
         record(field("long")),
         record(field({"type": "array", "items": "long"})),
-        "field amount: was long, is array",
+        "field amount: was long, is now array",
     ),
 }
 FORWARD = {
-    "another type": "field amount: was long, is string",
-    "wider": "field amount: was int, is long",
-    "gone": "field amount: is gone, and had no default for its readers",
-    "nullable": "field amount: was long, is null or long",
+    "another type": "field amount: was long, is now string",
+    "wider": "field amount: was int, is now long",
+    "gone": "field amount: was removed and had no default",
+    "nullable": "field amount: was long, is now null or long",
     "a symbol more": "field amount: has new symbols b",
     "narrower": "",
     "new": "",
@@ -128,15 +128,15 @@ def test_every_field_that_stands_in_the_way_is_named() -> None:
     registered = record(field("long"), field("int", name="points"))
     ours = record(field("string"), field("boolean", name="points"), field("int", name="extra"))
     assert incompatibilities(ours, registered, backward=True) == [
-        "field amount: was long, is string",
-        "field points: was int, is boolean",
+        "field amount: was long, is now string",
+        "field points: was int, is now boolean",
         "field extra: is new and has no default",
     ]
 
 
 def test_a_schema_that_is_none_is_said_to_be_none() -> None:
     [reason] = incompatibilities(record(), 'syntax = "proto3";', backward=True)
-    assert reason == "the registered schema cannot be compared: it is no Avro schema in JSON"
+    assert reason == "the registered schema cannot be compared: it is not an Avro schema in JSON"
 
 
 def test_types_that_double_with_every_level_are_compared_once_each() -> None:
@@ -147,7 +147,7 @@ def test_types_that_double_with_every_level_are_compared_once_each() -> None:
         return record(field(held))
 
     [reason] = incompatibilities(doubling("int"), doubling("long"), backward=True)
-    assert reason.endswith("a.a.a: was long, is int")
+    assert reason.endswith("a.a.a: was long, is now int")
 
 
 def test_records_that_may_be_null_in_records_that_may_be_null_take_no_time() -> None:
@@ -158,7 +158,7 @@ def test_records_that_may_be_null_in_records_that_may_be_null_take_no_time() -> 
         return record(field(held))
 
     [reason] = incompatibilities(chain("int"), chain("string"), backward=True)
-    assert reason.endswith("a.a.a: was string, is int")
+    assert reason.endswith("a.a.a: was string, is now int")
 
 
 @pytest.mark.services

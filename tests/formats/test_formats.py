@@ -158,7 +158,7 @@ def test_a_format_s_schema_file_is_held_against_the_contract(local_settings: Set
     assert "city" in Platform.open(local_settings).product(name).value_schema
     contract("places", PLACES)
     [fault] = Platform.open(local_settings).broken[name].faults
-    assert "belongs to a product without Piped events" in str(fault)
+    assert "is only for products with Piped events" in str(fault)
 
 
 def test_rows_of_a_registered_format_go_out_and_come_in(local_settings: Settings, contract: Any) -> None:
@@ -177,8 +177,8 @@ def test_rows_of_a_registered_format_go_out_and_come_in(local_settings: Settings
         None,
         "has another number of bars",
         "schema 0: has other columns",
-        "schema id 7 is unknown to the registry",
-        "no schema id: the value does not begin with a zero byte and four more",
+        "the registry does not know schema id 7",
+        "no schema id: the value must begin with a zero byte and the four bytes of the id",
         None,
     ]
 

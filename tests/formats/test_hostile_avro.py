@@ -48,10 +48,10 @@ def fixed(size: Any) -> dict[str, Any]:
 
 
 REFUSED: dict[str, tuple[str, str]] = {
-    "not JSON": ('syntax = "proto3"; message M {}', "no Avro schema in JSON"),
-    "half": ('{"type": "record"', "no Avro schema in JSON"),
-    "a number of 5,000 digits": ("9" * 5000, "no Avro schema in JSON"),
-    "nested 100,000 times": ("[" * 100_000, "no Avro schema in JSON"),
+    "not JSON": ('syntax = "proto3"; message M {}', "is not an Avro schema in JSON"),
+    "half": ('{"type": "record"', "is not an Avro schema in JSON"),
+    "a number of 5,000 digits": ("9" * 5000, "is not an Avro schema in JSON"),
+    "nested 100,000 times": ("[" * 100_000, "is not an Avro schema in JSON"),
     "two million characters": (json.dumps(record("int")) + " " * 2_000_000, "characters"),
     "a string": ('"string"', "not a record"),
     "a record without fields": ('{"type": "record", "name": "r"}', "without its"),
@@ -70,7 +70,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     ),
     "30,000 fields": (json.dumps(record(*["int"] * 30_000)), "more than 20,000 types"),
     "a fixed type of no bytes": (json.dumps(record(fixed(0))), "without its size"),
-    "a fixed type of a terabyte": (json.dumps(record(["null", fixed(2**40)])), "bytes a value"),
+    "a fixed type of a terabyte": (json.dumps(record(["null", fixed(2**40)])), "bytes per value"),
     "a fixed type of true": (json.dumps(record(fixed(True))), "without its size"),
     "a type defined twice": (json.dumps(record(fixed(2), fixed(3))), "twice"),
     "a name of spaces": (json.dumps(record("int", name="a b")), "name"),

@@ -171,7 +171,7 @@ def test_a_refused_change_stops_its_product_and_no_other(
     failed = execute(platform, drafted.actions)
     assert list(failed) == [seen]
     assert f"does not let {USER} Create the topic {seen}" in failed[seen].message
-    assert str(failed[seen].next_step).startswith("have it granted: kafka-acls --add --allow-principal User:mesh")
+    assert str(failed[seen].next_step).startswith("grant it: kafka-acls --add --allow-principal User:mesh")
     assert platform.applied_hashes([allowed, seen, derived]) == {
         allowed: platform.proposed[allowed].contract_hash
     } | dict.fromkeys(platform.applied_hashes([seen, derived]))

@@ -189,7 +189,7 @@ def test_added_partitions_stop_keyed_products_only(tmp_path: Path) -> None:
     begin = replace(read, partitions=dict.fromkeys(range(3), PartitionOffset(0)))
     end = replace(begin, partitions={**read.partitions, 2: PartitionOffset(5)})
     keyed = platform_of(tmp_path / "keyed").product("shop.prices")
-    with pytest.raises(PartitionsAdded, match=r"has 3 partitions now, the log was read from 2.*\[0\] 3, \[1\] 0"):
+    with pytest.raises(PartitionsAdded, match=r"now has 3 partitions, but the log was read from 2.*\[0\] 3, \[1\] 0"):
         continuity.check(keyed, read, begin, end)
     unread = replace(read, partitions=dict.fromkeys(range(2), PartitionOffset(0)))
     continuity.check(keyed, unread, begin, end)
@@ -224,7 +224,7 @@ def test_another_topic_is_told_from_one_made_again(tmp_path: Path) -> None:
         continuity.check(product, stored, begin, begin)
     renamed = replace(begin, topic="shop.rates")
     with pytest.raises(
-        TopicRenamed, match="names the topic shop.rates now, the log was read from shop.prices"
+        TopicRenamed, match="now names the topic shop.rates, but the log was read from shop.prices"
     ) as error:
         continuity.check(product, stored, renamed, renamed)
     after = continuity.go_on(error.value, stored, renamed, renamed, {})

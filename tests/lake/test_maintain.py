@@ -142,7 +142,7 @@ def test_a_tag_is_kept_and_can_be_taken_away(clicks: tuple[Any, DataProduct]) ->
     versions = ProductTables(catalog, product).versions
     versions.tag(1, "first")
     assert versions.tags() == {"first": 1}
-    with pytest.raises(UsageError, match="version 1 is kept as first"):
+    with pytest.raises(UsageError, match="version 1 has the tag first"):
         versions.tag(2, "first")
     versions.tag(2, "first", move=True)
     assert versions.tags() == {"first": 2}

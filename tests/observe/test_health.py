@@ -184,7 +184,7 @@ def test_poison(settings: Settings, contract: Any, monkeypatch: pytest.MonkeyPat
     [found] = status(platform)
     assert (found.product, found.health) == (name, Health.BAD)
     assert str(found.problem).startswith("M106 land failed once: 100 of 100 events cannot be decoded")
-    assert "mend the producer or the schema" in str(found.next_step)
+    assert "fix the producer or the schema" in str(found.next_step)
 
 
 def test_a_derived_product_behind_its_inputs(mesh: Mesh) -> None:

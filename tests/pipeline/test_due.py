@@ -203,7 +203,7 @@ def test_a_blocked_product_on_a_busy_stream_is_tried_less_and_less_often(chain: 
     assert isinstance(chain.run(chain.clicks)[0], MeshError)
     chain.send(-2)
     assert chain.due() == [], "other data alone does not bring it back at once"
-    assert str(chain.need(chain.clicks).held).startswith("M103 again: the next attempt is at ")
+    assert str(chain.need(chain.clicks).held).startswith("waiting after M103: the next attempt is at ")
     failure = failure_of(chain.platform.settings, chain.clicks)
     assert failure
     assert failure.until

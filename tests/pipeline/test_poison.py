@@ -125,7 +125,7 @@ def test_a_topic_of_poison_stops_at_the_share_and_goes_on_where_the_contract_let
     send(settings, name, [readings.event("good", number) for number in range(100)])
     before = land(platform, product).position
     send(settings, name, [b"poison"] * 12 + [readings.event("good", number) for number in range(100)])
-    with pytest.raises(Undecodable, match=r"12 of 112 events.*0\.1;.*0:100 no schema id") as stopped:
+    with pytest.raises(Undecodable, match=r"12 of 112 events.*\(0\.1\).*0:100 no schema id") as stopped:
         land(platform, product)
     assert "maxUndecodableShare" in (stopped.value.next_step or "")
     assert platform.tables_of(product).log.position() == before

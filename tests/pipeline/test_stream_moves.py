@@ -71,7 +71,7 @@ def test_a_key_that_moved_to_a_lower_partition_has_its_newest_price(settings: Se
     assert run(platform)[0].error is None
     platform.streams.add_partitions(name, 3)
     assert send(settings, name, 900.0) == 0
-    with pytest.raises(PartitionsAdded, match="has 3 partitions now, the log was read from 2"):
+    with pytest.raises(PartitionsAdded, match="now has 3 partitions, but the log was read from 2"):
         land(platform, product)
     assert "M305" in str(problem(platform, name))
     assert any("M305" in text for text in stopped(platform, [product]))
@@ -156,13 +156,15 @@ def test_another_topic_name_is_told_from_a_topic_made_again(settings: Settings, 
     other = f"{name}.v2"
     contract("prices", PRICES, more=f"{JSON}\n- {{property: mesh.topic, value: {other}}}")
     moved = Platform.open(settings)
-    with pytest.raises(ApplyRefused, match=f"mesh.topic changes from {name} to {other}, and 1 offsets of {name}"):
+    with pytest.raises(ApplyRefused, match=f"mesh.topic changes from {name} to {other}, but 1 offsets of {name}"):
         plan(moved, moved.in_order)
     land(platform, platform.product(name))
     moved = applied(settings)
     product = moved.product(name)
     send(settings, other, 3.0)
-    with pytest.raises(TopicRenamed, match=f"the contract names the topic {other} now, the log was read from {name}"):
+    with pytest.raises(
+        TopicRenamed, match=f"the contract now names the topic {other}, but the log was read from {name}"
+    ):
         land(moved, product)
     assert "M306" in str(problem(moved, name))
     with pytest.raises(UsageError, match="not what happened"):

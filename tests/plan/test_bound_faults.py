@@ -87,20 +87,20 @@ SOUND = "SELECT carrier, count(*) AS n FROM FLIGHTS GROUP BY carrier"
 TRANSFORMS = {
     "a column that does not exist": (
         "SELECT\n  carrier,\n  sum(dep_dealy) AS n\nFROM FLIGHTS GROUP BY carrier",
-        "transform.sql:3:7: column dep_dealy: FLIGHTS has no such column (did you mean dep_delay?)",
+        "transform.sql:3:7: column dep_dealy: FLIGHTS does not have this column (did you mean dep_delay?)",
     ),
     "a column of an aliased table": (
         "SELECT f.carrier, f.seats AS n\nFROM WEATHER AS w JOIN FLIGHTS AS f\nON f.id = w.idd",
-        "transform.sql:1:21: column seats: FLIGHTS has no such column (mend the SQL)",
-        "transform.sql:3:13: column idd: WEATHER has no such column (did you mean id?)",
+        "transform.sql:1:21: column seats: FLIGHTS does not have this column (fix the SQL)",
+        "transform.sql:3:13: column idd: WEATHER does not have this column (did you mean id?)",
     ),
     "a column by its product's full name": (
         "SELECT FLIGHTS.carier AS carrier, 1 AS n FROM FLIGHTS",
-        "column carier: FLIGHTS has no such column (did you mean carrier?)",
+        "column carier: FLIGHTS does not have this column (did you mean carrier?)",
     ),
     "a renamed column": (
         "SELECT carrier, year(dep_time) AS n FROM FLIGHTS",
-        "transform.sql:1:22: column dep_time: FLIGHTS renamed it, version 1.2.0 calls it departed (write departed)",
+        "transform.sql:1:22: column dep_time: FLIGHTS renamed it, version 1.2.0 names it departed (write departed)",
     ),
     "a column after letters of several bytes": (
         "SELECT carrier, -- é€\n length('é€') + dep_dealy AS n FROM FLIGHTS",
@@ -108,7 +108,7 @@ TRANSFORMS = {
     ),
     "a column of none of two tables": (
         "SELECT carrier, zzz AS n FROM FLIGHTS, WEATHER",
-        "transform.sql:1:17: column zzz: none of FLIGHTS, WEATHER has such a column (mend the SQL)",
+        "transform.sql:1:17: column zzz: none of FLIGHTS, WEATHER has this column (fix the SQL)",
     ),
     "a column of a subquery": (
         "WITH f AS (SELECT carrier, dep_delay AS late FROM FLIGHTS) SELECT carrier, lat AS n FROM f",
@@ -116,7 +116,7 @@ TRANSFORMS = {
     ),
     "a column to leave out": (
         "SELECT carrier, n FROM (SELECT * EXCLUDE (carier), 1 AS n FROM FLIGHTS)",
-        "transform.sql:1:43: column carier: FLIGHTS has no such column (did you mean carrier?)",
+        "transform.sql:1:43: column carier: FLIGHTS does not have this column (did you mean carrier?)",
     ),
     "a part of a struct": ("SELECT carrier, plane.seat AS n FROM FLIGHTS", 'Could not find key "seat" in struct'),
     "a function that does not exist": (
@@ -172,7 +172,7 @@ RULES = {
               ON d.carrier = f.carier
         """,
         "carier\n",
-        "rule sql: column carier: FLIGHTS has no such column (did you mean carrier?)",
+        "rule sql: column carier: FLIGHTS does not have this column (did you mean carrier?)",
     ),
     "a folded block": (
         """
@@ -185,14 +185,14 @@ RULES = {
             ON d.n = year(f.dep_time)
         """,
         "dep_time)",
-        "rule joined: column dep_time: FLIGHTS renamed it, version 1.2.0 calls it departed (write departed)",
+        "rule joined: column dep_time: FLIGHTS renamed it, version 1.2.0 names it departed (write departed)",
     ),
     "a query in quotes": (
         """
         - {name: late, type: sql, mustBe: 0, query: "SELECT count(*) FROM ${object} WHERE ${object}.carier = ''"}
         """,
         "carier",
-        "rule late: column carier: OWN has no such column (did you mean carrier?)",
+        "rule late: column carier: OWN does not have this column (did you mean carrier?)",
     ),
     "a table that is not there": (
         "- {name: late, type: sql, mustBe: 0, query: 'SELECT count(*) FROM {object} WHERE x.n = 1'}",
@@ -202,18 +202,18 @@ RULES = {
     "a text and no number": (
         "- {name: most, type: sql, mustBe: 0, query: 'SELECT max(carrier) FROM {object}'}",
         "~name: most",
-        "rule most: the query gives a VARCHAR, which is not a number (select one number or boolean)",
+        "rule most: the query must give a number, got a VARCHAR (select one number or boolean)",
     ),
     "a number and no boolean": (
         "- {name: any, type: sql, mustBe: true, query: 'SELECT count(*) FROM {object}'}",
         "~name: any",
-        "rule any: the query gives a BIGINT, and the threshold is a boolean "
+        "rule any: the query must give a boolean like the threshold, got a BIGINT "
         "(select a boolean, or compare with a number)",
     ),
     "two columns": (
         "- {name: two, type: sql, mustBe: 0, query: 'SELECT 1, 2'}",
         "~name: two",
-        "rule two: the query must give one value, it gives 2 columns (select one number or boolean)",
+        "rule two: the query must give one value, got 2 columns (select one number or boolean)",
     ),
     "a query of an expectation": (
         """
@@ -224,7 +224,7 @@ RULES = {
             {type: unexpected_rows_expectation, kwargs: {unexpected_rows_query: "SELECT carier FROM {batch}"}}
         """,
         "~name: own",
-        "rule own: column carier: OWN has no such column (did you mean carrier?)",
+        "rule own: column carier: OWN does not have this column (did you mean carrier?)",
     ),
 }
 

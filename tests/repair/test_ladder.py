@@ -160,7 +160,7 @@ def test_what_the_schedule_finds_is_an_error(shop: Shop) -> None:
     assert upkeep.reconcile(shop.platform, shop.product).identical
     shop.tamper("base", doubled)
     shop.run(c=3)
-    with pytest.raises(VersionDiffers, match="version 2 lacked 2 rows and had 2 wrong ones; readers see version 3"):
+    with pytest.raises(VersionDiffers, match="version 2 lacked 2 rows and had 2 wrong ones; readers now see version 3"):
         upkeep.reconcile(shop.platform, shop.product)
     shop.run()
     assert shop.converged()

@@ -45,13 +45,13 @@ REFUSED = {
     ),
     "pattern of a number with fractions": (
         of_property({"metric": "invalidValues", "arguments": {"pattern": "1"}, "mustBe": 0}, logicalType="number"),
-        "a double has no text of its own to match",
+        "a double has no text to match",
     ),
     "missing value of another type": (
         of_property(
             {"metric": "missingValues", "arguments": {"missingValues": ["N/A"]}, "mustBe": 0}, logicalType="integer"
         ),
-        "'N/A' is no long",
+        "must be of type long, got 'N/A'",
     ),
     "missing values of a list": (
         of_property(
@@ -59,11 +59,11 @@ REFUSED = {
             logicalType="array",
             items={"logicalType": "string"},
         ),
-        "missingValues says nothing about a list",
+        "missingValues cannot check a list",
     ),
     "only null is valid": (
         of_property({"metric": "invalidValues", "arguments": {"validValues": [None]}, "mustBe": 0}),
-        "no value is valid",
+        "must list at least one valid value",
     ),
     "diverting a rule about several rows": (
         of_property({"metric": "duplicateValues", "mustBe": 0, **DIVERT}),
@@ -81,19 +81,19 @@ REFUSED = {
         {**of_property({"metric": "nullValues", "mustBe": 0, **DIVERT}), "inputs": ["other.thing"]},
         "has no events to divert",
     ),
-    "expectation of no property": (of_property(custom(column="b")), "'b' is no property"),
-    "expectation of no properties": (of_property(custom(column_list=["a", "c"])), "'c' is no property"),
+    "expectation of no property": (of_property(custom(column="b")), "'b' is not a property"),
+    "expectation of no properties": (of_property(custom(column_list=["a", "c"])), "'c' is not a property"),
     "expectation that reads another table": (
         of_property(custom(kind="unexpected_rows_expectation", unexpected_rows_query="SELECT * FROM others")),
         "the query reads others",
     ),
     "expectation with a second query": (
         of_property(custom(kind="expect_query_results_to_match_comparison", base_query="SELECT 1")),
-        "base_query cannot be checked for what it reads",
+        "base_query may read other data, which cannot be checked",
     ),
     "property placeholder without a property": (
         {**of_property(), "quality": [sql("SELECT count(*) FROM {object} WHERE {property} = 1")]},
-        "the query speaks of {property}, of which there is none",
+        "the query uses {property}, but the rule is not under one",
     ),
 }
 

@@ -165,7 +165,7 @@ def test_a_blocked_publish_leads_to_the_rows(orders: Orders, command: Any) -> No
     assert code == 0
     assert "fail: shop.orders version 1 amount.minimum (minimum): 1 of 5 rows, measured 1.00, promised mustBe 0" in said
     assert "-5" in said
-    assert "next: mend the data at its source, then mesh run shop.orders" in said
+    assert "next: fix the data at its source, then mesh run shop.orders" in said
 
 
 def test_snapshot_prints_the_rows_that_block_it_and_why_keys_clash(orders: Orders, command: Any) -> None:

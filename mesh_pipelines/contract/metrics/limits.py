@@ -32,7 +32,7 @@ class _Limit(Metric):
     limit: str = ""
 
     def option_problems(self, value: Any, field: Field) -> Iterator[Problem]:
-        """A limit that is no date or time of the field's type."""
+        """A limit that is not a date or time of the field's type."""
         if field.type.kind in literals.TEMPORALS:
             yield from not_of_type([value], field)
 
@@ -87,10 +87,10 @@ class MultipleOf(Metric):
     name = "multipleOf"
     places = (Place.OPTION,)
     types = literals.NUMBERS
-    measures = (("`multipleOf`", "is no multiple", "numbers"),)
+    measures = (("`multipleOf`", "is not a multiple", "numbers"),)
 
     def predicate(self, column: str, field_type: FieldType, arguments: Mapping[str, Any]) -> str:
-        """Rows whose value is no multiple."""
+        """Rows whose value is not a multiple."""
         step = literals.bound(arguments["multipleOf"], field_type)
         if field_type.kind not in literals.BINARY_FRACTIONS:
             return f"{column} % {step} <> 0"

@@ -15,18 +15,18 @@ def faults_in_list(arguments: Mapping[str, Any], name: str) -> Iterator[Problem]
     """What is wrong with an argument that lists values, where it is given."""
     values = arguments.get(name, [None])
     if not isinstance(values, list) or not values:
-        yield Problem("is no list of values", "list at least one value", ("arguments", name))
+        yield Problem("must be a list with at least one value", "list the values", ("arguments", name))
 
 
 def listed(arguments: Mapping[str, Any], name: str) -> list[Any]:
     """The values of an argument.
 
     Raises:
-        Uncompilable: they are no list.
+        Uncompilable: they are not a list.
     """
     values = arguments.get(name)
     if not isinstance(values, list):
-        raise Uncompilable(f"{name} is no list", "list the values under arguments")
+        raise Uncompilable(f"{name} must be a list", "list the values under arguments")
     return values
 
 

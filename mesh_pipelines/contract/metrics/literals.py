@@ -34,7 +34,7 @@ def member(value: Any, field_type: FieldType) -> str:
     try:
         text = literal(parse(value, field_type))
     except ValueError as error:
-        raise Uncompilable(f"{value!r} is no {field_type.kind}", f"write {error}") from error
+        raise Uncompilable(f"must be of type {field_type.kind}, got {value!r}", f"write {error}") from error
     return _cast(text, field_type) if field_type.kind in BINARY_FRACTIONS else text
 
 
@@ -47,7 +47,7 @@ def bound(value: Any, field_type: FieldType) -> str:
     if field_type.kind in TEMPORALS:
         return member(value, field_type)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise Uncompilable(f"{value!r} is no number", "write a number")
+        raise Uncompilable(f"must be a number, got {value!r}", "write a finite number")
     if field_type.kind in BINARY_FRACTIONS:
         return _cast(literal(value), field_type)
     # In full, since an exponent would make it a binary fraction.

@@ -38,7 +38,7 @@ class Place(StrEnum):
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with a use of a metric, ``at`` a path below it, and how to mend it.
+    """What is wrong with a use of a metric, ``at`` a path below it, and how to fix it.
 
     Where a name ``got`` is not among those ``known``, the nearest of them is the fix, if any is near.
     """
@@ -95,7 +95,7 @@ class Metric:
         Raises:
             Uncompilable: the arguments mean nothing for a column of this type.
         """
-        raise NotImplementedError(f"{self.name} judges no single row")
+        raise NotImplementedError(f"the metric {self.name} does not judge single rows")
 
     def query(self, rule: Rule) -> str:
         """One SELECT over ``{object}`` that gives the number to compare.
@@ -103,10 +103,10 @@ class Metric:
         Raises:
             Uncompilable: the arguments mean nothing.
         """
-        raise NotImplementedError(f"{self.name} is no query")
+        raise NotImplementedError(f"the metric {self.name} is not a query")
 
     def expectation(self, rule: Rule, fields: Fields) -> Expectation | None:
-        """The type and kwargs of the expectation that means exactly the same; None where there is none.
+        """The type and kwargs of the expectation that means exactly the same; None if there is none.
 
         Of a metric that counts rows, asked only for rules that allow none.
         """
@@ -120,7 +120,7 @@ def register(metric: type[_M]) -> type[_M]:
         ValueError: another one has the name.
     """
     if metric.name in _registered:
-        raise ValueError(f"the metric {metric.name} is there twice")
+        raise ValueError(f"the metric {metric.name} is registered twice")
     _registered[metric.name] = metric()
     return metric
 
@@ -138,5 +138,5 @@ def not_of_type(values: Iterable[Any], field: Field, *at: str) -> Iterator[Probl
                 parse(value, field.type)
         except ValueError as error:
             wanted = str(error) if str(error) != "null" else "a rule of type sql instead"
-            yield Problem(f"{value!r} is no {field.type.kind}", f"write {wanted}", at)
+            yield Problem(f"must be of type {field.type.kind}, got {value!r}", f"write {wanted}", at)
             return

@@ -52,7 +52,7 @@ class MissingValues(Metric):
     measures = (("`missingValues`", "is null or among the listed values", "all but bytes, lists, maps, objects"),)
 
     def problems(self, rule: Rule, fields: Fields) -> Iterator[Problem]:
-        """Values that are no list."""
+        """Values that are not a list."""
         yield from faults_in_list(rule.arguments, "missingValues")
 
     def predicate(self, column: str, field_type: FieldType, arguments: Mapping[str, Any]) -> str:

@@ -46,10 +46,10 @@ def checked(pattern: Any) -> str:
     """The pattern, which the engine can run.
 
     Raises:
-        Uncompilable: it is no text, or no RE2.
+        Uncompilable: it is not text, or not RE2.
     """
     if not isinstance(pattern, str):
-        raise Uncompilable(f"the pattern {pattern!r} is no text", "quote it")
+        raise Uncompilable(f"the pattern must be text, got {pattern!r}", "quote it")
     options = re2.Options()
     options.log_errors = False
     try:
@@ -65,10 +65,10 @@ def of_format(name: Any) -> str:
     """The pattern of a named format.
 
     Raises:
-        Uncompilable: there is no such format.
+        Uncompilable: that format does not exist.
     """
     if name not in FORMATS:
-        raise Uncompilable(f"{name!r} is no format", f"use one of {', '.join(FORMATS)}")
+        raise Uncompilable(f"must be a known format, got {name!r}", f"use one of {', '.join(FORMATS)}")
     return FORMATS[name]
 
 

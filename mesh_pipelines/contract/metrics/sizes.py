@@ -26,7 +26,7 @@ class _Size(Metric):
         """Rows whose value is shorter, or longer, than the option's value."""
         size = arguments[self.name]
         if isinstance(size, bool) or not isinstance(size, int) or size < 0:
-            raise Uncompilable(f"{size!r} is no length", "give a whole number from 0")
+            raise Uncompilable(f"must be a whole number from 0, got {size!r}", "write a length such as 10")
         function = "octet_length" if field_type.kind is Kind.BYTES else "length"
         return f"{function}({column}) {self.broken} {size}"
 
@@ -86,5 +86,5 @@ class UniqueItems(Metric):
     def predicate(self, column: str, field_type: FieldType, arguments: Mapping[str, Any]) -> str:
         """Rows whose list holds an item twice."""
         if arguments["uniqueItems"] is not True:
-            raise Uncompilable("promises nothing", "set it to true or remove it")
+            raise Uncompilable(f"must be true, got {arguments['uniqueItems']!r}", "set it to true or remove it")
         return f"list_count({column}) <> list_unique({column})"

@@ -22,7 +22,7 @@ from mesh_pipelines.contract.model import Field, FieldType, Kind, Rule
 from mesh_pipelines.sql.quote import literal
 
 _MAX_HOSTNAME = 253
-# The formats of integers that are no type of their own.
+# The formats of integers that are not types of their own.
 _RANGES = {"i8": (-128, 127), "i16": (-32768, 32767), "u8": (0, 255), "u16": (0, 65535), "u32": (0, 2**32 - 1)}
 
 
@@ -48,13 +48,13 @@ class InvalidValues(Metric):
     )
 
     def problems(self, rule: Rule, fields: Fields) -> Iterator[Problem]:
-        """Values that are no list, or not of the field's type, and a pattern that is no text."""
+        """Values that are not a list, or not of the field's type, and a pattern that is not text."""
         faults = list(faults_in_list(rule.arguments, "validValues"))
         yield from faults
         if not faults and (field := fields.get(rule.fields[0])):
             yield from not_of_type(rule.arguments.get("validValues", []), field, "arguments", "validValues")
         if not isinstance(rule.arguments.get("pattern", ""), str):
-            yield Problem("is no text", "quote the pattern", ("arguments", "pattern"))
+            yield Problem("must be text", "quote the pattern", ("arguments", "pattern"))
 
     def predicate(self, column: str, field_type: FieldType, arguments: Mapping[str, Any]) -> str:
         """Rows whose value is not listed, or does not match."""
@@ -62,12 +62,14 @@ class InvalidValues(Metric):
         if "validValues" in arguments:
             found = among(column, field_type, listed(arguments, "validValues"))
             if not found:
-                raise Uncompilable("no value is valid", "list the valid values; nullValues is the rule about null")
+                raise Uncompilable(
+                    "must list at least one valid value", "list the valid values; use nullValues to check for null"
+                )
             parts.append(f"NOT {found}")
         if "pattern" in arguments:
             parts.append(_unmatched(column, field_type, arguments["pattern"]))
         if not parts:
-            raise Uncompilable("has neither validValues nor pattern", "add one of them under arguments")
+            raise Uncompilable("must have validValues or pattern", "add one of them under arguments")
         return parts[0] if len(parts) == 1 else f"({' OR '.join(parts)})"
 
     def expectation(self, rule: Rule, fields: Fields) -> Expectation | None:
@@ -115,7 +117,9 @@ class Format(Metric):
         """A format of texts that is not known."""
         if field.type.kind in literals.TEXTS and value not in patterns.FORMATS:
             fix = f"use one of {', '.join(patterns.FORMATS)}, or a pattern"
-            yield Problem(f"{value!r} cannot be checked", fix, got=str(value), known=tuple(patterns.FORMATS))
+            yield Problem(
+                f"{value!r} is not a format that can be checked", fix, got=str(value), known=tuple(patterns.FORMATS)
+            )
 
     def of_option(self, rule: Rule, value: Any, field: Field) -> Rule | None:
         """The rule about the text, or about the range of the integer."""
@@ -149,6 +153,6 @@ class Range(Metric):
 
 def _unmatched(column: str, field_type: FieldType, pattern: Any) -> str:
     if field_type.kind not in literals.TEXTS | literals.INTEGERS:
-        raise Uncompilable(f"a {field_type.kind} has no text of its own to match", "state it as a rule of type sql")
+        raise Uncompilable(f"a {field_type.kind} has no text to match", "state it as a rule of type sql")
     text = column if field_type.kind in literals.TEXTS else f"CAST({column} AS VARCHAR)"
     return f"NOT regexp_matches({text}, {literal(patterns.checked(pattern))})"

@@ -63,22 +63,24 @@ class DuplicateValues(Unique):
     places = (Place.FIELD, Place.OBJECT)
     arguments = ("properties",)
     takes: Mapping[Place, str] = {Place.FIELD: "none", Place.OBJECT: "`properties`: list of fields"}
-    summary = "rows beyond the first of each group with the same values; null is no duplicate"
+    summary = "rows beyond the first of each group with the same values; null is not a duplicate"
     measures = (("`duplicateValues`", f"{_REPEATED}. Three equal rows are two duplicates", ""),)
 
     def problems(self, rule: Rule, fields: Fields) -> Iterator[Problem]:
-        """Properties that are no list, that the contract does not have, or that lack the rule's own."""
+        """Properties that are not a list, that the contract does not have, or that lack the rule's own."""
         at, names = ("arguments", "properties"), rule.arguments.get("properties", list(rule.fields))
         if not isinstance(names, list) or not names:
-            yield Problem("names no properties", "list property names under arguments.properties", at)
+            yield Problem("must list at least one property", "list property names under arguments.properties", at)
             return
         for name in names:
             if name not in fields:
                 fix = "list properties of the schema object"
-                yield Problem(f"{name!r} is no property", fix, at, got=str(name), known=tuple(fields))
+                yield Problem(
+                    f"{name!r} is not a property of the schema object", fix, at, got=str(name), known=tuple(fields)
+                )
         if rule.fields and rule.fields[0] not in names:
             fix = "write the rule under the quality of the schema object"
-            yield Problem(f"does not hold {rule.fields[0]}", fix, at)
+            yield Problem(f"must contain {rule.fields[0]}, the property that the rule is under", fix, at)
 
     def completed(self, rule: Rule) -> Rule:
         """The rule over the properties that it lists."""

@@ -13,18 +13,18 @@ from mesh_pipelines.errors import Fault
 def faults_between(products: Mapping[str, DataProduct], broken: Set[str], contract: str) -> Iterator[tuple[str, Fault]]:
     """The faults among sound products, each with the name of the product it is a fault of.
 
-    ``broken`` are products whose contract exists and is faulty: naming one as an input is no fault of its own.
+    ``broken`` are products whose contract exists and is faulty: naming one as an input is not another fault.
     ``contract`` is the name of the file that faults are reported in.
     """
     for product in products.values():
         file = product.folder / contract
         for name in product.inputs:
             if name not in products and name not in broken:
-                fix = did_you_mean(name, [*products, *broken], "mend the name, or add that product's contract")
-                yield product.fqn, _fault(file, f"its input {name} is declared by no contract", fix)
+                fix = did_you_mean(name, [*products, *broken], "correct the name, or add that product's contract")
+                yield product.fqn, _fault(file, f"no contract declares its input {name}", fix)
         if cycle := _cycle(products, product.fqn):
             path = " -> ".join(cycle)
-            yield product.fqn, _fault(file, f"it is computed from itself: {path}", "break the cycle")
+            yield product.fqn, _fault(file, f"it depends on itself: {path}", "break the cycle")
     yield from _shared_topics(products, contract)
 
 
@@ -37,11 +37,11 @@ def _shared_topics(products: Mapping[str, DataProduct], contract: str) -> Iterat
         for product in sharing if len(sharing) > 1 else ():
             others = ", ".join(one.fqn for one in sharing if one is not product)
             problem = f"its topic {topic} is also the topic of {others}"
-            yield product.fqn, _fault(product.folder / contract, problem, "give each a topic of its own by mesh.topic")
+            yield product.fqn, _fault(product.folder / contract, problem, "set mesh.topic to give each its own")
 
 
 def _cycle(products: Mapping[str, DataProduct], start: str) -> list[str]:
-    """A shortest way from a product through inputs back to it; empty when there is none."""
+    """A shortest way from a product through inputs back to it; empty if there is none."""
     paths: list[list[str]] = [[start]]
     seen: set[str] = set()
     for path in paths:

@@ -44,7 +44,7 @@ _PROBLEM = 200
 class Texts:
     """The files beside a contract, and what is wrong with them.
 
-    ``transform`` is "" where there is none; ``schemas`` has the text of each schema that is there, by its file's name.
+    ``transform`` is "" if there is none; ``schemas`` has the text of each schema that is there, by its file's name.
     """
 
     transform: str = ""
@@ -163,36 +163,36 @@ class _Builder:
             if value is None:
                 self.faults.add((key,), "is missing", f"add {key}: {expected}")
             elif not NAME.fullmatch(value):
-                self.faults.add((key,), f"{value!r} is no name", NAME_RULE)
+                self.faults.add((key,), f"must be a valid name, got {value!r}", NAME_RULE)
             elif value != expected:
-                self.faults.add((key,), f"is {value!r}, but the folder is {expected!r}", "make the two the same")
+                self.faults.add((key,), f"must be {expected!r} like the folder, got {value!r}", "make the two the same")
         if domain in RESERVED_DOMAINS:
-            self.faults.add(("domain",), f"{domain!r} is a name of the engine's own", "choose another domain")
+            self.faults.add(("domain",), f"{domain!r} is reserved by the SQL engine", "choose another domain")
         return domain, name
 
     def _status(self) -> str:
         status = self._values.get("status", "draft")
         if status not in STATUSES:
-            self.faults.add(("status",), f"is {status!r}", f"use one of {', '.join(STATUSES)}")
+            self.faults.add(("status",), f"must be one of {', '.join(STATUSES)}, got {status!r}", "use one of them")
         return status
 
     def _schema(self, event_type: EventType | None) -> tuple[tuple[Field, ...], tuple[Rule, ...]]:
         schema = self._values.get("schema") or []
         if len(schema) != 1:
-            fix = "describe exactly one; a product is one stream or table"
-            self.faults.add(("schema",), f"has {len(schema)} objects", fix)
+            fix = "describe one stream or table; make the others products of their own"
+            self.faults.add(("schema",), f"must describe exactly one object, got {len(schema)}", fix)
         if not schema:
             return (), ()
         if schema[0].get("relationships"):
             fix = "state it as a rule of type sql, or remove it"
-            self.faults.add((*_OBJECT, "relationships"), "would not be checked", fix)
+            self.faults.add((*_OBJECT, "relationships"), "is not checked", fix)
         fields = FieldReader(self._document, self.faults).read(
             schema[0].get("properties") or [], (*_OBJECT, "properties")
         )
         rules = RuleReader(self._document, fields, self.faults).read(schema[0], _OBJECT)
         keyed = any(raw.get("primaryKey") for raw in schema[0].get("properties") or [])
         if event_type is EventType.STATE and fields and not keyed:
-            self.faults.add(_OBJECT, "a state product has no key", "set primaryKey: true on the fields of its key")
+            self.faults.add(_OBJECT, "a state product must have a key", "set primaryKey: true on the fields of its key")
         return fields, rules
 
     def _team(self) -> tuple[str, tuple[str, ...]]:
@@ -201,9 +201,11 @@ class _Builder:
         present = [member for member in members if member["username"].strip() and not member.get("dateOut")]
         owners = [member["username"] for member in present if str(member.get("role", "")).strip().lower() == "owner"]
         if not present:
-            self.faults.add(("team",), "names nobody", "add members, each with a username, one with the role owner")
+            self.faults.add(
+                ("team",), "must name at least one member", "add members, each with a username, one with the role owner"
+            )
         elif not owners:
-            self.faults.add(("team",), "has no owner", "give one member the role owner")
+            self.faults.add(("team",), "must have an owner", "give one member the role owner")
         return (owners[0] if owners else ""), tuple(member["username"] for member in present)
 
     def _service_levels(self, fields: tuple[Field, ...]) -> Any:
@@ -234,16 +236,14 @@ class _Builder:
         """Schema files of formats other than the one that was chosen describe nothing."""
         for name, each in schema_files().items():
             if name in self._texts.schemas and each is not chosen:
-                fault = Fault(
-                    self._folder / name, 0, "", f"belongs to a product without {each.title} events", "remove it"
-                )
+                fault = Fault(self._folder / name, 0, "", f"is only for products with {each.title} events", "remove it")
                 self.beside.append(fault)
 
     def _check_transform(self, alignment: Alignment | None) -> None:
         file = self._folder / TRANSFORM
         if alignment is Alignment.SOURCE and self._texts.transform:
             fix = "remove it, or declare the product aggregate-aligned or consumer-aligned"
-            self.beside.append(Fault(file, 0, "", "belongs to a source-aligned product", fix))
+            self.beside.append(Fault(file, 0, "", "is only for products with inputs, this one is source-aligned", fix))
         elif alignment not in (None, Alignment.SOURCE) and not file.exists():
             fix = "write the SELECT that computes the product"
-            self.beside.append(Fault(file, 0, "", f"is missing, the product is {alignment}", fix))
+            self.beside.append(Fault(file, 0, "", f"is missing; a product that is {alignment} needs it", fix))

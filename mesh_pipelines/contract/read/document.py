@@ -52,7 +52,7 @@ Where = tuple[str | int, ...]
 
 
 class FaultyDocument(Exception):
-    """The file is no document that could be looked at further; ``faults`` say why."""
+    """The file is not a document that can be read further; ``faults`` say why."""
 
     def __init__(self, faults: list[Fault]) -> None:
         super().__init__("; ".join(map(str, faults)))
@@ -166,12 +166,12 @@ def read_text(file: Path) -> str:
     try:
         status = file.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise _refuse(file, 0, "is no plain file", "put a file there")
+            raise _refuse(file, 0, "must be a regular file", "replace it with a file")
         if status.st_size > MAX_BYTES:
-            raise _refuse(file, 0, f"is {status.st_size:,} bytes long", f"keep it under {MAX_BYTES:,} bytes")
+            raise _refuse(file, 0, f"must be at most {MAX_BYTES:,} bytes, got {status.st_size:,}", "make it shorter")
         return file.read_bytes().decode("utf-8")
     except FileNotFoundError as error:
-        raise _refuse(file, 0, "does not exist", "create it, for instance by mesh init") from error
+        raise _refuse(file, 0, "does not exist", "create it, for instance with mesh init") from error
     except OSError as error:
         raise _refuse(file, 0, f"cannot be read: {error.strerror}", "check the file and its permissions") from error
     except UnicodeDecodeError as error:
@@ -192,7 +192,7 @@ class _Reader:
         self._depth = self._values = 0
 
     def read(self) -> Any:
-        """The values of the one document; None where there is none.
+        """The values of the one document; None if there is none.
 
         Raises:
             FaultyDocument: it is over a limit, or something in it that is never read.
@@ -202,7 +202,7 @@ class _Reader:
         for event in self._events:
             if isinstance(event, DocumentStartEvent):
                 if documents:
-                    raise _refuse(self.file, _line(event), "begins another document", "keep one document in a file")
+                    raise _refuse(self.file, _line(event), "starts a second document", "keep one document per file")
                 values, documents = self._value(self._next(), ()), 1
         return values
 
@@ -247,13 +247,13 @@ class _Reader:
         for event in self._inside(start):
             line = _line(event)
             if not isinstance(event, ScalarEvent) or _UNPRINTABLE.search(event.value):
-                self._fault(line, where, "has a key that is not text", "use a plain word as key")
+                self._fault(line, where, "has a key that is not text", "use a plain word as the key")
                 self._skip(event)
                 self._skip(self._next())
                 continue
             key: str = event.value
             if key in seen:
-                self._fault(line, (*where, key), "is there twice", "keep one of them")
+                self._fault(line, (*where, key), "appears twice", "keep one of them")
                 self._skip(self._next())
                 continue
             seen.add(key)
@@ -280,7 +280,7 @@ class _Reader:
             case "bool" | "int" | "float":
                 self._refuse_ambiguous(event, where)
             case "str" | "timestamp" if _UNPRINTABLE.search(text):
-                self._fault(_line(event), where, "holds control characters", "remove them")
+                self._fault(_line(event), where, "contains control characters", "remove them")
             case "str" | "timestamp":
                 if not event.style and _NUMBER_TO_SOME.fullmatch(text):
                     self._refuse_ambiguous(event, where)
@@ -297,8 +297,8 @@ class _Reader:
         self._fault(
             _line(event),
             where,
-            f"{printable(event.value)} is a value of another kind to some YAML readers, or no finite one",
-            "quote it if it is text, else write true, false or a plain decimal number",
+            f"YAML readers disagree on what {printable(event.value)} is, or it is not a finite number",
+            "quote it if it is text, otherwise write true, false or a plain decimal number",
         )
 
     def _fault(self, line: int, where: Where, problem: str, fix: str) -> None:
@@ -317,7 +317,7 @@ def _syntax_fault(file: Path, error: Exception) -> Fault:
     if "nesting depth" in problem:
         # Some releases of libyaml have a limit of their own, and reach it before the first event.
         return Fault(file, line, "", f"nests deeper than {MAX_DEPTH} levels", "flatten it")
-    return Fault(file, line, "", f"is not YAML: {printable(problem, 160)}", "mend the syntax")
+    return Fault(file, line, "", f"is not valid YAML: {printable(problem, 160)}", "fix the syntax")
 
 
 def _refuse(file: Path, line: int, problem: str, fix: str) -> FaultyDocument:

@@ -1,6 +1,6 @@
 """Collecting faults: what is wrong, where in the file, and what to do.
 
-Every reader of a part of the contract collects what it finds and goes on, so that a person mends a file once and not
+Every reader of a part of the contract collects what it finds and goes on, so that a person fixes a file once and not
 once for every fault in it.
 """
 

@@ -18,7 +18,7 @@ from mesh_pipelines.contract.read.faults import Faults
 from mesh_pipelines.contract.values import parse
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
-NAME_RULE = "use lower-case letters, digits and underscores, a letter first, at most 63"
+NAME_RULE = "use up to 63 lower-case letters, digits and underscores, starting with a letter"
 # Schemas and databases of the engine's own, where a domain's products would hide them or be ambiguous beside them.
 RESERVED_DOMAINS = frozenset({"information_schema", "main", "memory", "pg_catalog", "serving", "system", "temp"})
 _DECIMAL = re.compile(r"(?:decimal|numeric)\s*\(\s*(\d{1,3})\s*(?:,\s*(\d{1,3})\s*)?\)", re.IGNORECASE)
@@ -78,14 +78,14 @@ class FieldReader:
 
     def _fields(self, properties: list[Mapping[str, Any]], where: Where, depth: int) -> tuple[Field, ...]:
         if not properties:
-            self._faults.add(where, "lists no properties", "add at least one property")
+            self._faults.add(where, "must list at least one property", "add one")
         fields: dict[str, Field] = {}
         for index, raw in enumerate(properties):
             field = self._field(raw, (*where, index), depth)
             if field is None:
                 continue
             if field.name in fields:
-                self._faults.add((*where, index, "name"), f"{field.name} is there twice", "rename one of them")
+                self._faults.add((*where, index, "name"), f"{field.name} appears twice", "rename one of them")
             fields.setdefault(field.name, field)
         return tuple(fields.values())
 
@@ -113,16 +113,18 @@ class FieldReader:
     def _check_name(self, raw: Mapping[str, Any], where: Where) -> None:
         name = raw.get("name")
         if not NAME.fullmatch(str(name)):
-            self._faults.add((*where, "name"), f"{name!r} is no name of a field", NAME_RULE)
+            self._faults.add((*where, "name"), f"must be a valid field name, got {name!r}", NAME_RULE)
         if raw.get("physicalName", name) != name:
-            fix = "name the property as its column, and list former names in mesh.aliases"
-            self._faults.add((*where, "physicalName"), "differs from the property's name", fix)
+            fix = "give the property its column's name, and list former names in mesh.aliases"
+            self._faults.add(
+                (*where, "physicalName"), f"must be the property's name {name!r}, got {raw['physicalName']!r}", fix
+            )
         if raw.get("relationships"):
             fix = "state it as a rule of type sql, or remove it"
-            self._faults.add((*where, "relationships"), "would not be checked", fix)
+            self._faults.add((*where, "relationships"), "is not checked", fix)
         if raw.get("semanticType") == "measure":
             fix = "compute it in a derived product"
-            self._faults.add((*where, "semanticType"), "a measure is no column of the rows", fix)
+            self._faults.add((*where, "semanticType"), "a measure is not a column of the rows", fix)
 
     def _settings(self, raw: Mapping[str, Any], where: Where, depth: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -132,15 +134,15 @@ class FieldReader:
                 continue
             if name not in _SETTINGS:
                 fix = did_you_mean(name, _SETTINGS, f"use {', '.join(_SETTINGS)}")
-                self._faults.add(at, f"{name} is no setting of a property", fix)
+                self._faults.add(at, f"{name} is not a setting of a property", fix)
             elif depth:
-                self._faults.add(at, f"{name} is inside another property", "it works at the top level only")
+                self._faults.add(at, f"{name} works only on top-level properties", "move or remove it")
             elif name == "mesh.onFailure":
                 continue  # of the rules that the property implies; RuleReader reads it
             elif name == "mesh.aliases" and not _are_names(value):
-                self._faults.add((*at, "value"), "is no list of former names", f"write a list; {NAME_RULE}")
+                self._faults.add((*at, "value"), "must be a list of former names", f"write a list; {NAME_RULE}")
             elif name in found:
-                self._faults.add(at, f"{name} is there twice", "keep one of them")
+                self._faults.add(at, f"{name} appears twice", "keep one of them")
             else:
                 found[name] = value
         return found
@@ -174,7 +176,7 @@ class FieldReader:
             for alias in field.aliases:
                 owner = taken.setdefault(alias, field.name)
                 if owner != field.name or alias == field.name:
-                    problem = f"{alias} is also a name of the field {owner}"
+                    problem = f"{alias} is already a name of the field {owner}"
                     self._faults.add(self._setting(places[field.name], "mesh.aliases"), problem, "remove that alias")
 
     def _with_key(
@@ -186,7 +188,7 @@ class FieldReader:
         for field in fields:
             where = (*places[field.name], "primaryKeyPosition")
             if field.name not in key and raws[field.name].get("primaryKeyPosition", -1) > 0:
-                self._faults.add(where, "is on a property that is no key", "set primaryKey: true, or remove it")
+                self._faults.add(where, "is only for key properties", "set primaryKey: true, or remove it")
             if field.name in key and field.type.kind in _NO_KEYS:
                 fix = "use a key of text, whole numbers, decimals, dates or instants"
                 self._faults.add(places[field.name], f"a {field.type.kind} cannot be a key", fix)
@@ -194,9 +196,11 @@ class FieldReader:
         if any(position > 0 for position in given):
             whole = len(key) == sum(bool(raw.get("primaryKey")) for raw in raws.values())
             if whole and sorted(given) != list(range(1, len(key) + 1)):
-                fix = f"number the {len(key)} key fields from 1, each once, or none of them"
+                fix = f"number the {len(key)} key fields from 1, each once, or number none of them"
                 positions_text = ", ".join(str(position) if position > 0 else "none" for position in given)
-                self._faults.add(places[key[0]], f"the key has the positions {positions_text}", fix)
+                self._faults.add(
+                    places[key[0]], f"the key's positions must be 1 to {len(key)}, got {positions_text}", fix
+                )
             positions = dict(zip(key, given, strict=True))
         return tuple(replace(field, key_position=positions.get(field.name, 0)) for field in fields)
 
@@ -218,7 +222,7 @@ class FieldReader:
             case str(logical) if logical in _LOGICAL:
                 return self._scalar(logical, raw, where)
             case unknown:
-                problem = f"{unknown} has no column type" if unknown else "is missing"
+                problem = f"must be a type that a column can have, got {unknown}" if unknown else "is missing"
                 fix = f"use one of {', '.join(_LOGICAL)}, array, object, map"
                 self._faults.add((*where, "logicalType"), problem, fix)
                 return None
@@ -243,14 +247,14 @@ class FieldReader:
 
     def _collection(self, kind: Kind, items: Any, where: Where, depth: int) -> FieldType | None:
         if not isinstance(items, dict):
-            self._faults.add(where, "is missing", "say what the collection holds")
+            self._faults.add(where, "is missing", "describe what the collection contains")
             return None
         inner = self._type(items, where, depth + 1)
         return FieldType(kind, items=inner) if inner else None
 
     def _map(self, entry: Mapping[str, Any], where: Where, depth: int) -> FieldType | None:
         if entry["key"].get("logicalType") != "string":
-            self._faults.add((*where, "key"), "is not of type string", "use string keys; Avro has no others")
+            self._faults.add((*where, "key"), "must be of type string", "use string keys; Avro has no others")
             return None
         return self._collection(Kind.MAP, entry["value"], (*where, "value"), depth)
 
@@ -269,15 +273,15 @@ class FieldReader:
         form = options.get("format")
         if logical == "integer" and form and (logical, form) not in _FORMATS:
             at = (*where, "logicalTypeOptions", "format")
-            self._faults.add(at, f"{form} has no column type", "use number with physicalType: decimal(38, 0)")
+            self._faults.add(at, f"{form} does not fit a column type", "use number with physicalType: decimal(38, 0)")
             return None
         return FieldType(_FORMATS.get((logical, str(form)), _LOGICAL[logical]))
 
     def _decimal(self, logical: str, precision: int, scale: int, where: Where) -> FieldType | None:
         if logical != "number":
-            self._faults.add(where, f"is a decimal, the logicalType is {logical}", "set logicalType: number")
+            self._faults.add(where, f"a decimal must have logicalType number, got {logical}", "set logicalType: number")
         elif not 1 <= precision <= 38 or scale > precision:
-            self._faults.add(where, "is no decimal of up to 38 digits", "use decimal(precision, scale)")
+            self._faults.add(where, "must be a decimal of up to 38 digits", "use decimal(precision, scale)")
         else:
             return FieldType(Kind.DECIMAL, precision=precision, scale=scale)
         return None
@@ -286,18 +290,18 @@ class FieldReader:
         other = next((name for name, words in _PHYSICAL.items() if physical in words and name != logical), None)
         if other and physical not in _PHYSICAL.get(logical, {}):
             fix = f"set logicalType: {other}, or another physicalType"
-            self._faults.add(where, f"{physical} is of logicalType {other}, not {logical}", fix)
+            self._faults.add(where, f"{physical} has logicalType {other}, not {logical}", fix)
 
     def _check_temporal(self, logical: str, options: Mapping[str, Any], where: Where) -> None:
         if not _ISO_FORM.fullmatch(str(options.get("format", ""))):
-            fix = "remove it; where values are text they are ISO 8601"
-            self._faults.add((*where, "format"), "is a form that values do not have", fix)
+            fix = "remove it; values as text are always ISO 8601"
+            self._faults.add((*where, "format"), "must be a form of ISO 8601", fix)
         if logical == "time" and options.get("timezone"):
             fix = "use a timestamp, or timezone: false"
-            self._faults.add((*where, "timezone"), "a time of day has no zone here", fix)
+            self._faults.add((*where, "timezone"), "a time of day must not have a zone", fix)
         if options.get("defaultTimezone", "UTC") not in _UTC and options.get("timezone") is not False:
             fix = "produce instants, or set timezone: false for local times"
-            self._faults.add((*where, "defaultTimezone"), "is not UTC; values are not converted", fix)
+            self._faults.add((*where, "defaultTimezone"), "must be UTC; values are not converted", fix)
 
 
 def _are_names(value: Any) -> bool:
@@ -307,7 +311,7 @@ def _are_names(value: Any) -> bool:
 def _classification(raw: Mapping[str, Any]) -> str:
     """A property's classification: its own, or where that is public, the first other one of what it holds.
 
-    The items of a list and the keys and values of a map are no fields of their own; those of an object are.
+    The items of a list and the keys and values of a map are not fields of their own; those of an object are.
     """
     held = [raw.get("items"), *(raw.get("map") or {}).values()]
     found = [str(raw.get("classification", PUBLIC)), *(_classification(one) for one in held if isinstance(one, dict))]

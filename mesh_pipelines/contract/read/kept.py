@@ -43,7 +43,7 @@ class Kept:
         return product
 
     def save(self) -> None:
-        """Keep the products asked for, where they are not those of before."""
+        """Keep the products asked for, if they have changed."""
         if self._file is None or self._now.keys() == self._before.keys():
             return
         aside = self._file.with_name(f".{self._file.name}.{os.getpid()}")
@@ -63,7 +63,7 @@ def _read(file: Path) -> dict[str, DataProduct]:
 
 
 def _key(folder: Path, names: Iterable[str]) -> str | None:
-    """A hash of what the product of a folder is made of; None where that is no plain files of a sensible size."""
+    """A hash of what the product of a folder is made of; None if that is not regular files of a sensible size."""
     hashed = hashlib.sha256(f"{_code()}{folder}".encode())
     for name in names:
         file = folder / name

@@ -45,7 +45,7 @@ def product_files() -> tuple[str, ...]:
 
 
 def load_products(assets: Path, kept: Path | None = None) -> Loaded:
-    """Every product under ``<assets>/<domain>/<product>/``; a folder with none of a product's files is none.
+    """Every product under ``<assets>/<domain>/<product>/``; a folder without a product's files is not one.
 
     ``kept`` is a file that spares reading contracts again that have not changed.
     """
@@ -157,8 +157,8 @@ def _check_links(folder: Path) -> None:
         path for path in (folder.parent, folder, *(folder / name for name in product_files())) if path.is_symlink()
     ]
     if links:
-        fix = "put the file or folder itself there, not a link"
-        faults = [Fault(path, 0, "", "leads out of the product's folder", fix) for path in links]
+        fix = "put the file or folder itself there"
+        faults = [Fault(path, 0, "", "must not be a link", fix) for path in links]
         raise ContractInvalid(_fqn(folder), tuple(sorted(faults)))
 
 

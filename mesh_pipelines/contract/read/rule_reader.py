@@ -65,9 +65,9 @@ class RuleReader:
         ]
         chosen = self._chosen(raw, where)
         if chosen and not any(rule.kind is RuleKind.ROW for rule in rules):
-            fix = "write it under the customProperties of the rule it is about"
+            fix = "write it under the customProperties of the rule it is for"
             self._faults.add(
-                (*where, "customProperties"), "mesh.onFailure is about no rule of the property's schema", fix
+                (*where, "customProperties"), "mesh.onFailure needs a rule in the property's own schema", fix
             )
         for rule in rules:
             yield replace(rule, on_failure=chosen) if chosen and rule.kind is RuleKind.ROW else rule
@@ -119,14 +119,14 @@ class RuleReader:
                 return self._library(entry, where, rule, field)
             case _:
                 fix = "add a metric, or type: sql, custom or text"
-                self._faults.add(where, "promises nothing that can be checked", fix)
+                self._faults.add(where, "must promise something that can be checked", fix)
                 return None
 
     def _common(self, entry: Mapping[str, Any], where: Where, field: str | None) -> Rule:
         operator, threshold = self._operator(entry, where)
         unit = str(entry.get("unit", "rows")).lower()
         if unit not in _UNITS:
-            self._faults.add((*where, "unit"), f"{unit!r} is not a unit", "use rows or percent")
+            self._faults.add((*where, "unit"), f"must be rows or percent, got {unit!r}", "use one of them")
         label = _slug(str(entry["name"])) if entry.get("name") else str(entry.get("metric") or entry.get("type"))
         rule = self._rule(
             f"{field}.{label}" if field is not None else label,
@@ -153,12 +153,14 @@ class RuleReader:
         if operator in (Operator.BETWEEN, Operator.NOT_BETWEEN):
             low, high = value
             if low > high:
-                self._faults.add(at, f"{low} is above {high}", "write the lower end first")
+                self._faults.add(at, f"must have its lower end first, got {low} and {high}", "swap them")
             return operator, (low, high)
         if isinstance(value, bool) and entry.get("type") != "sql":
-            self._faults.add(at, f"{str(value).lower()} is no number", "compare a metric with a number")
+            self._faults.add(at, f"must be a number, got {str(value).lower()}", "compare a metric with a number")
         elif not isinstance(value, bool | int | float):
-            self._faults.add(at, f"{value!r} is no number", "compare with a number, or true or false for a query")
+            self._faults.add(
+                at, f"must be a number, got {value!r}", "compare with a number, or true or false for a query"
+            )
         return operator, value
 
     def _on_failure(self, entry: Mapping[str, Any], where: Where) -> OnFailure:
@@ -166,7 +168,7 @@ class RuleReader:
             name: str = custom["property"]
             if name.startswith("mesh.") and name != "mesh.onFailure":
                 fix = did_you_mean(name, ["mesh.onFailure"], "use mesh.onFailure, or remove it")
-                self._faults.add((*where, "customProperties", index), f"{name} is no setting of a rule", fix)
+                self._faults.add((*where, "customProperties", index), f"{name} is not a setting of a rule", fix)
         severity = str(entry.get("severity", "error")).lower()
         by_severity = OnFailure.WARN if severity in WARNING_SEVERITIES else OnFailure.BLOCK
         return self._chosen(entry, where) or by_severity
@@ -179,10 +181,9 @@ class RuleReader:
                 continue
             value = custom["value"]
             if chosen or value not in list(OnFailure):
-                problem = "mesh.onFailure is there twice" if chosen else f"mesh.onFailure is {value!r}"
-                self._faults.add(
-                    (*where, "customProperties", index, "value"), problem, "use block, warn or divert, once"
-                )
+                wrong = f"mesh.onFailure must be block, warn or divert, got {value!r}"
+                problem = "mesh.onFailure appears twice" if chosen else wrong
+                self._faults.add((*where, "customProperties", index, "value"), problem, "set it once, to one of them")
             else:
                 chosen = OnFailure(value)
         return chosen
@@ -197,29 +198,31 @@ class RuleReader:
         """A metric as a custom rule: the standard's own list of metrics is closed."""
         at, own = (*where, "implementation"), entry["implementation"]
         if not isinstance(own, dict) or "metric" not in own:
-            self._faults.add(at, "is no mapping with a metric", "write metric, arguments and one operator")
+            self._faults.add(at, "must be a mapping with a metric", "write metric, arguments and one operator")
             return None
         for name in own.keys() - _OF_METRIC:
-            self._faults.add((*at, name), f"{name} is no key of a metric", did_you_mean(name, _OF_METRIC, "remove it"))
+            self._faults.add(
+                (*at, name), f"{name} is not a key of a metric", did_you_mean(name, _OF_METRIC, "remove it")
+            )
         given = [name for name in own if name in list(Operator)]
         if len(given) != 1:
             fix = "keep one mustBe... or mustNotBe... operator"
-            self._faults.add(at, f"has {len(given)} operators; a rule has exactly one", fix)
+            self._faults.add(at, f"must have exactly one operator, got {len(given)}", fix)
             return None
         around = {name: value for name, value in entry.items() if name not in ("type", "engine", "implementation")}
         return self._library(merged := {**around, **own}, at, self._common(merged, at, field), field)
 
     def _custom(self, entry: Mapping[str, Any], where: Where, rule: Rule) -> Rule | None:
         if entry["engine"].lower() not in _EXPECTATION_ENGINES:
-            fix = "use greatExpectations, a library metric, or type sql"
-            self._faults.add((*where, "engine"), f"{entry['engine']!r} is not run here", fix)
+            fix = "use greatExpectations, a library metric, or type: sql"
+            self._faults.add((*where, "engine"), f"must be greatExpectations or mesh, got {entry['engine']!r}", fix)
             return None
         implementation = _mapping(entry["implementation"])
         name = implementation.get("type") or implementation.get("expectation_type")
         kwargs = implementation.get("kwargs") or {}
         if not isinstance(name, str) or not isinstance(kwargs, dict):
             fix = "write type: expect_... and kwargs: {...}"
-            self._faults.add((*where, "implementation"), "is no mapping with the type of an expectation", fix)
+            self._faults.add((*where, "implementation"), "must be a mapping with the type of an expectation", fix)
             return None
         if rule.fields and "column" not in kwargs and "_column_" in name:
             kwargs = {"column": rule.fields[0], **kwargs}
@@ -237,14 +240,14 @@ class RuleReader:
         if not self._check_place(metric, where, field):
             return None
         if rule.unit is Unit.PERCENT and not metric.in_percent:
-            self._faults.add((*where, "unit"), "rows are no percentage of anything", "use rows")
+            self._faults.add((*where, "unit"), f"{metric.name} cannot be a percentage", "use rows")
         return None if self._found(metric.problems(rule, self._fields), where) else metric.completed(rule)
 
     def _metric(self, name: Any, where: Where) -> Metric | None:
         known = registry.in_quality()
         if name not in known:
             fix = did_you_mean(str(name), known, f"use one of {', '.join(known)}")
-            self._faults.add(where, f"{name!r} is no metric", fix)
+            self._faults.add(where, f"{name!r} is not a metric", fix)
             return None
         return known[name]
 
@@ -252,10 +255,10 @@ class RuleReader:
         if (Place.OBJECT if field is None else Place.FIELD) in metric.places:
             return True
         if field is None:
-            problem, fix = "is about a property, not about the object", "write it under the quality of a property"
+            problem, fix = "is for a property, not for the object", "write it under the quality of a property"
         else:
             problem, fix = (
-                "is about the object, not about a property",
+                "is for the object, not for a property",
                 "write it under the quality of the schema object",
             )
         self._faults.add(where, f"{metric.name} {problem}", fix)
@@ -267,9 +270,9 @@ class RuleReader:
         for name in unknown:
             otherwise = f"{metric.name} takes {' or '.join(known)}" if known else f"remove it; {metric.name} takes none"
             fix = did_you_mean(name, known, otherwise)
-            self._faults.add((*where, name), f"{name} is no argument of {metric.name}", fix)
+            self._faults.add((*where, name), f"{name} is not an argument of {metric.name}", fix)
         if metric.needs_argument and not set(known) & set(arguments) and not unknown:
-            self._faults.add(where, f"has no {' and no '.join(known)}", f"add {' or '.join(known)} under arguments")
+            self._faults.add(where, f"must have {' or '.join(known)}", f"add {' or '.join(known)} under arguments")
             return False
         return not unknown
 
@@ -285,9 +288,11 @@ class RuleReader:
         # A threshold that is not a number has a fault of its own by now.
         numbers = [end for end in _ends(rule.threshold) if isinstance(end, int | float)]
         if rule.unit is Unit.PERCENT and any(not 0 <= end <= 100 for end in numbers):
-            self._faults.add((*where, str(rule.operator)), "is no percentage", "use 0 to 100")
+            self._faults.add((*where, str(rule.operator)), "must be a percentage from 0 to 100", "use 0 to 100")
         elif any(end < 0 for end in numbers):
-            self._faults.add((*where, str(rule.operator)), "is below zero, a count never is", "use 0 or more")
+            self._faults.add(
+                (*where, str(rule.operator)), "must be 0 or more, a count is never negative", "use 0 or more"
+            )
 
     def _rule(
         self,

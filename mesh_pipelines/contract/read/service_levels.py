@@ -34,20 +34,22 @@ def _read(
     name = _PROPERTIES.get(given.lower())
     if name is None:
         fix = did_you_mean(given, _PROPERTIES.values(), f"use one of {', '.join(_PROPERTIES.values())}")
-        faults.add((*where, "property"), f"{given} is no service level", fix)
+        faults.add((*where, "property"), f"{given} is not a service level", fix)
     value, unit = entry["value"], str(entry.get("unit", ""))
     if name in _DURATIONS:
         _check_duration(value, unit, where, faults)
     element = str(entry.get("element", "")).removeprefix(f"{object_name}.")
     if element and element not in names:
         fix = did_you_mean(element, names, "name one property of the schema object")
-        faults.add((*where, "element"), f"{element!r} is no property", fix)
+        faults.add((*where, "element"), f"{element!r} is not a property", fix)
     return ServiceLevel(name or given, value, unit, element)
 
 
 def _check_duration(value: Any, unit: str, where: Where, faults: Faults) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        faults.add((*where, "value"), f"{value!r} is no duration", "write a number above 0, and its unit")
+        faults.add(
+            (*where, "value"), f"must be a number above 0, got {value!r}", "write a number, and its unit as unit"
+        )
     if unit.lower() not in SECONDS:
-        problem = f"{unit!r} is no unit of time" if unit else "is missing"
+        problem = f"must be a unit of time, got {unit!r}" if unit else "is missing"
         faults.add((*where, "unit"), problem, "use s, m (minutes), h, d, w or y")

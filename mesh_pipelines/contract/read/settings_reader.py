@@ -55,9 +55,9 @@ class SettingsReader:
             return
         if name not in _SETTINGS:
             fix = did_you_mean(name, _SETTINGS, f"use one of {', '.join(_SETTINGS)}")
-            self._faults.add(where, f"{name} is no setting of a product", fix)
+            self._faults.add(where, f"{name} is not a setting of a product", fix)
         elif name in self._values:
-            self._faults.add(where, f"{name} is there twice", "keep one of them")
+            self._faults.add(where, f"{name} appears twice", "keep one of them")
         else:
             self._values[name] = entry["value"]
             self._places[name] = (*where, "value")
@@ -75,14 +75,14 @@ class SettingsReader:
         name = "mesh.inputs"
         inputs = self._values.get(name) or []
         if not isinstance(inputs, list) or not all(_is_product_name(one) for one in inputs):
-            self._fault(name, "is no list of products", "write each as domain.product")
+            self._fault(name, f"{name} must be a list of products", "write each as domain.product")
             return ()
         if alignment is Alignment.SOURCE and inputs:
             fix = "remove them, or declare it aggregate-aligned or consumer-aligned"
-            self._fault(name, "a source-aligned product has inputs", fix)
+            self._fault(name, "a source-aligned product must not have inputs", fix)
         if alignment in (Alignment.AGGREGATE, Alignment.CONSUMER) and not inputs:
             self._fault(
-                name, f"a product that is {alignment} has no inputs", "list them in mesh.inputs as domain.product"
+                name, f"a product that is {alignment} must have inputs", "list them in mesh.inputs as domain.product"
             )
         return tuple(dict.fromkeys(inputs))
 
@@ -95,9 +95,9 @@ class SettingsReader:
             self._fault(name, f"{name} must be a list of {', '.join(Output)}, got {declared!r}", "write [table]")
             return possible
         if Output.TABLE not in declared:
-            self._fault(name, "every product has a table", "add table to the list")
+            self._fault(name, f"{name} must include table, every product has one", "add it to the list")
         if Output.STREAM in declared and Output.STREAM not in possible:
-            self._fault(name, "a product computed from others has no stream to be read by", "write [table]")
+            self._fault(name, f"{name} must not include stream, a computed product has none", "write [table]")
         return tuple(one for one in possible if one in declared)
 
     def objective_target(self) -> Number:
@@ -105,7 +105,7 @@ class SettingsReader:
         name = "mesh.objectiveTarget"
         percent = self._values.get(name, DataProduct.objective_target)
         if isinstance(percent, bool) or not isinstance(percent, int | float) or not 0 < percent < 100:
-            self._fault(name, f"{percent!r} is no percentage with an error budget", "use a number between 0 and 100")
+            self._fault(name, f"{name} must be above 0 and below 100, got {percent!r}", "write a percentage such as 99")
             return DataProduct.objective_target
         return percent
 
@@ -113,13 +113,13 @@ class SettingsReader:
         """A derived product has no stream, so that no setting of one may be there."""
         for name in _STREAM_SETTINGS:
             if name in self._values:
-                self._fault(name, f"{name} is for source-aligned products, this one has no stream", "remove it")
+                self._fault(name, f"{name} is only for source-aligned products", "remove it")
 
     def topic(self, fqn: str, event_type: EventType | None) -> TopicSettings:
         """The stream of a source-aligned product."""
         chosen = self._format()
         if chosen.schemas is None and "mesh.compatibility" in self._values:
-            problem = f"is about schemas in the registry, {chosen.title} events have none"
+            problem = f"mesh.compatibility is for schemas in the registry, {chosen.title} events have none"
             self._fault("mesh.compatibility", problem, "remove it")
         compatibility = self._choice("mesh.compatibility", Compatibility, Compatibility.BACKWARD)
         return TopicSettings(
@@ -138,30 +138,37 @@ class SettingsReader:
         value = self._values.get(name, TopicSettings.wire_format)
         if isinstance(value, str) and value in FORMATS:
             return FORMATS[value]
-        listed = f"use one of {', '.join(FORMATS)}"
-        self._fault(name, f"{name} is {value!r}", did_you_mean(str(value), list(FORMATS), listed))
+        problem = f"{name} must be one of {', '.join(FORMATS)}, got {value!r}"
+        self._fault(name, problem, did_you_mean(str(value), list(FORMATS), "use one of them"))
         return FORMATS[TopicSettings.wire_format]
 
     def _name(self, fqn: str) -> str:
         topic = self._values.get("mesh.topic", fqn)
         if not isinstance(topic, str) or not _TOPIC.fullmatch(topic) or topic in (".", ".."):
-            self._fault("mesh.topic", f"{topic!r} is no topic name", "use letters, digits, '.', '_' and '-'")
+            self._fault(
+                "mesh.topic", f"mesh.topic must be a topic name, got {topic!r}", "use letters, digits, '.', '_' and '-'"
+            )
         return str(topic)
 
     def _partitions(self) -> int:
         partitions = self._values.get("mesh.partitions", 1)
         if isinstance(partitions, bool) or not isinstance(partitions, int) or not 1 <= partitions <= 10_000:
-            self._fault("mesh.partitions", f"{partitions!r} is no number of partitions", "use 1 to 10000")
+            self._fault(
+                "mesh.partitions", f"mesh.partitions must be 1 to 10000, got {partitions!r}", "write a whole number"
+            )
             return 1
         return partitions
 
     def _cleanup(self, event_type: EventType | None) -> str:
         policy = self._values.get("mesh.cleanupPolicy", "delete")
         if policy not in _CLEANUP:
-            self._fault("mesh.cleanupPolicy", f"is {policy!r}", f"use {', '.join(_CLEANUP[:2])} or {_CLEANUP[2]}")
+            known = f"{', '.join(_CLEANUP[:2])} or {_CLEANUP[2]}"
+            self._fault("mesh.cleanupPolicy", f"mesh.cleanupPolicy must be {known}, got {policy!r}", "use one of them")
         elif policy != "delete" and event_type and not event_type.folds_by_key:
-            fix = "use delete, or declare the product's events state events"
-            self._fault("mesh.cleanupPolicy", f"{policy} would drop {event_type} events", fix)
+            fix = "use delete, or set mesh.eventType to state"
+            self._fault(
+                "mesh.cleanupPolicy", f"mesh.cleanupPolicy must be delete for {event_type} events, got {policy}", fix
+            )
         return str(policy)
 
     def _retention(self) -> int:
@@ -172,14 +179,20 @@ class SettingsReader:
         match = _DURATION.fullmatch(str(value).strip())
         milliseconds = int(match[1]) * _MILLISECONDS[match[2]] if match else 0
         if not 0 < milliseconds <= _MAX_MILLISECONDS:
-            self._fault("mesh.retention", f"{value!r} is no duration", "write 7d, 12h, 30m, 90s or forever")
+            self._fault(
+                "mesh.retention",
+                f"mesh.retention must be a duration, got {value!r}",
+                "write 7d, 12h, 30m, 90s or forever",
+            )
         return milliseconds
 
     def _undecodable(self) -> float:
         name = "mesh.maxUndecodableShare"
         share = self._values.get(name, TopicSettings.max_undecodable_share)
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
-            self._fault(name, f"{share!r} is no share", "use 0 (none) to 1 (all of them), such as 0.05")
+            self._fault(
+                name, f"{name} must be 0 to 1, got {share!r}", "write a share such as 0.05; 0 allows none, 1 allows all"
+            )
             return TopicSettings.max_undecodable_share
         return float(share)
 
@@ -187,7 +200,7 @@ class SettingsReader:
         name = "mesh.topicConfig"
         config = self._values.get(name) or {}
         if not isinstance(config, dict) or any(isinstance(value, dict | list) for value in config.values()):
-            self._fault(name, "is no mapping of topic settings", "write name: value")
+            self._fault(name, f"{name} must be a mapping of topic settings", "write name: value")
             return {}
         for own, setting in (("cleanup.policy", "mesh.cleanupPolicy"), ("retention.ms", "mesh.retention")):
             if own in config:
@@ -200,11 +213,12 @@ class SettingsReader:
         value = self._values.get(name)
         if value in list(choices):
             return choices(value)
-        listed = f"use one of {', '.join(choices)}"
+        listed = f"one of {', '.join(choices)}"
         if name in self._values:
-            self._fault(name, f"{name} is {value!r}", did_you_mean(str(value), list(choices), listed))
+            fix = did_you_mean(str(value), list(choices), "use one of them")
+            self._fault(name, f"{name} must be {listed}, got {value!r}", fix)
         else:
-            self._fault(name, f"{name} is not declared", f"add it; {listed}")
+            self._fault(name, f"{name} is missing", f"add it; use {listed}")
         return None
 
     def _fault(self, name: str, problem: str, fix: str) -> None:

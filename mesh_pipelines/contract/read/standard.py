@@ -77,14 +77,14 @@ def check(document: Document) -> Checked:
 
 def _check_version(document: Document) -> None:
     if not isinstance(document.values, dict):
-        problem = "is empty" if document.values is None else "is not a mapping"
+        problem = "is empty" if document.values is None else "must be a mapping"
         raise FaultyDocument([document.fault((), problem, "start from mesh init DOMAIN/PRODUCT")])
     version = document.values.get("apiVersion")
     if version in SUPPORTED:
         return
     wanted = " or ".join(SUPPORTED)
-    problem = f"is {_short(repr(version))}" if "apiVersion" in document.values else "is missing"
-    fix = f"this mesh reads contracts of the Open Data Contract Standard {wanted}; bring it to one of them"
+    problem = f"must be {wanted}, got {_short(repr(version))}" if "apiVersion" in document.values else "is missing"
+    fix = f"write the contract by the Open Data Contract Standard {wanted}"
     raise FaultyDocument([document.fault(("apiVersion",), problem, fix)])
 
 
@@ -96,9 +96,9 @@ def _beyond(document: Document) -> tuple[list[Fault], set[Where]]:
     places = [*(where for where in _newer_keys(values.get("schema"), ("schema",)))]
     places += [("context",)] if "context" in values else []
     fix = "set apiVersion: v3.2.0, or remove it"
-    faults = [document.fault(where, "is of v3.2.0, the contract is of v3.1.0", fix) for where in places]
+    faults = [document.fault(where, "needs apiVersion v3.2.0, the contract has v3.1.0", fix) for where in places]
     if "status" not in values:
-        faults.append(document.fault(("status",), "is missing", "say draft, active or deprecated"))
+        faults.append(document.fault(("status",), "is missing", "write draft, active or deprecated"))
     return faults, set(places)
 
 
@@ -116,7 +116,7 @@ def _newer_keys(value: Any, where: Where) -> Iterator[Where]:
 
 def _unique_items(_: Any, unique: bool, instance: Any, __: Any) -> Iterator[ValidationError]:
     if unique and isinstance(instance, list) and not _all_differ(instance):
-        yield ValidationError("has the same item twice")
+        yield ValidationError("must not have an item twice")
 
 
 def _all_differ(items: list[Any]) -> bool:
@@ -322,24 +322,26 @@ def _describe(document: Document, error: ValidationError) -> Fault:
     match error.validator:
         case "additionalProperties" | "unevaluatedProperties":
             at = (*where, error.message)
-            return document.fault(at, "is no key of the standard here", _fix_for_key(error.message, error))
+            return document.fault(at, "is not a key of the standard here", _fix_for_key(error.message, error))
         case "required":
             return document.fault((*where, _missing(error)), "is missing", "add it")
         case "oneOf" if "mustBe" in str(error.validator_value):
             given = [key for key in _keys(error) if key in list(Operator)]
-            problem = f"has {len(given)} operators; a rule has exactly one"
+            problem = f"must have exactly one operator, got {len(given)}"
             return document.fault(where, problem, "keep one mustBe... or mustNotBe... operator")
         case "enum":
             choices = _listed(error.validator_value)
-            problem = f"{_short(repr(error.instance))} is not possible here"
-            fix = did_you_mean(str(error.instance), choices, f"use one of {', '.join(choices)}")
+            problem = f"must be one of {', '.join(choices)}, got {_short(repr(error.instance))}"
+            fix = did_you_mean(str(error.instance), choices, "use one of them")
             return document.fault(where, problem, fix)
         case "type":
             wanted = " or ".join(_KINDS.get(kind, kind) for kind in _listed(error.validator_value))
             quote = "; quote it" if "text" in wanted and isinstance(error.instance, bool | int | float) else ""
-            return document.fault(where, f"{_short(repr(error.instance))} is not {wanted}", f"make it {wanted}{quote}")
+            return document.fault(
+                where, f"must be {wanted}, got {_short(repr(error.instance))}", f"make it {wanted}{quote}"
+            )
         case "oneOf":
-            problem = f"{_short(repr(error.instance))} has none of the forms that are possible here"
+            problem = f"must have a form that the standard allows here, got {_short(repr(error.instance))}"
             return document.fault(where, problem, "see the standard's reference for this key")
         case _:
             return document.fault(where, _short(error.message), "see the standard's reference for this key")
@@ -352,7 +354,7 @@ def _fix_for_key(key: str, error: ValidationError) -> str:
     if key in _ARGUMENTS and "metric" in _keys(error):
         return "move it under arguments"
     if near:
-        return "remove it, or give the rule or the property the type it belongs to"
+        return "remove it, or give the rule or the property the type that it belongs to"
     return "remove it, or move it under customProperties"
 
 
@@ -362,7 +364,7 @@ def _refused_key(error: ValidationError) -> str | None:
 
 
 def _meant(error: ValidationError) -> str:
-    """The known key, not there itself, that a refused one was probably meant to be; empty when there is none."""
+    """The known key, not there itself, that a refused one was probably meant to be; empty if there is none."""
     key = _refused_key(error)
     near = nearest(key, _known_names(error)) if key else None
     return near if near and near not in _keys(error) else ""

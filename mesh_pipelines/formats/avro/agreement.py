@@ -14,7 +14,7 @@ from mesh_pipelines.formats.avro.to_fields import record_fields
 from mesh_pipelines.formats.format import Disagreement
 
 _NARROWER = {(Kind.INT, Kind.LONG), (Kind.FLOAT, Kind.DOUBLE), (Kind.STRING, Kind.UUID), (Kind.UUID, Kind.STRING)}
-_SPECIFICATION = "mend it by the Avro specification"
+_SPECIFICATION = "write it as the Avro specification says"
 _Difference = tuple[str, str, str]
 
 
@@ -26,13 +26,13 @@ def disagreements(text: str, fields: Sequence[Field]) -> list[Disagreement]:
     try:
         schema = json.loads(text, object_pairs_hook=_unique_keys)
     except json.JSONDecodeError as error:
-        return [Disagreement("", error.lineno, f"is not JSON: {error.msg}", "mend the syntax")]
+        return [Disagreement("", error.lineno, f"is not JSON: {error.msg}", "fix the syntax")]
     except ValueError as error:
         return [Disagreement("", 0, str(error), "keep one of them")]
     except RecursionError:
-        return [Disagreement("", 0, "nests too deep", "flatten it")]
+        return [Disagreement("", 0, "nests too deeply", "flatten it")]
     if not isinstance(schema, dict) or schema.get("type") != "record":
-        return [Disagreement("", 1, "is not a record", "make the value a record with the contract's fields")]
+        return [Disagreement("", 1, "must be a record", "make the value a record with the contract's fields")]
     try:
         written = record_fields(tree(schema))
     except Unreadable as error:
@@ -64,7 +64,7 @@ def _bad_defaults(schema: Any) -> Iterator[str]:
         return
     union = schema.get("type")
     if isinstance(union, list) and union[0] == "null" and schema.get("default") is not None:
-        yield f"the default of {schema['name']} is not of the first type of its union"
+        yield f"the default of {schema['name']} must be of the first type of its union"
     for key in ("type", "fields", "items", "values"):
         yield from _bad_defaults(schema.get(key))
 
@@ -86,26 +86,30 @@ def _compare(written: Sequence[Field], fields: Sequence[Field], path: str) -> It
             yield from _compare_field(known[field.name], field, f"{path}{field.name}")
         else:
             fix = "add it to the schema, or drop it from the contract"
-            yield f"{path}{field.name}", "is in the contract and not in the schema", fix
+            yield f"{path}{field.name}", "is in the contract but not in the schema", fix
     for name in sorted(known.keys() - wanted):
         fix = did_you_mean(name, wanted - known.keys(), "declare it in the contract")
-        yield f"{path}{name}", "is in the schema and not in the contract", fix
+        yield f"{path}{name}", "is in the schema but not in the contract", fix
 
 
 def _compare_field(found: Field, wanted: Field, path: str) -> Iterator[_Difference]:
     if wanted.required and not found.required:
         role = "is a key field" if wanted.key_position else "is required"
-        yield path, f"may be null, in the contract it {role}", "take null out of its union"
+        yield path, f"may be null, but in the contract it {role}", "take null out of its union"
     elif found.required and not wanted.required:
-        yield path, "is never null, in the contract it may be", "set required: true, or make it a union with null"
+        yield path, "is never null, but in the contract it may be", "set required: true, or make it a union with null"
     yield from _compare_type(found.type, wanted.type, path)
 
 
 def _compare_type(found: FieldType, wanted: FieldType, path: str) -> Iterator[_Difference]:
     if found.kind is not wanted.kind and (found.kind, wanted.kind) not in _NARROWER:
-        yield path, f"is {_name(found)}, in the contract {_name(wanted)}", "make them the same type"
+        yield path, f"must be {_name(wanted)} as in the contract, got {_name(found)}", "make them the same type"
     elif wanted.kind is Kind.DECIMAL and found != wanted:
-        yield path, f"is {_name(found)}, in the contract {_name(wanted)}", "make precision and scale the same"
+        yield (
+            path,
+            f"must be {_name(wanted)} as in the contract, got {_name(found)}",
+            "make precision and scale the same",
+        )
     elif wanted.kind is Kind.STRUCT:
         yield from _compare(found.fields, wanted.fields, f"{path}.")
     elif found.items and wanted.items:

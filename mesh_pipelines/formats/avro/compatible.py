@@ -82,7 +82,7 @@ class _Comparison:
                 yield from self.differences(child, writer.children[found], at)
             elif not member.has_default:
                 yield f"field {at}: " + (
-                    "is new and has no default" if self._backward else "is gone, and had no default for its readers"
+                    "is new and has no default" if self._backward else "was removed and had no default"
                 )
 
     def _symbols(self, reader: Node, writer: Node, path: str) -> Iterator[str]:
@@ -112,14 +112,14 @@ class _Comparison:
 
     def _changed(self, reader: str, writer: str, path: str) -> str:
         before, now = (writer, reader) if self._backward else (reader, writer)
-        return f"{_at(path)}: was {before}, is {now}"
+        return f"{_at(path)}: was {before}, is now {now}"
 
     def _renamed(self, reader: Node, writer: Node, path: str) -> str:
         ours, registered = (reader, writer) if self._backward else (writer, reader)
         if path:
-            return f"{_at(path)}: its {ours.kind} was called {registered.name}, is called {ours.name}"
+            return f"{_at(path)}: its {ours.kind} was called {registered.name}, is now called {ours.name}"
         return (
-            f"the registered record is called {registered.name}, ours {ours.name}: "
+            f"the registered record is called {registered.name}, this one {ours.name}: "
             "put the producer's schema beside the contract as schema.avsc"
         )
 

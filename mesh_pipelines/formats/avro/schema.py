@@ -130,12 +130,12 @@ def read_schema(text: str) -> Node:
         Unreadable: it is no Avro schema, or recursive, or larger than the limits of this module.
     """
     if len(text) > MAX_TEXT_BYTES:
-        raise Unreadable(f"has {len(text):,} characters; {MAX_TEXT_BYTES:,} are read")
+        raise Unreadable(f"must have at most {MAX_TEXT_BYTES:,} characters, got {len(text):,}")
     try:
         parsed = json.loads(text)
     # JSON's own errors, integers of thousands of digits, and nesting beyond the parser.
     except (ValueError, RecursionError) as error:
-        raise Unreadable("is no Avro schema in JSON") from error
+        raise Unreadable("is not an Avro schema in JSON") from error
     return tree(parsed)
 
 
@@ -192,13 +192,13 @@ class _Reader:
         children = tuple(self.read(branch, namespace, depth + 1) for branch in branches)
         kinds = [child.kind for child in children]
         if not kinds or "union" in kinds or kinds.count("null") > 1:
-            raise Unreadable("has a union of nothing, of unions, or of null twice")
+            raise Unreadable("has a union that is empty, contains a union, or contains null twice")
         return _bounded(Node("union", children))
 
     def _repeated(self, kind: str, items: Any, namespace: str, depth: int) -> Node:
         item = self.read(items, namespace, depth + 1)
         if kind == "array" and item.least == 0:
-            raise Unreadable("has an array whose items take no bytes, so that nothing bounds their number")
+            raise Unreadable("has an array whose items take no bytes, so its length has no limit")
         return _bounded(Node(kind, (item,)))
 
     def _definition(self, kind: str, name: str, schema: Mapping[str, Any], namespace: str, depth: int) -> Node:
@@ -244,7 +244,7 @@ def _is_field(field: Any) -> bool:
 def _names(names: list[Any], full: str) -> tuple[str, ...]:
     for name in names:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise Unreadable(f"has the name {str(name)[:80]!r} in {full[:80]}")
+            raise Unreadable(f"has the name {str(name)[:80]!r} in {full[:80]}, which is not an Avro name")
     if len(set(names)) < len(names):
         [(twice, _)] = Counter(names).most_common(1)
         raise Unreadable(f"has the name {twice[:80]!r} twice in {full[:80]}")
@@ -265,9 +265,9 @@ def _bounded(node: Node) -> Node:
     if node.depth > MAX_DEPTH:
         raise Unreadable(f"nests deeper than {MAX_DEPTH} levels")
     if node.nodes > MAX_NODES:
-        raise Unreadable(f"has more than {MAX_NODES:,} types when each is counted where it is used")
+        raise Unreadable(f"has more than {MAX_NODES:,} types, counting each use of a type")
     if node.slot > MAX_SLOT_BYTES:
-        raise Unreadable(f"has a type of more than {MAX_SLOT_BYTES:,} bytes a value, null or not")
+        raise Unreadable(f"has a type that takes more than {MAX_SLOT_BYTES:,} bytes per value, even for null")
     return node
 
 

@@ -16,7 +16,7 @@ _MANY = 64
 
 
 class Broken(ValueError):
-    """The bytes are no value of the type."""
+    """The bytes are not a value of the type."""
 
 
 class SingleWalk:

@@ -34,7 +34,7 @@ _LOGICAL: Mapping[tuple[str, str], Kind] = {
 
 
 def record_fields(record: Node) -> tuple[Field, ...]:
-    """A record's fields, ``required`` where they are no union with null.
+    """A record's fields, ``required`` if they are not a union with null.
 
     Raises:
         Unreadable: a field has a type that no column has; its path says which.

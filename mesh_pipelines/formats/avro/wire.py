@@ -59,4 +59,4 @@ def not_whole() -> str:
 
 def too_large(memory: int) -> str:
     """Why a datum that would take this much memory has no row."""
-    return f"would take {memory:,} bytes decoded, {MAX_MEMORY_BYTES:,} are allowed"
+    return f"must take at most {MAX_MEMORY_BYTES:,} bytes decoded, got {memory:,}"

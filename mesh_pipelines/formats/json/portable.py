@@ -155,7 +155,7 @@ def _array(values: list[Any], field_type: FieldType) -> pa.Array:
     array = pa.array(values, arrow_type(field_type))
     # An offset can carry an instant over the edge of the years.
     if any(out_of_range(instants) is not None for instants in _instants(array)):
-        raise ValueError("an instant outside the years 1 to 9999")
+        raise ValueError("an instant must be in the years 1 to 9999")
     return array
 
 
@@ -186,5 +186,5 @@ def _exact_decimals(values: list[Any], field_type: FieldType) -> tuple[list[Any]
             exact.append(value if value is None else value.quantize(unit, context=digits))
         except decimal.DecimalException:
             exact.append(None)
-            wrong[index] = f"{str(value)[:60]} is no decimal({field_type.precision}, {field_type.scale})"
+            wrong[index] = f"must be a decimal({field_type.precision}, {field_type.scale}), got {str(value)[:60]}"
     return exact, wrong

@@ -80,7 +80,7 @@ class History:
 
     @classmethod
     def open(cls, settings: Settings) -> History:
-        """The history under the home folder, made where there is none.
+        """The history under the home folder, made if it does not exist.
 
         Raises:
             StorageUnavailable: its file cannot be used, or was written by a newer version of this package.
@@ -238,11 +238,11 @@ class History:
         """Note that somebody has seen an incident, and what they say about it; gives it as it is then.
 
         Raises:
-            UsageError: there is no such incident.
+            UsageError: that incident does not exist.
         """
         known = self.incident(number)
         if known is None:
-            raise UsageError(f"there is no incident {number}", next_step="mesh observe")
+            raise UsageError(f"no incident has the number {number}", next_step="mesh observe")
         at = datetime.now(UTC)
         with self.writing() as writer:
             writer.acknowledge(number, by, note, at)
@@ -376,7 +376,7 @@ class History:
         except (sqlite3.Error, OSError) as error:
             raise StorageUnavailable(
                 f"the history {self.file} cannot be used: {error}",
-                next_step="free the disk or the lock, or move the file away: a new one is made",
+                next_step="free the disk or the lock, or move the file away, so that a new one is made",
             ) from error
 
     def _days_of(self, product: str, since: date) -> list[ProductDay]:
@@ -441,7 +441,7 @@ def _prepare(connection: sqlite3.Connection, file: Path) -> None:
     if found > schema.VERSION:
         raise StorageUnavailable(
             f"the history {file} was written by a newer version of mesh-pipelines",
-            next_step="install that version, or move the file away: a new one is made",
+            next_step="install that version, or move the file away, so that a new one is made",
         )
     if found == schema.VERSION:
         return

@@ -15,7 +15,7 @@ _LABELS = ("domain", "product")
 # By name: what it says, and where it is in a product's current state.
 _CURRENT = {
     "mesh_lag_offsets": ("Offsets that are not published yet: of the stream, or of what inputs have read.", "lag"),
-    "mesh_versions_behind": ("Versions of its inputs that a derived product was not made from.", "versions_behind"),
+    "mesh_versions_behind": ("Versions of its inputs that a derived product has not used yet.", "versions_behind"),
     "mesh_freshness_age_seconds": ("Age of the newest data that readers see.", "freshness_s"),
     "mesh_version": ("Number of the published version.", "version"),
     "mesh_rows": ("Rows of the published version.", "rows"),
@@ -63,7 +63,7 @@ def _of_current(current: list[Current]) -> Iterator[Metric]:
     published = ((_names(one.product), one.published_at and one.published_at.timestamp()) for one in current)
     yield _gauge("mesh_published_timestamp_seconds", "When the published version was published.", published)
     since = ((_names(one.product), one.behind_since and one.behind_since.timestamp()) for one in current)
-    text = "Since when the first of these versions waits; not there where none does."
+    text = "The time since which the first of these versions waits; absent if none does."
     yield _gauge("mesh_behind_since_timestamp_seconds", text, since)
     healths = (((*_names(one.product), str(one.health)), 1) for one in current)
     yield _gauge("mesh_health", "1 for the health that a product has.", healths, (*_LABELS, "health"))
@@ -81,7 +81,7 @@ def _of_objectives(states: list[ObjectiveState]) -> Iterator[Metric]:
         values = (((*_names(one.product), one.objective), getattr(one, attribute)) for one in states)
         yield _gauge(name, text, values, labels)
     met = (((*_names(one.product), one.objective), None if one.met is None else float(one.met)) for one in states)
-    yield _gauge("mesh_objective_met", "1 where it is met now, else 0.", met, labels)
+    yield _gauge("mesh_objective_met", "1 if it is met now, else 0.", met, labels)
     burns = (
         ((*_names(one.product), one.objective, window), burn)
         for one in states

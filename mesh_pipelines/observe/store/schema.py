@@ -88,7 +88,7 @@ CREATE TABLE IF NOT EXISTS publications (
 ) WITHOUT ROWID;
 """
 
-# A cache of another form is dropped, and what was counted from it set back to be counted anew.
+# A cache of another form is dropped, and what was counted from it set back to be counted again.
 FORGET = """
 DROP TABLE IF EXISTS audits; DROP TABLE IF EXISTS rules; DROP TABLE IF EXISTS rule_days;
 DROP TABLE IF EXISTS dimension_days; DROP TABLE IF EXISTS rule_states; DROP TABLE IF EXISTS publications;

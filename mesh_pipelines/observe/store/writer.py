@@ -160,7 +160,7 @@ class Writer:
             )
 
     def day(self, name: str, objective: str, day: date, good: int, total: int) -> None:
-        """A day's count of an objective that is counted anew each time, as those of incidents are."""
+        """A day's count of an objective that is counted again each time, like those of incidents."""
         self._connection.execute(
             "INSERT OR REPLACE INTO objective_days VALUES (?, ?, ?, ?)",
             (self._objective(name, objective), day.toordinal(), good, total),
@@ -187,7 +187,7 @@ class Writer:
         return done.lastrowid
 
     def update(self, incident: int, finding: Finding) -> None:
-        """An incident that goes on, in the words of now; one that was closed is open again."""
+        """An incident that goes on, with its current texts; one that was closed is open again."""
         self._connection.execute(
             "UPDATE incidents SET title = ?, detail = ?, severity = ?, closed_at = NULL WHERE id = ?",
             (finding.title, finding.detail, finding.severity, incident),

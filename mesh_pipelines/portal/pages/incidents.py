@@ -67,5 +67,5 @@ def acknowledge(request: Request, number: Number, note: Annotated[str, Form(max_
 def _incident(portal: Portal, number: int) -> Incident:
     found = portal.history.incident(number)
     if found is None:
-        raise HTTPException(404, f"There is no incident {number}.")
+        raise HTTPException(404, f"No incident has the number {number}.")
     return found

@@ -246,7 +246,7 @@ def quarantine(request: Request, shown: Asked) -> HTMLResponse:
 
 @router.post("/quarantine/redrive")
 def redrive(request: Request, shown: Asked) -> Response:
-    """Try the held events again under the contract of now."""
+    """Try the held events again with the current contract."""
     from mesh_pipelines.repair.quarantine import redrive as step
 
     portal, entry, product = shown
@@ -317,8 +317,8 @@ def rule_bars(days: Sequence[RuleDay], since: Any) -> Any:
         kind = "bad" if day and (day.failed or day.errors) else "warning" if day and day.warned else "good"
         text = f"{date:%d %b}: " + (f"{bad:,.0f} rows in {day.evaluated} audits" if day else "no audit")
         bars.append(charts.Day(date, ((kind, bad),), text))
-    title = "Rows that break the rule, by day, an audit on average"
-    return charts.stack(bars, title, none="No row broke it in these days." if days else "")
+    title = "Rows that break the rule by day, average per audit"
+    return charts.stack(bars, title, none="No row broke it on these days." if days else "")
 
 
 def volume(portal: Portal, fqn: str) -> Any:
@@ -406,7 +406,7 @@ def _versions(portal: Portal, product: DataProduct) -> Versions:
 def _rule(product: DataProduct, identity: str) -> Rule:
     found = next((one for one in product.rules if one.id == identity), None)
     if found is None:
-        raise HTTPException(404, f"The contract of {product.fqn} has no rule {identity!r} (any more).")
+        raise HTTPException(404, f"The contract of {product.fqn} has no rule {identity!r}.")
     return found
 
 
@@ -442,7 +442,7 @@ def _strip(portal: Portal, entry: Entry, days: int = DAYS) -> list[tuple[str, st
 
 
 def _preview(raw: bytes | None) -> str:
-    """The first bytes of an event as text, those that are none as hexadecimal numbers."""
+    """The first bytes of an event as text; bytes that are not text as hexadecimal numbers."""
     if raw is None:
         return ""
     return "".join(chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}" for byte in raw[:80]) + (

@@ -35,7 +35,9 @@ def sign_in(request: Request, token: Annotated[str, Query(max_length=500)] = "")
 def sign_in_by_link(request: Request, token: Annotated[str, Form(max_length=500)]) -> Response:
     """Sign the development user in."""
     if not portal_of(request).development.accepts(token):
-        raise HTTPException(403, "This link is too old or not from this portal. mesh portal --link prints a new one.")
+        raise HTTPException(
+            403, "This link has expired or is not from this portal. mesh portal --link prints a new one."
+        )
     remember(request, "development", [], everything=True)
     return RedirectResponse("/", 303)
 
@@ -55,7 +57,7 @@ async def from_provider(request: Request) -> Response:
         token = await client.authorize_access_token(request)
     claims: dict[str, Any] = dict(token.get("userinfo") or {})
     if not claims.get("sub"):
-        raise HTTPException(403, "The provider said nothing about who you are.")
+        raise HTTPException(403, "The provider did not say who you are.")
     name, names = names_in(claims, portal_of(request).settings.oidc_claim)
     remember(request, name, names)
     return RedirectResponse("/", 303)
@@ -73,7 +75,7 @@ async def _asking(request: Request) -> AsyncGenerator[Any]:
     """The provider's client, and its errors as answers: what is refused is 403, and what cannot be asked 502.
 
     Raises:
-        HTTPException: 404, there is no provider; 403; 502.
+        HTTPException: 404, no provider is configured; 403; 502.
     """
     from authlib.integrations.base_client import OAuthError
     from joserfc.errors import JoseError
@@ -86,13 +88,15 @@ async def _asking(request: Request) -> AsyncGenerator[Any]:
         # Tokens are held to the name that the provider gives itself, which has to be the one that is trusted.
         named = (await client.load_server_metadata()).get("issuer")
         if str(named).rstrip("/") != str(issuer).rstrip("/"):
-            raise HTTPException(502, f"The provider at {issuer} calls itself {named}: see MESH_OIDC_ISSUER.")
+            raise HTTPException(
+                502, f"MESH_OIDC_ISSUER must be the name of the provider, which is {named}, got {issuer}."
+            )
         yield client
     except (OAuthError, JoseError) as error:
         raise HTTPException(403, f"The provider did not sign you in: {error.description or error.error}") from error
     except HTTPException:
         raise
     except Exception as error:
-        # Errors of the network, of TLS and of answers that are no JSON have no base in common.
-        _log.warning("the provider %s could not be asked", issuer, exc_info=error)
-        raise HTTPException(502, f"The provider {issuer} could not be asked. The portal's log says why.") from error
+        # Errors of the network, of TLS and of answers that are not JSON have no base in common.
+        _log.warning("the provider %s does not answer", issuer, exc_info=error)
+        raise HTTPException(502, f"The provider {issuer} does not answer. The portal's log says why.") from error

@@ -92,5 +92,5 @@ def _await(what: str, holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + _CONVERGED_S
     while not holds():
         if time.monotonic() > deadline:
-            raise EnvironmentFault(f"waited {_CONVERGED_S:.0f} s for {what} in vain")
+            raise EnvironmentFault(f"waited {_CONVERGED_S:.0f} s for {what}, without success")
         time.sleep(0.2)
