@@ -15,6 +15,7 @@ from mesh_pipelines.observe.measure import Memory, Seen
 from mesh_pipelines.observe.store.records import Publication, RuleState
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.positions import Version
+from mesh_pipelines.rules.results import State, blocks
 from mesh_pipelines.sql.quote import quote
 
 # Audits are read from a little before the last that is known: two may be stored in another order than they were made.
@@ -99,8 +100,6 @@ def _audits(rows: Sequence[dict[str, Any]], runs: dict[str, str | None]) -> Iter
 
 
 def _result(row: dict[str, Any], run: str | None) -> RuleState:
-    from mesh_pipelines.rules.results import State, blocks
-
     return RuleState(
         product=row["product"],
         rule=row["rule"],

@@ -114,7 +114,7 @@ class Reporter:
                 outcome = "FAIL"
             event = self._events.event(outcome, told, done, error)
         except Exception as fault:  # whatever it is, no run may feel it
-            _log.warning("the lineage of %s is not told: %s: %s", told.run.job, type(fault).__name__, fault)
+            _log.warning("the lineage of %s was not sent: %s: %s", told.run.job, type(fault).__name__, fault)
             return
         for way in self._ways:
             way.put(event)

@@ -159,7 +159,12 @@ EDITS = {
         "- {name: ms",
         "- {name: a, logicalType: date}\n      - {name: ms",
     ),
-    "a rule is added": ("orders", "contract.yaml", "quality: []", "quality: [{metric: rowCount, mustBe: 77}]"),
+    "a rule is added": (
+        "orders",
+        "contract.yaml",
+        "    properties:\n      - {name: id",
+        "    quality: [{metric: rowCount, mustBe: 77}]\n    properties:\n      - {name: id",
+    ),
     "the key is another": ("totals", "contract.yaml", ", primaryKey: true", ""),
     "the topic is another": ("clicks", "contract.yaml", "mesh.wireFormat, value: json", "mesh.topic, value: elsewhere"),
     "the SQL is another": ("totals", "transform.sql", "total + 1", "total + 2"),
