@@ -8,7 +8,7 @@ from typing import Any
 from mesh_pipelines.contract.metrics import literals
 from mesh_pipelines.contract.metrics.metric import Problem
 from mesh_pipelines.contract.metrics.refusal import Uncompilable
-from mesh_pipelines.contract.model import FieldType
+from mesh_pipelines.contract.model import FieldType, Kind
 
 
 def faults_in_list(arguments: Mapping[str, Any], name: str) -> Iterator[Problem]:
@@ -39,4 +39,6 @@ def among(column: str, field_type: FieldType, values: list[Any]) -> str:
     if field_type.kind not in literals.LISTABLE:
         raise Uncompilable(f"the values of a {field_type.kind} cannot be listed", "state it as a rule of type sql")
     members = ", ".join(literals.member(value, field_type) for value in values if value is not None)
-    return f"{column} IN ({members})" if members else ""
+    # UUIDs are kept as the text that producers write, which may have capitals; members have none.
+    compared = f"lower({column})" if field_type.kind is Kind.UUID else column
+    return f"{compared} IN ({members})" if members else ""
