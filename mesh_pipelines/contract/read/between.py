@@ -20,7 +20,8 @@ def faults_between(products: Mapping[str, DataProduct], broken: Set[str], contra
         file = product.folder / contract
         for name in product.inputs:
             if name not in products and name not in broken:
-                fix = did_you_mean(name, [*products, *broken], "correct the name, or add that product's contract")
+                others = [*products.keys() - {product.fqn}, *broken]
+                fix = did_you_mean(name, others, "correct the name, or add that product's contract")
                 yield product.fqn, _fault(file, f"no contract declares its input {name}", fix)
         if cycle := _cycle(products, product.fqn):
             path = " -> ".join(cycle)

@@ -1,0 +1,127 @@
+"""What is wrong between contracts that are each sound: inputs that nobody declares, circles, shared topics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.read.between import faults_between
+from tests.building import contract_text, written
+
+
+def source(assets: Path, name: str, settings: str = "") -> DataProduct:
+    return written(assets, contract_text(f"shop.{name}", settings=settings))
+
+
+def derived(assets: Path, name: str, *inputs: str) -> DataProduct:
+    names = ", ".join(f"shop.{one}" for one in inputs)
+    text = contract_text(
+        f"shop.{name}", alignment="aggregate-aligned", settings=f"- {{property: mesh.inputs, value: [{names}]}}"
+    )
+    return written(assets, text, "SELECT 1 AS id")
+
+
+def found(*products: DataProduct, broken: frozenset[str] = frozenset()) -> list[tuple[str, str, str]]:
+    faults = faults_between({one.fqn: one for one in products}, broken, "contract.yaml")
+    return [(name, fault.problem, fault.fix) for name, fault in faults]
+
+
+def test_sound_contracts_have_no_faults_between_them(tmp_path: Path) -> None:
+    orders = source(tmp_path, "orders")
+    assert found(orders, derived(tmp_path, "totals", "orders"), derived(tmp_path, "best", "orders", "totals")) == []
+    assert found() == []
+
+
+def test_an_input_that_nobody_declares_is_named_with_the_nearest_that_is(tmp_path: Path) -> None:
+    assert found(source(tmp_path, "orders"), derived(tmp_path, "totals", "ordres")) == [
+        ("shop.totals", "its input shop.ordres is declared by no contract", "did you mean shop.orders?")
+    ]
+    assert found(derived(tmp_path, "best", "weather")) == [
+        (
+            "shop.best",
+            "its input shop.weather is declared by no contract",
+            "mend the name, or add that product's contract",
+        )
+    ]
+
+
+def test_an_input_whose_contract_is_broken_is_no_fault_of_who_reads_it(tmp_path: Path) -> None:
+    totals = derived(tmp_path, "totals", "orders")
+    assert found(totals, broken=frozenset({"shop.orders"})) == []
+
+
+def test_a_fault_stands_in_the_contract_of_the_product_it_is_of(tmp_path: Path) -> None:
+    totals = derived(tmp_path, "totals", "nothing")
+    [(_, fault)] = faults_between({totals.fqn: totals}, frozenset(), "contract.yaml")
+    assert fault.file == tmp_path / "shop" / "totals" / "contract.yaml"
+
+
+def test_a_circle_is_a_fault_of_each_product_in_it_and_of_no_other(tmp_path: Path) -> None:
+    products = [
+        derived(tmp_path, "one", "two"),
+        derived(tmp_path, "two", "three"),
+        derived(tmp_path, "three", "one"),
+        derived(tmp_path, "after", "one"),
+    ]
+    assert [(name, problem) for name, problem, _ in found(*products)] == [
+        ("shop.one", "it is computed from itself: shop.one -> shop.two -> shop.three -> shop.one"),
+        ("shop.two", "it is computed from itself: shop.two -> shop.three -> shop.one -> shop.two"),
+        ("shop.three", "it is computed from itself: shop.three -> shop.one -> shop.two -> shop.three"),
+    ]
+
+
+def test_a_product_that_reads_itself_is_the_smallest_circle(tmp_path: Path) -> None:
+    [(_, problem, fix)] = found(derived(tmp_path, "own", "own"))
+    assert (problem, fix) == ("it is computed from itself: shop.own -> shop.own", "break the cycle")
+
+
+def test_the_shortest_circle_is_told(tmp_path: Path) -> None:
+    products = [
+        derived(tmp_path, "one", "long", "short"),
+        derived(tmp_path, "long", "longer"),
+        derived(tmp_path, "longer", "one"),
+        derived(tmp_path, "short", "one"),
+    ]
+    assert ("shop.one", "it is computed from itself: shop.one -> shop.short -> shop.one") in [
+        (name, problem) for name, problem, _ in found(*products)
+    ]
+
+
+def test_products_that_share_a_topic_each_name_the_others(tmp_path: Path) -> None:
+    shared = "- {property: mesh.topic, value: shop.orders}"
+    products = [source(tmp_path, "orders"), source(tmp_path, "returns", shared), source(tmp_path, "lines", shared)]
+    assert [(name, problem) for name, problem, _ in found(*products)] == [
+        ("shop.orders", "its topic shop.orders is also the topic of shop.returns, shop.lines"),
+        ("shop.returns", "its topic shop.orders is also the topic of shop.orders, shop.lines"),
+        ("shop.lines", "its topic shop.orders is also the topic of shop.orders, shop.returns"),
+    ]
+
+
+NAMES = "abcde"
+
+
+@settings(max_examples=25)
+@given(edges=st.dictionaries(st.sampled_from(NAMES), st.sets(st.sampled_from(NAMES), min_size=1), min_size=1))
+def test_a_product_is_in_a_circle_exactly_if_it_can_be_reached_from_itself(
+    edges: dict[str, set[str]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    assets = tmp_path_factory.mktemp("assets")
+    products = [
+        derived(assets, name, *sorted(edges[name])) if name in edges else source(assets, name) for name in NAMES
+    ]
+
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        todo = [start]
+        while todo:
+            new = edges.get(todo.pop(), set()) - seen
+            seen |= new
+            todo += new
+        return seen
+
+    in_circle = {name.removeprefix("shop.") for name, problem, _ in found(*products) if "from itself" in problem}
+    assert in_circle == {name for name in NAMES if name in reached(name)}
