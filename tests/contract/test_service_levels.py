@@ -1,0 +1,86 @@
+"""The ``slaProperties`` of a contract: names in any case, durations with units, and what is wrong with each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mesh_pipelines.contract.model import SECONDS, ServiceLevel
+from mesh_pipelines.contract.read.document import parse_document
+from mesh_pipelines.contract.read.faults import Faults
+from mesh_pipelines.contract.read.service_levels import read_service_levels
+
+
+def read(*entries: dict[str, Any]) -> tuple[tuple[ServiceLevel, ...], list[tuple[str, str]]]:
+    lines = "".join("  - {" + ", ".join(f"{key}: {value!r}" for key, value in one.items()) + "}\n" for one in entries)
+    faults = Faults(parse_document(Path("contract.yaml"), f"slaProperties:\n{lines}" if lines else "x: 1\n"))
+    found = read_service_levels(list(entries), frozenset({"id", "changed_at"}), "orders", faults)
+    return found, [(fault.problem, fault.fix) for fault in faults.besides(())]
+
+
+def test_no_service_levels_are_none() -> None:
+    assert read() == ((), [])
+
+
+@pytest.mark.parametrize("given", ["freshness", "Freshness", "FRESHNESS"])
+def test_a_name_is_known_in_any_case_and_kept_in_the_standards(given: str) -> None:
+    assert read({"property": given, "value": 2, "unit": "h"}) == ((ServiceLevel("freshness", 2, "h"),), [])
+
+
+def test_an_element_is_named_with_or_without_its_object() -> None:
+    for element in ("changed_at", "orders.changed_at"):
+        [level], faults = read({"property": "latency", "value": 2, "unit": "h", "element": element})
+        assert (level.element, faults) == ("changed_at", [])
+
+
+def test_an_unknown_element_names_the_nearest() -> None:
+    _, faults = read({"property": "latency", "value": 2, "unit": "h", "element": "orders.changed"})
+    assert faults == [("'changed' is no property", "did you mean changed_at?")]
+
+
+def test_an_unknown_name_names_the_nearest_or_all() -> None:
+    _, faults = read({"property": "freshnes", "value": 2, "unit": "h"}, {"property": "zzz", "value": 1})
+    assert faults[0] == ("freshnes is no service level", "did you mean freshness?")
+    assert faults[1][0] == "zzz is no service level"
+    assert "use one of freshness, latency, retention" in faults[1][1]
+
+
+@pytest.mark.parametrize("value", [0, -1, True, "2", None])
+def test_what_is_no_number_above_zero_is_no_duration(value: Any) -> None:
+    _, faults = read({"property": "freshness", "value": value, "unit": "h"})
+    assert faults == [(f"{value!r} is no duration", "write a number above 0, and its unit")]
+
+
+@pytest.mark.parametrize(("unit", "problem"), [("", "is missing"), ("fortnight", "'fortnight' is no unit of time")])
+def test_a_duration_has_a_unit_of_time(unit: str, problem: str) -> None:
+    _, faults = read({"property": "freshness", "value": 2, "unit": unit})
+    assert [one for one, _ in faults] == [problem]
+
+
+def test_both_faults_of_one_duration_are_told() -> None:
+    _, faults = read({"property": "freshness", "value": -2, "unit": "x"})
+    assert [one for one, _ in faults] == ["-2 is no duration", "'x' is no unit of time"]
+
+
+def test_what_is_no_duration_may_have_any_value_and_unit() -> None:
+    found, faults = read({"property": "availability", "value": "99.9", "unit": "percent"})
+    assert (found, faults) == ((ServiceLevel("availability", "99.9", "percent"),), [])
+
+
+@pytest.mark.parametrize("unit", SECONDS)
+def test_a_duration_is_its_seconds_in_any_unit_and_case(unit: str) -> None:
+    assert ServiceLevel("freshness", 3, unit).seconds() == 3 * SECONDS[unit]
+    assert ServiceLevel("freshness", 3, unit.upper()).seconds() == 3 * SECONDS[unit]
+    assert read({"property": "freshness", "value": 3, "unit": unit.upper()})[1] == []
+
+
+@pytest.mark.parametrize("level", [("2013-01-31", "d"), (True, "d"), (None, "d"), (3, ""), (3, "parsec")])
+def test_what_is_no_duration_has_no_seconds(level: tuple[Any, str]) -> None:
+    assert ServiceLevel("freshness", *level).seconds() is None
+
+
+@pytest.mark.parametrize(("unit", "seconds"), [("m", 60), ("min", 60), ("h", 3600), ("d", 86_400), ("w", 604_800)])
+def test_m_is_a_minute(unit: str, seconds: int) -> None:
+    assert ServiceLevel("freshness", 1, unit).seconds() == seconds
