@@ -49,7 +49,7 @@ def test_what_it_raises_ends_the_step() -> None:
 
 
 def test_there_is_no_other_point() -> None:
-    with pytest.raises(ValueError, match="there is no fail point log.comitted"):
+    with pytest.raises(ValueError, match="no fail point is named log.comitted"):
         failpoints.arm("log.comitted", lambda: None)
 
 
@@ -58,6 +58,7 @@ def test_every_point_that_the_code_names_is_known() -> None:
     named = {
         node.args[0].value
         for file in root.rglob("*.py")
+        if "failpoints" in file.read_text(encoding="utf-8")
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute | ast.Name)

@@ -38,13 +38,13 @@ def test_sound_contracts_have_no_faults_between_them(tmp_path: Path) -> None:
 
 def test_an_input_that_nobody_declares_is_named_with_the_nearest_that_is(tmp_path: Path) -> None:
     assert found(source(tmp_path, "orders"), derived(tmp_path, "totals", "ordres")) == [
-        ("shop.totals", "its input shop.ordres is declared by no contract", "did you mean shop.orders?")
+        ("shop.totals", "no contract declares its input shop.ordres", "did you mean shop.orders?")
     ]
     assert found(derived(tmp_path, "best", "weather")) == [
         (
             "shop.best",
-            "its input shop.weather is declared by no contract",
-            "mend the name, or add that product's contract",
+            "no contract declares its input shop.weather",
+            "correct the name, or add that product's contract",
         )
     ]
 
@@ -68,15 +68,15 @@ def test_a_circle_is_a_fault_of_each_product_in_it_and_of_no_other(tmp_path: Pat
         derived(tmp_path, "after", "one"),
     ]
     assert [(name, problem) for name, problem, _ in found(*products)] == [
-        ("shop.one", "it is computed from itself: shop.one -> shop.two -> shop.three -> shop.one"),
-        ("shop.two", "it is computed from itself: shop.two -> shop.three -> shop.one -> shop.two"),
-        ("shop.three", "it is computed from itself: shop.three -> shop.one -> shop.two -> shop.three"),
+        ("shop.one", "it depends on itself: shop.one -> shop.two -> shop.three -> shop.one"),
+        ("shop.two", "it depends on itself: shop.two -> shop.three -> shop.one -> shop.two"),
+        ("shop.three", "it depends on itself: shop.three -> shop.one -> shop.two -> shop.three"),
     ]
 
 
 def test_a_product_that_reads_itself_is_the_smallest_circle(tmp_path: Path) -> None:
     [(_, problem, fix)] = found(derived(tmp_path, "own", "own"))
-    assert (problem, fix) == ("it is computed from itself: shop.own -> shop.own", "break the cycle")
+    assert (problem, fix) == ("it depends on itself: shop.own -> shop.own", "break the cycle")
 
 
 def test_the_shortest_circle_is_told(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_the_shortest_circle_is_told(tmp_path: Path) -> None:
         derived(tmp_path, "longer", "one"),
         derived(tmp_path, "short", "one"),
     ]
-    assert ("shop.one", "it is computed from itself: shop.one -> shop.short -> shop.one") in [
+    assert ("shop.one", "it depends on itself: shop.one -> shop.short -> shop.one") in [
         (name, problem) for name, problem, _ in found(*products)
     ]
 
@@ -123,5 +123,5 @@ def test_a_product_is_in_a_circle_exactly_if_it_can_be_reached_from_itself(
             todo += new
         return seen
 
-    in_circle = {name.removeprefix("shop.") for name, problem, _ in found(*products) if "from itself" in problem}
+    in_circle = {name.removeprefix("shop.") for name, problem, _ in found(*products) if "depends on itself" in problem}
     assert in_circle == {name for name in NAMES if name in reached(name)}

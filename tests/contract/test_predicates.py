@@ -12,7 +12,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh_pipelines.contract.metrics.metric import EVERY_TYPE
@@ -57,18 +57,21 @@ LIMITS: Mapping[str, Callable[[Any, Any], bool]] = {
 
 
 @pytest.mark.parametrize("metric", LIMITS)
+@settings(max_examples=30)
 @given(value=INTS, limit=INTS | st.floats(-1e6, 1e6).map(lambda number: round(number, 3)))
 def test_a_limit_of_integers_need_not_be_one(engine, metric: str, value: int, limit: float) -> None:
     assert broken(engine, metric, INT, value, **{metric: limit}) is LIMITS[metric](Decimal(value), Decimal(str(limit)))
 
 
 @pytest.mark.parametrize("metric", LIMITS)
+@settings(max_examples=30)
 @given(value=DECIMALS, limit=st.integers(-1000, 1000) | st.sampled_from([0.1, 0.125, -3.333, 1e-7]))
 def test_a_limit_of_decimals_is_compared_exactly(engine, metric: str, value: Decimal, limit: float) -> None:
     assert broken(engine, metric, DECIMAL, value, **{metric: limit}) is LIMITS[metric](value, Decimal(str(limit)))
 
 
 @pytest.mark.parametrize("metric", LIMITS)
+@settings(max_examples=30)
 @given(value=st.floats(allow_nan=False), limit=st.floats(allow_nan=False, allow_infinity=False))
 def test_a_limit_of_doubles(engine, metric: str, value: float, limit: float) -> None:
     assert broken(engine, metric, DOUBLE, value, **{metric: limit}) is LIMITS[metric](value, limit)
@@ -83,6 +86,7 @@ def test_a_limit_of_floats_is_a_float() -> None:
 
 
 @pytest.mark.parametrize("metric", LIMITS)
+@settings(max_examples=30)
 @given(value=st.dates(), limit=st.dates())
 def test_a_limit_of_dates(engine, metric: str, value: dt.date, limit: dt.date) -> None:
     assert broken(engine, metric, DATE, value, **{metric: limit.isoformat()}) is LIMITS[metric](value, limit)
@@ -115,29 +119,32 @@ def test_a_limit_means_the_same_whatever_the_zone_of_the_session(zone: str) -> N
 
 @pytest.mark.parametrize("value", [True, "5", None, math.inf, math.nan])
 def test_what_is_no_number_is_no_limit_of_numbers(value: Any) -> None:
-    with pytest.raises(Uncompilable, match="is no number"):
+    with pytest.raises(Uncompilable, match="must be a number"):
         metrics()["minimum"].predicate('"a"', INT, {"minimum": value})
 
 
 @pytest.mark.parametrize("value", ["2013-02-30", "31.1.2013", 20130131, "2013-01-31T00:00:00"])
 def test_what_is_no_date_is_no_limit_of_dates(value: Any) -> None:
-    with pytest.raises(Uncompilable, match="is no date"):
+    with pytest.raises(Uncompilable, match="must be of type date"):
         metrics()["maximum"].predicate('"a"', DATE, {"maximum": value})
     field = Field("a", DATE)
     [problem] = metrics()["maximum"].option_problems(value, field)
     assert problem.fix == "write a date such as 2013-01-31"
 
 
+@settings(max_examples=30)
 @given(value=INTS, step=st.integers(1, 1000))
 def test_a_multiple_of_integers(engine, value: int, step: int) -> None:
     assert broken(engine, "multipleOf", INT, value, multipleOf=step) is (value % step != 0)
 
 
+@settings(max_examples=30)
 @given(value=DECIMALS, step=st.sampled_from([0.01, 0.05, 0.25, 1, 3, 0.1]))
 def test_a_multiple_of_decimals_is_exact(engine, value: Decimal, step: float) -> None:
     assert broken(engine, "multipleOf", DECIMAL, value, multipleOf=step) is (value % Decimal(str(step)) != 0)
 
 
+@settings(max_examples=30)
 @given(many=st.integers(-(10**9), 10**9), step=st.sampled_from([0.01, 0.1, 0.25, 1.5, 7.0]))
 def test_a_multiple_of_doubles_is_near_enough_and_half_a_step_off_is_not(engine, many: int, step: float) -> None:
     assert broken(engine, "multipleOf", DOUBLE, many * step, multipleOf=step) is False
@@ -156,23 +163,27 @@ SIZES: Mapping[str, Callable[[int, int], bool]] = {
 
 
 @pytest.mark.parametrize("metric", SIZES)
+@settings(max_examples=30)
 @given(value=TEXTS, size=st.integers(0, 7))
 def test_a_text_is_as_long_as_it_has_code_points(engine, metric: str, value: str, size: int) -> None:
     assert broken(engine, metric, STRING, value, **{metric: size}) is SIZES[metric](len(value), size)
 
 
 @pytest.mark.parametrize("metric", SIZES)
+@settings(max_examples=30)
 @given(value=st.binary(max_size=6), size=st.integers(0, 7))
 def test_a_binary_is_as_long_as_it_has_bytes(engine, metric: str, value: bytes, size: int) -> None:
     assert broken(engine, metric, BYTES, value, **{metric: size}) is SIZES[metric](len(value), size)
 
 
+@settings(max_examples=30)
 @given(value=st.lists(st.none() | st.integers(0, 3), max_size=5), size=st.integers(0, 6))
 def test_a_list_is_as_long_as_it_has_items_nulls_included(engine, value: list[int | None], size: int) -> None:
     assert broken(engine, "minItems", LIST, value, minItems=size) is (len(value) < size)
     assert broken(engine, "maxItems", LIST, value, maxItems=size) is (len(value) > size)
 
 
+@settings(max_examples=30)
 @given(value=st.lists(st.none() | st.integers(0, 3), max_size=5))
 def test_an_item_that_is_there_twice_is_found_and_null_is_no_item(engine, value: list[int | None]) -> None:
     known = [one for one in value if one is not None]
@@ -188,14 +199,14 @@ def test_that_items_need_not_be_unique_promises_nothing() -> None:
     kept = metrics()["uniqueItems"].of_option(rule, True, field)
     assert kept is not None
     assert kept.arguments == {"uniqueItems": True}
-    with pytest.raises(Uncompilable, match="promises nothing"):
+    with pytest.raises(Uncompilable, match="must be true, got False"):
         metrics()["uniqueItems"].predicate('"a"', LIST, {"uniqueItems": False})
 
 
 @pytest.mark.parametrize("metric", ["minLength", "maxLength", "minItems", "maxItems"])
 @pytest.mark.parametrize("size", [-1, 1.5, True, "3", None])
 def test_what_is_no_whole_number_is_no_length(metric: str, size: Any) -> None:
-    with pytest.raises(Uncompilable, match="is no length"):
+    with pytest.raises(Uncompilable, match="must be a whole number from 0"):
         metrics()[metric].predicate('"a"', STRING, {metric: size})
 
 
@@ -225,23 +236,27 @@ def test_null_breaks_the_rules_about_null(engine, metric: str) -> None:
     assert broken(engine, metric, INT, 0) is False
 
 
+@settings(max_examples=30)
 @given(value=st.none() | TEXTS, listed=st.lists(st.none() | TEXTS, min_size=1, max_size=4))
 def test_a_missing_value_is_null_or_listed(engine, value: str | None, listed: list[str | None]) -> None:
     found = broken(engine, "missingValues", STRING, value, missingValues=listed)
     assert found is (value is None or value in listed)
 
 
+@settings(max_examples=30)
 @given(value=TEXTS, listed=st.lists(TEXTS, min_size=1, max_size=4))
 def test_an_invalid_value_is_not_listed(engine, value: str, listed: list[str]) -> None:
     assert broken(engine, "invalidValues", STRING, value, validValues=listed) is (value not in listed)
 
 
+@settings(max_examples=30)
 @given(value=TEXTS)
 def test_an_invalid_value_breaks_the_list_or_the_pattern(engine, value: str) -> None:
     found = broken(engine, "invalidValues", STRING, value, validValues=["a", "ab", "z"], pattern="^a")
     assert found is (value not in ("a", "ab", "z") or re.match("a", value) is None)
 
 
+@settings(max_examples=30)
 @given(value=st.integers(-200, 200))
 def test_the_pattern_of_an_integer_is_about_its_digits(engine, value: int) -> None:
     found = broken(engine, "invalidValues", LONG, value, pattern="^-?[0-9]{2}$")
@@ -267,13 +282,13 @@ def test_listed_values_are_compared_in_the_type_of_the_field(engine, of: FieldTy
 @pytest.mark.parametrize(
     ("metric", "of", "arguments", "problem"),
     [
-        ("invalidValues", INT, {"validValues": ["N/A"]}, "'N/A' is no int"),
+        ("invalidValues", INT, {"validValues": ["N/A"]}, "must be of type int, got 'N/A'"),
         ("invalidValues", BYTES, {"validValues": ["a"]}, "the values of a bytes cannot be listed"),
-        ("invalidValues", INT, {"validValues": [None]}, "no value is valid"),
-        ("invalidValues", INT, {"validValues": 3}, "validValues is no list"),
-        ("invalidValues", INT, {}, "has neither validValues nor pattern"),
-        ("invalidValues", DATE, {"pattern": "a"}, "a date has no text of its own to match"),
-        ("missingValues", INT, {}, "missingValues is no list"),
+        ("invalidValues", INT, {"validValues": [None]}, "must list at least one valid value"),
+        ("invalidValues", INT, {"validValues": 3}, "validValues must be a list"),
+        ("invalidValues", INT, {}, "must have validValues or pattern"),
+        ("invalidValues", DATE, {"pattern": "a"}, "a date has no text to match"),
+        ("missingValues", INT, {}, "missingValues must be a list"),
     ],
 )
 def test_arguments_that_mean_nothing_are_refused(metric: str, of: FieldType, arguments, problem: str) -> None:

@@ -37,23 +37,25 @@ def test_an_element_is_named_with_or_without_its_object() -> None:
 
 def test_an_unknown_element_names_the_nearest() -> None:
     _, faults = read({"property": "latency", "value": 2, "unit": "h", "element": "orders.changed"})
-    assert faults == [("'changed' is no property", "did you mean changed_at?")]
+    assert faults == [("'changed' is not a property", "did you mean changed_at?")]
 
 
 def test_an_unknown_name_names_the_nearest_or_all() -> None:
     _, faults = read({"property": "freshnes", "value": 2, "unit": "h"}, {"property": "zzz", "value": 1})
-    assert faults[0] == ("freshnes is no service level", "did you mean freshness?")
-    assert faults[1][0] == "zzz is no service level"
+    assert faults[0] == ("freshnes is not a service level", "did you mean freshness?")
+    assert faults[1][0] == "zzz is not a service level"
     assert "use one of freshness, latency, retention" in faults[1][1]
 
 
 @pytest.mark.parametrize("value", [0, -1, True, "2", None])
 def test_what_is_no_number_above_zero_is_no_duration(value: Any) -> None:
     _, faults = read({"property": "freshness", "value": value, "unit": "h"})
-    assert faults == [(f"{value!r} is no duration", "write a number above 0, and its unit")]
+    assert faults == [(f"must be a number above 0, got {value!r}", "write a number, and its unit as unit")]
 
 
-@pytest.mark.parametrize(("unit", "problem"), [("", "is missing"), ("fortnight", "'fortnight' is no unit of time")])
+@pytest.mark.parametrize(
+    ("unit", "problem"), [("", "is missing"), ("fortnight", "must be a unit of time, got 'fortnight'")]
+)
 def test_a_duration_has_a_unit_of_time(unit: str, problem: str) -> None:
     _, faults = read({"property": "freshness", "value": 2, "unit": unit})
     assert [one for one, _ in faults] == [problem]
@@ -61,7 +63,7 @@ def test_a_duration_has_a_unit_of_time(unit: str, problem: str) -> None:
 
 def test_both_faults_of_one_duration_are_told() -> None:
     _, faults = read({"property": "freshness", "value": -2, "unit": "x"})
-    assert [one for one, _ in faults] == ["-2 is no duration", "'x' is no unit of time"]
+    assert [one for one, _ in faults] == ["must be a number above 0, got -2", "must be a unit of time, got 'x'"]
 
 
 def test_what_is_no_duration_may_have_any_value_and_unit() -> None:

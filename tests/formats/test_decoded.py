@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh_pipelines.formats.decoded import Decoded, buffers, spread, without_header
@@ -37,6 +37,7 @@ def rows(of: Decoded) -> list[int | str]:
 PARTS = st.lists(st.lists(st.none() | st.integers(0, 9), max_size=5), min_size=1, max_size=4)
 
 
+@settings(max_examples=50)
 @given(PARTS)
 def test_parts_joined_are_the_values_one_after_the_other(parts: list[list[int | None]]) -> None:
     joined = Decoded.join([decoded(part) for part in parts])
@@ -52,6 +53,7 @@ def test_one_part_is_itself() -> None:
     assert Decoded.join([part]) is part
 
 
+@settings(max_examples=50)
 @given(st.lists(st.none() | st.integers(0, 9), max_size=8), st.data())
 def test_values_among_others_keep_their_rows_and_reasons(values: list[int | None], data: st.DataObject) -> None:
     among = data.draw(st.integers(len(values), len(values) + 5))
@@ -64,6 +66,7 @@ def test_values_among_others_keep_their_rows_and_reasons(values: list[int | None
     assert rows(found) == expected
 
 
+@settings(max_examples=50)
 @given(VALUES, st.integers(0, 3))
 def test_bytes_in_front_are_taken_off(values: list[bytes | None], header: int) -> None:
     long = [None if value is None else b"\x00" * header + value for value in values]
@@ -71,6 +74,7 @@ def test_bytes_in_front_are_taken_off(values: list[bytes | None], header: int) -
     assert found.to_pylist() == values
 
 
+@settings(max_examples=50)
 @given(VALUES, st.data())
 def test_the_buffers_of_a_slice_are_its_own_values(values: list[bytes | None], data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(values)))
@@ -86,6 +90,7 @@ def test_an_array_of_nothing_has_one_offset() -> None:
     assert (content.size, offsets.tolist()) == (0, [0])
 
 
+@settings(max_examples=50)
 @given(st.lists(st.booleans(), max_size=10))
 def test_rows_spread_over_what_was_not_given_are_null_there(given: list[bool]) -> None:
     column = pa.array(range(sum(given)), pa.int64())

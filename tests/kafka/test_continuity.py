@@ -49,8 +49,8 @@ def test_a_stream_that_goes_on_is_no_fault(orders: DataProduct) -> None:
 @pytest.mark.parametrize(
     ("end", "error", "said"),
     [
-        (at(9, 9, cluster="c2"), ClusterChanged, "the broker is cluster c2, the log was read from c1"),
-        (at(9, 9, topic="other"), TopicRenamed, "the contract names the topic other now"),
+        (at(9, 9, cluster="c2"), ClusterChanged, "the broker is cluster c2, but the log was read from cluster c1"),
+        (at(9, 9, topic="other"), TopicRenamed, "the contract now names the topic other"),
         (at(9, 9, topic_id="new"), TopicRecreated, "was deleted and created again (id id is now new)"),
     ],
 )
@@ -83,7 +83,7 @@ def test_offsets_that_were_landed_and_are_gone_are_named(orders: DataProduct) ->
 
 
 def test_added_partitions_stop_what_folds_by_key_only(products: dict[str, DataProduct]) -> None:
-    with pytest.raises(PartitionsAdded, match="has 3 partitions now, the log was read from 2"):
+    with pytest.raises(PartitionsAdded, match="now has 3 partitions, but the log was read from 2"):
         check(products["state"], at(5, 3), at(0, 0, 0), at(9, 9, 0))
     check(products["measurement"], at(5, 3), at(0, 0, 0), at(9, 9, 0))
 

@@ -94,7 +94,7 @@ def test_a_candidate_may_be_replaced_by_one_that_has_read_further(tables: Produc
     versions.propose(near)
     versions.propose(far)
     assert versions.newest() == far
-    with pytest.raises(ConcurrentWriter, match="a newer candidate was stored meanwhile"):
+    with pytest.raises(ConcurrentWriter, match="another run stored a newer candidate"):
         versions.propose(near)
     assert versions.newest() == far
 
@@ -136,7 +136,7 @@ def test_every_version_is_found_by_its_number(tables: ProductTables, versions: V
     published = [publish(tables, number) for number in (1, 2, 3)]
     assert versions.all() == published
     assert [versions.at(number) for number in (1, 2, 3)] == published
-    with pytest.raises(UnknownVersion, match=r"there is no version 4; its versions are 1 to 3"):
+    with pytest.raises(UnknownVersion, match=r"the version must be 1 to 3, got 4"):
         versions.at(4)
     with pytest.raises(UnknownVersion):
         versions.at(0)
@@ -203,7 +203,7 @@ def test_a_name_keeps_a_version_and_belongs_to_one(tables: ProductTables, versio
     versions.tag(1, "year-end")
     versions.tag(1, "audit")
     assert versions.tags() == {"year-end": 1, "audit": 1}
-    with pytest.raises(UsageError, match="version 1 is kept as year-end") as caught:
+    with pytest.raises(UsageError, match="version 1 has the tag year-end") as caught:
         versions.tag(2, "year-end")
     assert caught.value.next_step
     assert "--move" in caught.value.next_step

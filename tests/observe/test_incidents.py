@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from mesh_pipelines.contract.objectives import Comparison, Objective
-from mesh_pipelines.observe.incidents import Incidents, judge_incidents
+from mesh_pipelines.observe.incidents import Incidents, OfIncidents, judge_incidents
+from mesh_pipelines.observe.judge import Promise
 from mesh_pipelines.observe.store.history import History
 from mesh_pipelines.observe.store.records import Incident
 from mesh_pipelines.observe.store.writer import Finding
@@ -186,15 +187,19 @@ def incident(opened: datetime, **more: object) -> Incident:
     return replace(plain, **more)
 
 
+def judged(objective: Objective, incidents: list[Incident], now: datetime = NOW) -> OfIncidents:
+    return judge_incidents(Promise("shop.orders", objective, now), incidents)
+
+
 def test_an_objective_about_incidents_without_any_is_not_measured() -> None:
-    found = judge_incidents("shop.orders", REPAIR, [], None, NOW)
+    found = judged(REPAIR, [], NOW)
     assert (found.days, found.state.measured, found.state.met, found.state.attainment) == ({}, None, None, None)
 
 
 def test_incidents_count_on_the_day_they_were_opened_and_the_slowest_is_shown() -> None:
     today, before = NOW - timedelta(hours=3), NOW - timedelta(days=2)
     slow = incident(before, closed_at=before + timedelta(hours=2))
-    found = judge_incidents("shop.orders", REPAIR, [incident(today), slow, incident(before)], None, NOW)
+    found = judged(REPAIR, [incident(today), slow, incident(before)], NOW)
     assert found.days == {today.date(): (1, 1), before.date(): (1, 2)}
     assert (found.state.measured, found.state.met) == (7200, False)
     assert found.state.attainment == pytest.approx(2 / 3)
@@ -202,20 +207,20 @@ def test_incidents_count_on_the_day_they_were_opened_and_the_slowest_is_shown() 
 
 def test_an_open_incident_takes_as_long_as_it_has_so_far() -> None:
     lasting = incident(NOW - timedelta(minutes=59), closed_at=None)
-    assert judge_incidents("shop.orders", REPAIR, [lasting], None, NOW).state.met is True
-    assert judge_incidents("shop.orders", REPAIR, [lasting], None, NOW + timedelta(minutes=2)).state.met is False
+    assert judged(REPAIR, [lasting], NOW).state.met is True
+    assert judged(REPAIR, [lasting], NOW + timedelta(minutes=2)).state.met is False
 
 
 def test_warnings_do_not_count() -> None:
-    assert judge_incidents("shop.orders", REPAIR, [incident(NOW, severity="warning")], None, NOW).days == {}
+    assert judged(REPAIR, [incident(NOW, severity="warning")], NOW).days == {}
 
 
 def test_how_long_it_took_to_notice_and_to_tell() -> None:
     detect = replace(REPAIR, property="timeToDetect", promised=60)
     notify = replace(REPAIR, property="timeToNotify", promised=60)
     told = incident(NOW, told_at=NOW + timedelta(seconds=61))
-    assert judge_incidents("shop.orders", detect, [told], None, NOW).state.measured == 30
-    assert judge_incidents("shop.orders", notify, [told], None, NOW).state.measured == 61
-    assert judge_incidents("shop.orders", notify, [told], None, NOW).state.met is False
+    assert judged(detect, [told], NOW).state.measured == 30
+    assert judged(notify, [told], NOW).state.measured == 61
+    assert judged(notify, [told], NOW).state.met is False
     # Of one that was not told of it is not known yet.
-    assert judge_incidents("shop.orders", notify, [incident(NOW)], None, NOW).days == {}
+    assert judged(notify, [incident(NOW)], NOW).days == {}

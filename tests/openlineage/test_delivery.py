@@ -56,7 +56,7 @@ def test_a_way_that_fails_is_left_alone_with_one_warning(caplog: pytest.LogCaptu
         way.put(b"two")
         way.wait()
     assert taken.events == []
-    assert warnings(caplog) == ["lineage is not told to there: OSError: no route; runs go on without it"]
+    assert warnings(caplog) == ["lineage is no longer sent to there: OSError: no route; runs go on without it"]
 
 
 def test_a_way_is_tried_again_after_a_while(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -78,7 +78,7 @@ def test_a_step_does_not_wait_for_a_way_that_takes_long(caplog: pytest.LogCaptur
     way = Delivery("there", taken, patience_s=0.01)
     way.put(b"one")
     way.wait()
-    assert warnings(caplog) == ["lineage is not told to there: no answer within 0.01 s; runs go on without it"]
+    assert warnings(caplog) == ["lineage is no longer sent to there: no answer within 0.01 s; runs go on without it"]
     # Closed: nothing is waited for any more, and nothing put.
     way.put(b"two")
     way.wait()
@@ -95,7 +95,9 @@ def test_a_queue_that_is_full_closes_the_way_and_holds_nobody_up(
     assert taken.began.wait(30)
     for number in range(1, 6):
         way.put(b"%d" % number)
-    assert warnings(caplog) == ["lineage is not told to there: 3 events wait already; runs go on without it"]
+    assert warnings(caplog) == [
+        "lineage is no longer sent to there: 3 events are waiting already; runs go on without it"
+    ]
     taken.let_go.set()
 
 
@@ -145,4 +147,4 @@ def test_a_backend_that_is_not_there_is_an_error_of_its_way_only(caplog: pytest.
     way.put(b"{}")
     way.wait()
     [said] = warnings(caplog)
-    assert said.startswith("lineage is not told to the backend: ConnectionError: ")
+    assert said.startswith("lineage is no longer sent to the backend: ConnectionError: ")

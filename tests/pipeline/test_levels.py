@@ -90,9 +90,12 @@ def test_events_past_the_newest_version_make_it_due(orders: DataProduct) -> None
 
 def test_what_landed_and_is_in_no_version_makes_it_due(orders: DataProduct) -> None:
     standing = landed(orders, at(3), position=at(5))
-    assert lacks(level(orders, standing))[0] == "what landed is in no version"
+    assert lacks(level(orders, standing))[0] == "landed events are in no version yet"
     # A redrive moves no offset, and is to be seen all the same.
-    assert lacks(level(orders, landed(orders, at(5), position=at(5, redrives=1))))[0] == "what landed is in no version"
+    assert (
+        lacks(level(orders, landed(orders, at(5), position=at(5, redrives=1))))[0]
+        == "landed events are in no version yet"
+    )
 
 
 def test_another_contract_makes_it_due(orders: DataProduct) -> None:

@@ -162,7 +162,7 @@ def test_more_partitions_are_added_where_events_have_no_key(orders: DataProduct,
 def test_partitions_are_never_dropped(clicks: DataProduct) -> None:
     actions, [reason] = planned(Asked(Broker({ORDERS: (5, config_of(clicks))})), clicks)
     assert actions == []
-    assert reason.endswith("Kafka cannot drop any; set mesh.partitions to 5")
+    assert reason.endswith("Kafka cannot drop any, so set mesh.partitions to 5")
 
 
 def test_settings_that_differ_are_altered(orders: DataProduct) -> None:
@@ -180,7 +180,7 @@ def test_events_that_may_be_dropped_have_to_be_landed_first(
     actions, refused = planned(Asked(broker, landed), orders)
     if behind:
         assert actions == []
-        assert f"may make the broker drop events, and {behind} offsets are not landed yet" in refused[0]
+        assert f"may make the broker drop events, but {behind} offsets are not landed yet" in refused[0]
     else:
         assert actions == [AlterTopic(ORDERS, ORDERS, {"cleanup.policy": ("compact", "delete")})]
 

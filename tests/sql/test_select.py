@@ -138,7 +138,7 @@ def test_their_names_may_be_names_of_columns(name: str) -> None:
 
 def test_a_text_has_a_length_that_is_read() -> None:
     assert read_select("SELECT 1".ljust(MAX_CHARACTERS)).tables == ()
-    with pytest.raises(NotReadable, match="is 100,001 characters long; 100,000 are read"):
+    with pytest.raises(NotReadable, match="must have at most 100,000 characters, got 100,001"):
         read_select("SELECT 1".ljust(MAX_CHARACTERS + 1))
 
 
