@@ -112,7 +112,7 @@ class ProductTable:
         lacking = [name for name in self.schema.names if name not in known]
         if lacking:
             raise TableOutdated(
-                f"{self.product.fqn}: its table {self.kind} is older than the columns {', '.join(lacking)}",
+                f"{self.product.fqn}: its table {self.kind} lacks {', '.join(lacking)} because it is older",
                 next_step="mesh apply",
             )
         return table

@@ -60,18 +60,18 @@ def test_a_refusal_names_the_field_and_the_cause(registry: Registry, subject: st
     registry.register(subject, schema("long"), AVRO.type)
     registry.set_compatibility(subject, "BACKWARD")
     assert registry.objections(subject, schema("double"), AVRO) == []
-    assert registry.objections(subject, schema("string"), AVRO) == ["version 1: field amount: was long, is string"]
+    assert registry.objections(subject, schema("string"), AVRO) == ["version 1: field amount: was long, is now string"]
     [reason] = registry.objections(subject, schema("long", name="Order"), AVRO)
-    assert "the registered record is called shop.orders, ours shop.Order" in reason
+    assert "the registered record is called shop.orders, this one shop.Order" in reason
     assert "schema.avsc" in reason
 
 
 def test_reasons_are_those_of_the_subject_s_mode(registry: Registry, subject: str) -> None:
     registry.register(subject, schema("int"), AVRO.type)
     registry.set_compatibility(subject, "FORWARD")
-    assert registry.objections(subject, schema("long"), AVRO) == ["version 1: field amount: was int, is long"]
+    assert registry.objections(subject, schema("long"), AVRO) == ["version 1: field amount: was int, is now long"]
     registry.set_compatibility(subject, "FULL")
-    assert registry.objections(subject, schema("boolean"), AVRO) == ["version 1: field amount: was int, is boolean"]
+    assert registry.objections(subject, schema("boolean"), AVRO) == ["version 1: field amount: was int, is now boolean"]
 
 
 def test_a_transitive_mode_asks_all_versions(registry: Registry, subject: str) -> None:
@@ -81,7 +81,7 @@ def test_a_transitive_mode_asks_all_versions(registry: Registry, subject: str) -
     registry.set_compatibility(subject, "BACKWARD")
     assert registry.objections(subject, schema("long"), AVRO) == []
     registry.set_compatibility(subject, "BACKWARD_TRANSITIVE")
-    assert registry.objections(subject, schema("long"), AVRO) == ["version 1: field amount: was string, is long"]
+    assert registry.objections(subject, schema("long"), AVRO) == ["version 1: field amount: was string, is now long"]
 
 
 def test_apply_settles_when_a_producer_registers_an_older_schema_after_it(settings: Settings, contract: Any) -> None:
@@ -105,7 +105,7 @@ def test_apply_says_which_field_of_a_producer_s_schema_stands_in_the_way(setting
     producer.register_schema(f"{name}-value", Schema(json.dumps(theirs), "AVRO"))
     producer.set_compatibility(f"{name}-value", "BACKWARD")
     platform = Platform.open(settings)
-    with pytest.raises(ApplyRefused, match=r"field amount: was string, is long"):
+    with pytest.raises(ApplyRefused, match=r"field amount: was string, is now long"):
         plan(platform, platform.in_order)
 
 
@@ -119,7 +119,7 @@ def test_apply_points_to_the_schema_file_where_a_producer_s_record_has_another_n
     producer.register_schema(f"{name}-value", Schema(json.dumps(theirs), "AVRO"))
     producer.set_compatibility(f"{name}-value", "BACKWARD")
     platform = Platform.open(settings)
-    with pytest.raises(ApplyRefused, match=r"called com\.acme\.Order, ours .*orders: .* schema\.avsc"):
+    with pytest.raises(ApplyRefused, match=r"called com\.acme\.Order, this one .*orders: .* schema\.avsc"):
         plan(platform, platform.in_order)
     folder = settings.assets / name.replace(".", "/")
     (folder / "schema.avsc").write_text(json.dumps(theirs))

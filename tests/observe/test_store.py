@@ -122,7 +122,7 @@ def test_incidents_open_go_on_and_close(history: History) -> None:
     assert (closed.title, closed.closed_at) == ("version 3 is blocked", NOW + timedelta(hours=1))
     assert [one.id for one in history.incidents_since(NOW + timedelta(hours=2))] == [other]
     assert history.acknowledge(number, "ann", "a known fault") == history.incident(number)
-    with pytest.raises(UsageError, match="no incident 99"):
+    with pytest.raises(UsageError, match="no incident has the number 99"):
         history.acknowledge(99, "ann", "")
 
 
