@@ -47,6 +47,9 @@ class Follower:
                 self._follow(self._locations.now())
         except MeshError as error:
             _log.warning("code locations could not be reloaded: %s %s", error.code, error)
+        except Exception:
+            # Dagster's own, of code that it cannot load or reach. The daemon goes on with what it has.
+            _log.exception("code locations could not be reloaded")
 
     def _follow(self, now: dict[str, Location]) -> None:
         if now != self._of_daemon:

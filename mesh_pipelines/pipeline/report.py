@@ -17,10 +17,10 @@ from weakref import WeakKeyDictionary
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import AuditBlocked
-from mesh_pipelines.openlineage.facts import Done, Outcome, RunOf, Step, StepRun
 
 if TYPE_CHECKING:
     from mesh_pipelines.lake.catalog import Kind
+    from mesh_pipelines.openlineage.facts import Done, Outcome, Step, StepRun
     from mesh_pipelines.platform import Platform
 
 P = ParamSpec("P")
@@ -91,6 +91,8 @@ class Reporter:
         """One run of a step: it has begun, and ends with the block; the step's result is put into the list."""
         from openlineage.client.uuid import generate_new_uuid
 
+        from mesh_pipelines.openlineage.facts import RunOf, StepRun
+
         around = _around.get()
         run, parent = RunOf(str(generate_new_uuid()), f"{product.fqn}.{step}"), RunOf(*around) if around else None
         told = StepRun(step, product, run, parent)
@@ -132,6 +134,7 @@ def _refusal(product: DataProduct, done: Done) -> AuditBlocked | None:
 
 def _done(platform: Platform, product: DataProduct, result: Any) -> Done:
     """What a step's result says of it."""
+    from mesh_pipelines.openlineage.facts import Done
     from mesh_pipelines.pipeline.land import Landed
     from mesh_pipelines.pipeline.publish import Published
     from mesh_pipelines.pipeline.snapshot import Snapshot

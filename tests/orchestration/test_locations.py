@@ -89,6 +89,16 @@ def test_domains_and_products_that_come_move_and_go_are_followed(dagster: Settin
     until(lambda: {first, beside, other} <= assets(dagster), lambda: assets(dagster))
     assert load_errors(dagster) == {}
 
+    own = dagster.assets / other.split(".")[0] / "definitions.py"
+    own.write_text("this is not Python")
+    until(lambda: list(load_errors(dagster)) == [other.split(".")[0]], lambda: load_errors(dagster))
+    send(dagster, first, 1)
+    until(lambda: rows(dagster, first) == 6, lambda: rows(dagster, first))
+    own.write_text("from mesh_pipelines.orchestration.definitions import of_folder\n\ndefs = of_folder(__file__)\n")
+    send(dagster, other, 1)
+    until(lambda: rows(dagster, other) == 5, lambda: (rows(dagster, other), load_errors(dagster)))
+    until(lambda: load_errors(dagster) == {}, lambda: load_errors(dagster))
+
     renamed = contract("purchases", FIELDS, kind="measurement", more=JSON, domain="sales")
     shutil.rmtree(dagster.assets / other.split(".")[0])
     shutil.rmtree(dagster.assets / beside.split(".")[0] / "views")
