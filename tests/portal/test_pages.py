@@ -159,7 +159,7 @@ def test_what_cannot_be_read_says_so(client: TestClient) -> None:
 def test_what_was_never_applied_says_so(client: TestClient) -> None:
     assert "No data yet" in client.get(f"{path_of(UNSEEN)}/data").text
     assert "No version yet" in client.get(f"{path_of(UNSEEN)}/versions").text
-    assert "None: every event" in client.get(f"{path_of(UNSEEN)}/quarantine").text
+    assert "None: no event is held back" in client.get(f"{path_of(UNSEEN)}/quarantine").text
     assert "No audit yet" in client.get(f"{path_of(UNSEEN)}/quality").text
     assert "Nothing known" in client.get(path_of(UNSEEN)).text
 
@@ -245,7 +245,7 @@ def test_lineage_reaches_what_is_not_readable(api: Api, client: TestClient) -> N
     assert found["inputs"] == [BROKEN]
     page = client.get(f"{path_of(ORPHAN)}/lineage").text
     assert "not readable" in page
-    assert "cannot be told" in page
+    assert "cannot be traced in its SQL" in page
     _, found = api.get("/api/v1/products/{domain}/{name}/lineage", "/api/v1/products/operations/flights/lineage")
     assert found["consumers"] == ["insights.delay_causes", "insights.punctuality"]
 
