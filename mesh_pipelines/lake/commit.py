@@ -110,15 +110,17 @@ def replace_files(
     """
     from pyiceberg.table.update.snapshot import ManageSnapshots
 
+    former = table.current_snapshot()
     with transaction(table) as opened:
-        if keep_as and (former := table.current_snapshot()):
-            with ManageSnapshots(opened) as snapshots:
-                snapshots.create_tag(former.snapshot_id, keep_as)
         with opened.update_snapshot(snapshot_properties=dict(properties)).overwrite() as overwrite:
             for file in old:
                 overwrite.delete_data_file(file)
             for file in new:
                 overwrite.append_data_file(file)
+        # After the files: pyiceberg keeps one requirement of each kind, and that about the branch has to be it.
+        if keep_as and former:
+            with ManageSnapshots(opened) as snapshots:
+                snapshots.create_tag(former.snapshot_id, keep_as)
         if properties:
             opened.set_properties(dict(properties))
     snapshot = table.current_snapshot()
