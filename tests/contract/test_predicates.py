@@ -297,16 +297,17 @@ def test_arguments_that_mean_nothing_are_refused(metric: str, of: FieldType, arg
 
 
 @pytest.mark.parametrize(
-    ("name", "low", "high"), [("i8", -128, 127), ("i16", -32768, 32767), ("u8", 0, 255), ("u16", 0, 65535)]
+    ("name", "low", "high"),
+    [("i8", -128, 127), ("i16", -32768, 32767), ("u8", 0, 255), ("u16", 0, 65535), ("u32", 0, 4_294_967_295)],
 )
 def test_the_format_of_an_integer_is_its_range(engine, name: str, low: int, high: int) -> None:
     from mesh_pipelines.contract.model import Rule
 
-    rule = metrics()["format"].of_option(Rule("a.format", RuleKind.ROW, "format", ("a",)), name, Field("a", INT))
+    rule = metrics()["format"].of_option(Rule("a.format", RuleKind.ROW, "format", ("a",)), name, Field("a", LONG))
     assert rule is not None
     assert rule.check == "range"
     for value, out in ((low - 1, True), (low, False), (high, False), (high + 1, True)):
-        assert broken(engine, rule.check, INT, value, **rule.arguments) is out
+        assert broken(engine, rule.check, LONG, value, **rule.arguments) is out
 
 
 def test_a_format_that_chooses_the_type_of_an_integer_is_no_rule() -> None:
