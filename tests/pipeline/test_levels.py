@@ -329,6 +329,11 @@ def test_a_failure_is_told_once_and_not_after_it_was_mended(orders: DataProduct)
     assert problems(level(orders, standing, failure=replace(failed, step="audit")), NOW) == []
     away = level(orders, standing, bounds=None, unasked=BrokerUnreachable("no answer"), failure=failed)
     assert [one.kind for one in problems(away, NOW)] == ["unasked"]
+    broken = TopicRecreated("shop.orders", "it was created again")
+    stopped = level(orders, standing, broken=broken, failure=replace(failed, code=broken.code))
+    assert [one.kind for one in problems(stopped, NOW)] == ["stalled"]
+    other = replace(stopped, failure=replace(failed, code="M402"))
+    assert [one.kind for one in problems(other, NOW)] == ["stalled", "failing"]
     mended = level(replace(orders, contract_hash="another"), standing, failure=failed)
     assert "failing" not in {one.kind for one in problems(mended, NOW)}
 

@@ -157,7 +157,8 @@ def test_a_text_that_nests_too_deeply_is_refused_and_ends_nothing(depth: int) ->
 def test_a_message_of_the_parser_has_no_escapes_of_a_terminal() -> None:
     with pytest.raises(NotReadable) as caught:
         read_select("SELECT 1 FROM a.b WHERE (")
-    assert str(caught.value).startswith("does not parse: ")
+    said = str(caught.value).removeprefix("does not parse: ")
+    assert "Expecting" in said or "Required" in said
     assert "\x1b" not in str(caught.value)
     assert "\n" not in str(caught.value)
 
