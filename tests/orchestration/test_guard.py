@@ -154,7 +154,7 @@ def test_no_route_publishes_the_unaudited(stage: tuple[Dagster, Platform, str]) 
     status, _ = dagster.launch([dagster.key()], None)
     assert (status, version()) == ("FAILURE", 1), "only the published asset selected"
     status, _ = dagster.launch([dagster.key()], [])
-    assert (status, version()) == ("FAILURE", 1), "the published asset with an empty check list"
+    assert (status, version()) == ("InvalidSubsetError", 1), "the published asset with an empty check list"
     status, failed = dagster.launch(chain, None)
     assert (status, version()) == ("FAILURE", 1), "everything selected, a blocking check fails"
     assert (dagster.reexecute(failed), version()) == ("FAILURE", 1), "re-execution from failure"
