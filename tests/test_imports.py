@@ -52,11 +52,9 @@ _VALUES = {
     "yaml",
 }
 ENGINES = HEAVY - _VALUES
-# What waits though it is light: it imports the module back, or nothing of it is to be there where it is turned off.
+# What waits though it is light: nothing of it is to be there where it is turned off.
 WAITING = {
-    ("kafka.source", "kafka.native_source"),
-    ("pipeline.report", "openlineage.facts"),
-    *(("portal.app", f"portal.pages.{name}") for name in ("incidents", "product", "products", "quality", "session")),
+    *((f"pipeline.{name}", "openlineage.facts") for name in ("land", "report", "snapshot")),
 }
 
 

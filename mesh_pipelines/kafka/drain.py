@@ -15,7 +15,8 @@ from confluent_kafka import KafkaError
 
 from mesh_pipelines.errors import OffsetsTrimmed, StreamTruncated
 from mesh_pipelines.kafka.client import Reasons, Right, is_unreachable, refused, unreachable
-from mesh_pipelines.kafka.source import ROWS, SCHEMA, Assigned, Event, Source, open_source
+from mesh_pipelines.kafka.native_source import NativeSource
+from mesh_pipelines.kafka.source import ROWS, SCHEMA, Assigned, ClientSource, Event, Source
 from mesh_pipelines.positions import UNKNOWN_EPOCH, PartitionOffset, Position
 from mesh_pipelines.settings import Settings
 
@@ -122,3 +123,14 @@ class _Drain:
             self._reasons.note(error)
             return
         raise refused(self._settings, error, Right("Read", topic))
+
+
+def open_source(settings: Settings, topic: str, reasons: Reasons) -> Source:
+    """The fastest source there is; why the broker does not answer goes to ``reasons``.
+
+    Raises:
+        EnvironmentFault: the settings insist on the native extension, and it is not there.
+    """
+    if settings.uses_native():
+        return NativeSource(settings, topic, reasons)
+    return ClientSource(settings, topic, reasons)

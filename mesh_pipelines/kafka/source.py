@@ -94,19 +94,6 @@ class Source(Protocol):
         ...
 
 
-def open_source(settings: Settings, topic: str, reasons: Reasons) -> Source:
-    """The fastest source there is; why the broker does not answer goes to ``reasons``.
-
-    Raises:
-        EnvironmentFault: the settings insist on the native extension, and it is not there.
-    """
-    if settings.uses_native():
-        from mesh_pipelines.kafka.native_source import NativeSource
-
-        return NativeSource(settings, topic, reasons)
-    return ClientSource(settings, topic, reasons)
-
-
 class ClientSource:
     """Reads through the Kafka client's message objects.
 

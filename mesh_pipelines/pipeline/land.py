@@ -31,12 +31,13 @@ from mesh_pipelines.kafka import continuity
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.pipeline.attempts import remembered
 from mesh_pipelines.pipeline.race import outlast
-from mesh_pipelines.pipeline.report import reported
+from mesh_pipelines.pipeline.report import landed_bytes, reported
 from mesh_pipelines.platform import Platform, by_applied_contract
 from mesh_pipelines.positions import Position
 
 if TYPE_CHECKING:
     from mesh_pipelines.kafka.drain import RawBatch
+    from mesh_pipelines.openlineage.facts import Done
 
 Progress = Callable[[int, int], None]
 
@@ -72,6 +73,12 @@ class Landed:
     def by_another(self) -> bool:
         """Whether other runs landed all that there was."""
         return bool(self.races) and not self.commits
+
+    def done(self, platform: Platform, product: DataProduct) -> Done:
+        """What the landing tells of itself (``report.Tells``)."""
+        from mesh_pipelines.openlineage.facts import Done
+
+        return Done(self.rows, landed_bytes(platform, product, self.commits), position=self.position)
 
 
 @by_applied_contract

@@ -10,6 +10,7 @@ import shlex
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import AuditBlocked, ConcurrentWriter, Unaudited
@@ -17,9 +18,12 @@ from mesh_pipelines.failpoints import reach
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.pipeline.attempts import remembered
 from mesh_pipelines.pipeline.race import outlast
-from mesh_pipelines.pipeline.report import reported
+from mesh_pipelines.pipeline.report import done_of, reported
 from mesh_pipelines.platform import Platform, by_applied_contract
 from mesh_pipelines.positions import Version
+
+if TYPE_CHECKING:
+    from mesh_pipelines.openlineage.facts import Done
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,11 @@ class Published:
     def by_another(self) -> bool:
         """Whether another run published this version first."""
         return bool(self.races) and not self.changed
+
+    def done(self, platform: Platform, product: DataProduct) -> Done:
+        """What the publishing tells of itself (``report.Tells``)."""
+        del platform, product
+        return done_of(self.version)
 
 
 @by_applied_contract

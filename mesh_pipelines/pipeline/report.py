@@ -12,16 +12,18 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, runtime_checkable
 from weakref import WeakKeyDictionary
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import AuditBlocked
+from mesh_pipelines.positions import Version
 
 if TYPE_CHECKING:
     from mesh_pipelines.lake.catalog import Kind
     from mesh_pipelines.openlineage.facts import Done, Outcome, Step, StepRun
     from mesh_pipelines.platform import Platform
+    from mesh_pipelines.rules.results import Audit
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -132,28 +134,37 @@ def _refusal(product: DataProduct, done: Done) -> AuditBlocked | None:
     return AuditBlocked(f"{product.fqn}: version {done.version} broke {', '.join(done.audit.verdict.blocking)}")
 
 
+@runtime_checkable
+class Tells(Protocol):
+    """A step's result that says what the step read and wrote."""
+
+    def done(self, platform: Platform, product: DataProduct) -> Done:
+        """Rows, bytes, version and position, as far as the step has them."""
+        ...
+
+
 def _done(platform: Platform, product: DataProduct, result: Any) -> Done:
     """What a step's result says of it."""
     from mesh_pipelines.openlineage.facts import Done
-    from mesh_pipelines.pipeline.land import Landed
-    from mesh_pipelines.pipeline.publish import Published
-    from mesh_pipelines.pipeline.snapshot import Snapshot
 
     match result:
-        case Landed():
-            return Done(result.rows, _landed_bytes(platform, product, result.commits), position=result.position)
-        case Snapshot(candidate=version) if version:
-            size = _bytes(platform, product, "base", version.base_snapshot_id) if result.rewrote_base else None
-            return Done(version.rows, size, version.number, version.position, version.input_versions)
-        case Published(version=version):
-            return Done(version.rows, None, version.number, version.position, version.input_versions)
-        case (version, audit):
-            return Done(audit.rows, None, version.number, version.position, version.input_versions, audit)
+        case Tells():
+            return result.done(platform, product)
+        case (Version() as version, audit):
+            return done_of(version, audit=audit)
         case _:
             return Done()
 
 
-def _landed_bytes(platform: Platform, product: DataProduct, commits: int) -> int | None:
+def done_of(version: Version, size: int | None = None, audit: Audit | None = None) -> Done:
+    """What a step says that came to a version; ``size`` is the bytes it wrote, where that is known."""
+    from mesh_pipelines.openlineage.facts import Done
+
+    rows = audit.rows if audit else version.rows
+    return Done(rows, size, version.number, version.position, version.input_versions, audit)
+
+
+def landed_bytes(platform: Platform, product: DataProduct, commits: int) -> int | None:
     """The bytes of the files that the newest commits to the log added; None where they are not all known any more."""
     from pyiceberg.table.snapshots import Operation
 
@@ -165,7 +176,7 @@ def _landed_bytes(platform: Platform, product: DataProduct, commits: int) -> int
     return sum(int(one.additional_properties.get(_ADDED, 0)) for one in known)
 
 
-def _bytes(platform: Platform, product: DataProduct, kind: Kind, snapshot_id: int | None) -> int | None:
+def written_bytes(platform: Platform, product: DataProduct, kind: Kind, snapshot_id: int | None) -> int | None:
     """The bytes that one commit wrote."""
     snapshot = platform.tables_of(product).load(kind).snapshot_by_id(snapshot_id) if snapshot_id else None
     written = snapshot.summary.additional_properties.get(_ADDED) if snapshot and snapshot.summary else None

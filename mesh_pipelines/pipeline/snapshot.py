@@ -23,7 +23,7 @@ from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.pipeline.attempts import note, remembered
 from mesh_pipelines.pipeline.publish import blocked
 from mesh_pipelines.pipeline.race import outlast
-from mesh_pipelines.pipeline.report import reported
+from mesh_pipelines.pipeline.report import done_of, reported, written_bytes
 from mesh_pipelines.platform import Platform, by_applied_contract
 from mesh_pipelines.positions import Version
 from mesh_pipelines.sql.quote import quote
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from mesh_pipelines.lake.product_tables import ProductTables
+    from mesh_pipelines.openlineage.facts import Done
     from mesh_pipelines.pipeline.candidate import Candidate
     from mesh_pipelines.rules.results import Audit
 
@@ -59,6 +60,15 @@ class Snapshot:
     def by_another(self) -> bool:
         """Whether another run stored this candidate first."""
         return bool(self.races) and not self.changed
+
+    def done(self, platform: Platform, product: DataProduct) -> Done:
+        """What the snapshot tells of itself (``report.Tells``)."""
+        from mesh_pipelines.openlineage.facts import Done
+
+        if self.candidate is None:
+            return Done()
+        base = self.candidate.base_snapshot_id if self.rewrote_base else None
+        return done_of(self.candidate, written_bytes(platform, product, "base", base))
 
 
 @by_applied_contract

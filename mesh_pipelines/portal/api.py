@@ -16,12 +16,12 @@ from mesh_pipelines.errors import TableMissing
 from mesh_pipelines.observe.store import records
 from mesh_pipelines.observe.store.prometheus import metrics_text
 from mesh_pipelines.portal import api_rows
-from mesh_pipelines.portal.app import Refusal, page, portal_of
 from mesh_pipelines.portal.draw.lineage_graph import columns_of
 from mesh_pipelines.portal.landscape import Entry
 from mesh_pipelines.portal.pages.product import contract_response
 from mesh_pipelines.portal.pages.products import Question, find
 from mesh_pipelines.portal.search import all_fields
+from mesh_pipelines.portal.shared import Refusal, page, portal_of
 
 router = APIRouter(
     prefix="/api/v1", responses={"default": {"model": Refusal, "description": "The request cannot be answered"}}

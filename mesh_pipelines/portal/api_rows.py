@@ -21,8 +21,8 @@ from mesh_pipelines.contract.envelope import FATE, GENERATION, KEY, OFFSET, PART
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import NothingPublished, TableMissing, Unaudited
 from mesh_pipelines.observe.store.records import ContractRevision
-from mesh_pipelines.portal.app import Portal, portal_of
 from mesh_pipelines.portal.pages.product import changelog
+from mesh_pipelines.portal.shared import Portal, portal_of
 from mesh_pipelines.serve.broken_rules import Failing, failing, judged
 from mesh_pipelines.serve.door import MASKED, Reader, Rows, Shelf, held, sample
 

@@ -16,8 +16,8 @@ from mesh_pipelines import native as extension
 from mesh_pipelines.errors import EnvironmentFault, OffsetsTrimmed, SettingInvalid
 from mesh_pipelines.kafka.admin import StreamAdmin
 from mesh_pipelines.kafka.client import Reasons, admin, producer
-from mesh_pipelines.kafka.drain import drain
-from mesh_pipelines.kafka.source import Assigned, open_source
+from mesh_pipelines.kafka.drain import drain, open_source
+from mesh_pipelines.kafka.source import Assigned
 from mesh_pipelines.positions import PartitionOffset, Position
 from mesh_pipelines.settings import Settings
 

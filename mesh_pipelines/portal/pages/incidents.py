@@ -9,8 +9,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
 from mesh_pipelines.observe.store.records import Incident
-from mesh_pipelines.portal.app import Portal, page, portal_of, user
 from mesh_pipelines.portal.pages.products import owners
+from mesh_pipelines.portal.shared import Portal, page, portal_of, user
 
 router = APIRouter(prefix="/incidents", include_in_schema=False)
 

@@ -16,12 +16,12 @@ from mesh_pipelines.contract.model import DataProduct, Rule
 from mesh_pipelines.contract.types import duckdb_type
 from mesh_pipelines.errors import NothingPublished, TableMissing, UsageError
 from mesh_pipelines.observe.store.records import ContractRevision, RuleDay, RuleState
-from mesh_pipelines.portal.app import Portal, Unreadable, page, portal_of, product_url, user
 from mesh_pipelines.portal.draw import charts
 from mesh_pipelines.portal.draw.lineage_graph import columns_of, draw, graph_of
 from mesh_pipelines.portal.landscape import Entry
 from mesh_pipelines.portal.pages.products import day_state
 from mesh_pipelines.portal.search import all_fields
+from mesh_pipelines.portal.shared import Portal, Unreadable, page, portal_of, product_url, user
 from mesh_pipelines.portal.snippets import snippets
 from mesh_pipelines.portal.text import compact, duration
 from mesh_pipelines.positions import Version

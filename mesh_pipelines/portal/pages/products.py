@@ -12,8 +12,8 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from pydantic import BaseModel, Field
 
 from mesh_pipelines.observe.store.records import Health, ProductDay
-from mesh_pipelines.portal.app import Portal, page, portal_of
 from mesh_pipelines.portal.landscape import FACETS, Entry, Landscape
+from mesh_pipelines.portal.shared import Portal, page, portal_of
 
 router = APIRouter(include_in_schema=False)
 

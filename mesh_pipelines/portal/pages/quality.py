@@ -14,10 +14,10 @@ from fastapi.responses import HTMLResponse
 from mesh_pipelines.observe.store.anomaly import is_anomalous
 from mesh_pipelines.observe.store.history import History
 from mesh_pipelines.observe.store.records import Incident, ObjectiveState, ProductDay
-from mesh_pipelines.portal.app import page, portal_of
 from mesh_pipelines.portal.draw import charts
 from mesh_pipelines.portal.landscape import Entry
 from mesh_pipelines.portal.pages.products import find, owners
+from mesh_pipelines.portal.shared import page, portal_of
 
 router = APIRouter(include_in_schema=False)
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
-from mesh_pipelines.portal.app import page, portal_of
+from mesh_pipelines.portal.shared import page, portal_of
 from mesh_pipelines.portal.sign_in import names_in, remember
 
 router = APIRouter(include_in_schema=False)
