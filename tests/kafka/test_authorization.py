@@ -31,7 +31,7 @@ from mesh_pipelines.plan.draft import draft
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
 
-pytestmark = [pytest.mark.services, pytest.mark.slow]
+pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("guarded")]
 
 USER = "User:mesh"
 JSON = "- {property: mesh.wireFormat, value: json}"
