@@ -302,18 +302,15 @@ def amplification(settings: Settings, keys: int, deltas: int) -> dict[str, Any]:
 
 def _is_longest(platform: Platform, product: DataProduct) -> bool:
     """Whether the base takes in the tail with the next delta."""
-    from mesh_pipelines.lake import state
     from mesh_pipelines.lake.base import worth_taking_in
-    from mesh_pipelines.lake.files import files_of
 
-    version = platform.tables_of(product).versions.published()
-    table = platform.tables_of(product).up_to_date("base")
-    base = version and state.usable_base(table, version)
+    tables = platform.tables_of(product)
+    version = tables.versions.published()
+    base = version and tables.state.usable_base(version)
     if not base or not version or not version.position:
         return False
     tail = base.position.lag_to(version.position) + EVENTS
-    rows = sum(file.record_count for file in files_of(table, base.snapshot_id))
-    return worth_taking_in(rows, tail, platform.settings.base_tail_rows)
+    return worth_taking_in(tables.base.size(base), tail, platform.settings.base_tail_rows)
 
 
 def commits(settings: Settings, keys: int, count: int) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from mesh_pipelines.errors import MeshError
 from mesh_pipelines.local_path import local_path
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.sql.quote import literal
+from mesh_pipelines.sql.quote import literal, quote
 from mesh_pipelines.sql.select import REACHING, SERIES, NotReadable, Select
 
 if TYPE_CHECKING:
@@ -81,6 +81,11 @@ def _lock(connection: duckdb.DuckDBPyConnection, settings: Mapping[str, Any]) ->
     for name, value in confinement.items():
         connection.execute(f"SET {name} = {literal(value)}")
     return connection
+
+
+def create_view(connection: duckdb.DuckDBPyConnection, name: str, select: str) -> None:
+    """Give a SELECT of ours a name in a connection, in place of what had that name."""
+    connection.execute(f"CREATE OR REPLACE VIEW {quote(name)} AS {select}")
 
 
 def check(connection: duckdb.DuckDBPyConnection, sql: str, tables: Collection[str]) -> None:

@@ -19,18 +19,18 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from mesh_pipelines.contract.envelope import BREAKS, DIGEST, KEY, OP, Op
-from mesh_pipelines.lake import delta, overlay, state
+from mesh_pipelines.lake import delta, overlay
 from mesh_pipelines.lake.commit import ROWS_PER_FILE, current_files, replace_files, write_files
-from mesh_pipelines.lake.compaction import worth_merging
-from mesh_pipelines.lake.files import bounds, files_of
+from mesh_pipelines.lake.files import DataFiles
 from mesh_pipelines.lake.fold import LIVE, digest
 from mesh_pipelines.lake.fold import columns as fold_columns
 from mesh_pipelines.lake.log import POSITION
 from mesh_pipelines.lake.overlay import Overlay
-from mesh_pipelines.lake.product_tables import ProductTables
-from mesh_pipelines.lake.state import REPLACED, RULES, UNAUDITED, Base
-from mesh_pipelines.lake.tables import table_schema
+from mesh_pipelines.lake.state import REPLACED, RULES, UNAUDITED, Base, Part, State
+from mesh_pipelines.lake.tables import ProductTable
+from mesh_pipelines.lake.tiers import worth_merging
 from mesh_pipelines.positions import Position
+from mesh_pipelines.rules.mask import Mask
 
 if TYPE_CHECKING:
     import duckdb
@@ -60,83 +60,105 @@ def worth_taking_in(base_rows: int, tail_offsets: int, tail_rows: int) -> bool:
     return tail_offsets > max(tail_rows, TAIL_SHARE * base_rows)
 
 
-def keep_up(
-    engine: duckdb.DuckDBPyConnection,
-    tables: ProductTables,
-    position: Position,
-    *,
-    tail_rows: int,
-) -> tuple[Base | None, bool]:
-    """The base to fold a version at this position from, rewritten first if it cannot be extended.
+class BaseTable:
+    """The base of a product, by whoever writes it: each change is one commit."""
 
-    That is where its rows were judged by other rules, or where the position does not follow it: what came later may
-    then lie before it. Gives None while the stream is short and has no base; second, whether it was rewritten.
-    """
-    table = tables.up_to_date("base")
-    newest = next((base for base in state.bases_of(table) if position.continues(base.position)), None)
-    if newest is None:
-        tail = sum(offset.next_offset for offset in position.partitions.values())
-        if not worth_taking_in(0, tail, tail_rows):
-            return None, False
-    elif newest.rules == tables.mask.fingerprint and position.follows(newest.position):
-        return newest, False
-    return rewrite_base(engine, tables, position), True
+    def __init__(self, state: State, base: ProductTable, mask: Mask) -> None:
+        self._state = state
+        self._base = base
+        self._mask = mask
+
+    def keep_up(
+        self, engine: duckdb.DuckDBPyConnection, position: Position, *, tail_rows: int
+    ) -> tuple[Base | None, bool]:
+        """The base to fold a version at this position from, rewritten first if it cannot be extended.
+
+        That is if its rows were judged by other rules, or if the position does not follow it: what came later may then
+        lie before it. Gives None while the stream is short and has no base; second, whether it was rewritten.
+        """
+        newest = next(iter(self._state.bases_before(position)), None)
+        if newest is None:
+            tail = sum(offset.next_offset for offset in position.partitions.values())
+            if not worth_taking_in(0, tail, tail_rows):
+                return None, False
+        elif newest.rules == self._mask.fingerprint and position.follows(newest.position):
+            return newest, False
+        return self.rewrite(engine, position), True
+
+    def rewrite(self, engine: duckdb.DuckDBPyConnection, position: Position, *, from_log: bool = False) -> Base:
+        """Fold up to a position and make that the base; ``from_log`` starts at the log's first event.
+
+        Raises:
+            ConcurrentWriter: another writer rewrote the base meanwhile.
+        """
+        table = self._base.up_to_date()
+        former = None if from_log else next(iter(self._state.bases_before(position)), None)
+        files = self._write(engine, self._state.folded(former, position))
+        return _commit(table, current_files(table), files, Base(0, position, self._mask.fingerprint))
+
+    def is_tail_long(self, base: Base, position: Position, tail_rows: int) -> bool:
+        """Whether the tail from a base to a position is worth taking in."""
+        return worth_taking_in(self.size(base), base.position.lag_to(position), tail_rows)
+
+    def size(self, base: Base) -> int:
+        """The rows that a base holds, dead ones and tombstones included."""
+        return sum(file.record_count for file in self._base.files().at(base.snapshot_id))
+
+    def keep(self, known: Overlay) -> str:
+        """Write an overlay beside the base's files; gives its address."""
+        return overlay.write(self._base.up_to_date(), known)
+
+    def take_in(self, engine: duckdb.DuckDBPyConnection, base: Base, known: Overlay, position: Position) -> Base:
+        """Make the state at a position the base, by its overlay of this base: the cost is the tail's.
+
+        ``unaudited`` of what it gives is 0 when it is time for an audit of all rows.
+
+        Raises:
+            ConcurrentWriter: another writer rewrote the base meanwhile.
+        """
+        files = self._base.files()
+        current = files.table.current_snapshot()
+        if current is None or current.snapshot_id != base.snapshot_id:
+            return self.rewrite(engine, position)
+        held = files.at(base.snapshot_id)
+        old = _worth_cleaning(files, held, known)
+        cleaned = {file.file_path for file in old}
+        engine.register("overlay_taken_in", known.to_arrow())
+        rows = self._state.overlaid(base, (known, "overlay_taken_in"), position, Part(files=cleaned))
+        new = self._write(engine, rows)
+        kept = known.of(file.file_path for file in held if file.file_path not in cleaned)
+        unaudited = base.unaudited + base.position.lag_to(position)
+        if unaudited > UNAUDITED_SHARE * sum(file.record_count for file in held):
+            unaudited = 0
+        replaced = self.keep(kept) if kept.base else None
+        return _commit(files.table, old, new, Base(0, position, base.rules, replaced, unaudited))
+
+    def write_result(self, rows: pa.RecordBatchReader) -> int:
+        """Make these rows the derived product's newest result; gives the snapshot's id.
+
+        Raises:
+            ConcurrentWriter: another run stored its result meanwhile.
+        """
+        table = self._base.up_to_date()
+        files = write_files(table, cast(rows, self._base.schema))
+        return replace_files(table, current_files(table), files, {})
+
+    def _write(self, engine: duckdb.DuckDBPyConnection, folded: str) -> list[DataFile]:
+        """Write a folded relation as files of the base: live rows by key, and tombstones in files of their own."""
+        table, schema = self._base.up_to_date(), self._base.schema
+        columns = (
+            f"{self._state.event_columns}, unhex({digest(KEY)}) AS {DIGEST}, {delta.judged(self._mask)} AS {BREAKS}"
+        )
+        reader = engine.sql(
+            f"SELECT {fold_columns(schema.names)} FROM (SELECT {columns} FROM {folded}) ORDER BY NOT {LIVE}, {KEY}"
+        ).to_arrow_reader(100_000)
+        live, tombstones = _split(cast(reader, schema))
+        return [*write_files(table, live), *write_files(table, tombstones)]
 
 
-def rewrite_base(
-    engine: duckdb.DuckDBPyConnection,
-    tables: ProductTables,
-    position: Position,
-    *,
-    from_log: bool = False,
-) -> Base:
-    """Fold up to a position and make that the base, in one commit; ``from_log`` starts at the log's first event.
-
-    Raises:
-        ConcurrentWriter: another writer rewrote the base meanwhile.
-    """
-    table = tables.up_to_date("base")
-    bases = [] if from_log else [base for base in state.bases_of(table) if position.continues(base.position)]
-    folded = state.folded_sql(tables, next(iter(bases), None), position)
-    files = _write(engine, tables, table, folded)
-    return _commit(table, current_files(table), files, Base(0, position, tables.mask.fingerprint))
-
-
-def take_in(
-    engine: duckdb.DuckDBPyConnection,
-    tables: ProductTables,
-    base: Base,
-    known: Overlay,
-    position: Position,
-) -> Base:
-    """Make the state at a position the base, by its overlay of this base, in one commit: the cost is the tail's.
-
-    ``unaudited`` of what it gives is 0 where it is time for an audit of all rows.
-
-    Raises:
-        ConcurrentWriter: another writer rewrote the base meanwhile.
-    """
-    table = tables.up_to_date("base")
-    current = table.current_snapshot()
-    if current is None or current.snapshot_id != base.snapshot_id:
-        return rewrite_base(engine, tables, position)
-    files = files_of(table, base.snapshot_id)
-    old = _worth_cleaning(table, files, known)
-    cleaned = {file.file_path for file in old}
-    engine.register("overlay_taken_in", known.to_arrow())
-    rows = state.overlaid_sql(tables, base, (known, "overlay_taken_in"), position, state.Part(files=cleaned))
-    new = _write(engine, tables, table, rows)
-    kept = known.of(file.file_path for file in files if file.file_path not in cleaned)
-    unaudited = base.unaudited + base.position.lag_to(position)
-    if unaudited > UNAUDITED_SHARE * sum(file.record_count for file in files):
-        unaudited = 0
-    replaced = overlay.write(table, kept) if kept.base else None
-    return _commit(table, old, new, Base(0, position, base.rules, replaced, unaudited))
-
-
-def _worth_cleaning(table: Table, files: Sequence[DataFile], known: Overlay) -> list[DataFile]:
+def _worth_cleaning(data: DataFiles, files: Sequence[DataFile], known: Overlay) -> list[DataFile]:
     """The files to rewrite: those with most dead rows while there are too many of these, and small files."""
-    tombstones = [file for file in files if bounds(table, file, OP) == (Op.DELETE, Op.DELETE)]
+    tombstones = [file for file in files if data.bounds(file, OP) == (Op.DELETE, Op.DELETE)]
     old = worth_merging(tombstones)
     dead = {file.file_path: known.dead(file.file_path) for file in files}
     rows = sum(file.record_count for file in files)
@@ -148,18 +170,6 @@ def _worth_cleaning(table: Table, files: Sequence[DataFile], known: Overlay) -> 
         too_many -= dead[old[-1].file_path]
     kept.sort(key=lambda file: file.record_count, reverse=True)
     return old + kept[_FEW_FILES + rows // ROWS_PER_FILE :]
-
-
-def _write(engine: duckdb.DuckDBPyConnection, tables: ProductTables, table: Table, folded: str) -> list[DataFile]:
-    """Write a folded relation as files of the base: live rows sorted by key, and tombstones in files of their own."""
-    schema = table_schema(tables.product, "base")
-    judged = delta.judged(tables.mask)
-    columns = f"{state.event_columns(tables.product)}, unhex({digest(KEY)}) AS {DIGEST}, {judged} AS {BREAKS}"
-    reader = engine.sql(
-        f"SELECT {fold_columns(schema.names)} FROM (SELECT {columns} FROM {folded}) ORDER BY NOT {LIVE}, {KEY}"
-    ).to_arrow_reader(100_000)
-    live, tombstones = _split(cast(reader, schema))
-    return [*write_files(table, live), *write_files(table, tombstones)]
 
 
 def _split(rows: pa.RecordBatchReader) -> tuple[pa.RecordBatchReader, pa.RecordBatchReader]:
@@ -193,17 +203,6 @@ def _commit(table: Table, old: Sequence[DataFile], new: Sequence[DataFile], made
     }
     snapshot_id = replace_files(table, old, new, properties)
     return replace(made, snapshot_id=snapshot_id)
-
-
-def write_result(tables: ProductTables, rows: pa.RecordBatchReader) -> int:
-    """Make these rows the derived product's newest result, in one commit; gives the snapshot's id.
-
-    Raises:
-        ConcurrentWriter: another run stored its result meanwhile.
-    """
-    table = tables.up_to_date("base")
-    files = write_files(table, cast(rows, table_schema(tables.product, "base")))
-    return replace_files(table, current_files(table), files, {})
 
 
 def cast(reader: pa.RecordBatchReader, schema: pa.Schema) -> pa.RecordBatchReader:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from mesh_pipelines.errors import ConcurrentWriter
 from mesh_pipelines.failpoints import reach
-from mesh_pipelines.lake.files import filled_schema
+from mesh_pipelines.lake.files import DataFiles
 from mesh_pipelines.lake.nulls import keep_nulls
 from mesh_pipelines.lake.parquet import write_file
 
@@ -168,7 +168,7 @@ def rows_of(table: Table, files: Iterable[DataFile]) -> pa.RecordBatchReader:
 
     keep_nulls()
     schema = schema_to_pyarrow(table.schema(), include_field_ids=False)
-    scan = ArrowScan(table.metadata, table.io, filled_schema(table), AlwaysTrue(), case_sensitive=True)
+    scan = ArrowScan(table.metadata, table.io, DataFiles(table).filled_schema(), AlwaysTrue(), case_sensitive=True)
     tasks = [FileScanTask(file) for file in files]
     batches = (batch.cast(schema) for batch in scan.to_record_batches(tasks))
     return pa.RecordBatchReader.from_batches(schema, batches)

@@ -20,21 +20,17 @@ from urllib.parse import urlparse
 from mesh_pipelines.contract.envelope import FATE, OP
 from mesh_pipelines.lake.catalog import Kind
 from mesh_pipelines.lake.commit import current_files, expire_ids, replace_files, rows_of, write_files
-from mesh_pipelines.lake.files import bounds
+from mesh_pipelines.lake.files import DataFiles
 from mesh_pipelines.lake.log import FATES, POSITION
 from mesh_pipelines.lake.overlay import FOLDER
 from mesh_pipelines.lake.product_tables import ProductTables
 from mesh_pipelines.lake.state import bases_of
+from mesh_pipelines.lake.tiers import worth_merging
 
 if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile, ManifestFile
     from pyiceberg.table import Table
 
-# Files of this many rows are as good as they get.
-BIG_ROWS = 200_000
-# Files of like size are merged when there are four of them, so a row is rewritten some nine times on its way from a
-# commit of its own to a file that stays, and at most three files of each of nine sizes are left over.
-TIER = 4
 # A query that planned its files an hour ago is over; a writer that has not committed its files for an hour is dead.
 AGE_FLOOR_S = 3600.0
 _UNNAMED = "unnamed.json"
@@ -79,19 +75,11 @@ def compact(tables: ProductTables, kind: Kind) -> Compacted:
 def _alike(table: Table, files: Sequence[DataFile]) -> Iterable[list[DataFile]]:
     """The files of a log by what they hold, as landing keeps it apart; those of another table together."""
     groups: dict[Any, list[DataFile]] = {}
-    held = [name for name in (OP, FATE) if name in table.schema().column_names]
+    data = DataFiles(table)
+    held = [name for name in (OP, FATE) if data.has(name)]
     for file in files:
-        groups.setdefault(tuple(bounds(table, file, name) for name in held), []).append(file)
+        groups.setdefault(tuple(data.bounds(file, name) for name in held), []).append(file)
     return groups.values()
-
-
-def worth_merging(files: Sequence[DataFile]) -> list[DataFile]:
-    """The files of every size of which there are enough: size-tiered compaction, as log-structured stores do it."""
-    tiers: dict[int, list[DataFile]] = {}
-    for file in files:
-        if file.record_count < BIG_ROWS:
-            tiers.setdefault(int(math.log(max(1, file.record_count), TIER)), []).append(file)
-    return [file for tier in tiers.values() if len(tier) >= TIER for file in tier]
 
 
 def expire(tables: ProductTables, keep: int, *, age_floor_s: float = AGE_FLOOR_S) -> Expired:

@@ -18,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mesh_pipelines.contract.envelope import BREAKS, DIGEST, GENERATION, KEY, OFFSET, OP, PARTITION, Op
-from mesh_pipelines.lake import fold, state
-from mesh_pipelines.lake.files import bounds, by_name, files_of
+from mesh_pipelines.lake import fold
+from mesh_pipelines.lake.files import DataFiles
 from mesh_pipelines.lake.overlay import ROW, Overlay
-from mesh_pipelines.lake.product_tables import ProductTables
+from mesh_pipelines.lake.state import Base, State
+from mesh_pipelines.lake.tables import ProductTable
 from mesh_pipelines.local_path import local_path
 from mesh_pipelines.positions import Position
 from mesh_pipelines.rules.mask import MISKEYED, Mask
@@ -29,7 +30,7 @@ from mesh_pipelines.sql.quote import literal, quote
 
 if TYPE_CHECKING:
     import duckdb
-    from pyiceberg.table import Table
+    from pyiceberg.manifest import DataFile
 
 ARRIVED = "arrived"
 
@@ -65,49 +66,83 @@ class Delta:
         return self.came.by_bit is not None and self.replaced.by_bit is not None
 
 
-def appended(engine: duckdb.DuckDBPyConnection, tables: ProductTables, after: Position, until: Position) -> Delta:
-    """The delta of a product whose events are its rows: nothing is replaced."""
-    _arrive(engine, tables, state.events_sql(tables, after, until))
-    return Delta(_tally(engine.execute(f"SELECT {BREAKS} FROM {ARRIVED}").fetchnumpy()[BREAKS]), _tally([]))
+class Changes:
+    """What changes a product's rows between two positions of its stream, each found in a connection of the caller's.
 
-
-def folded(
-    engine: duckdb.DuckDBPyConnection,
-    tables: ProductTables,
-    base: state.Base,
-    before: tuple[Position, Overlay],
-    until: Position,
-) -> Delta | None:
-    """The delta of a keyed product between a state, given by its position and its overlay of the base, and a position.
-
-    None where an event does not lie behind the row it meets, which only the whole fold can tell apart. ``until`` has
-    to follow both positions.
+    It leaves the events that came in that connection as the table ``arrived``, narrow: whose key, where, and what they
+    break.
     """
-    after, former = before
-    _arrive(engine, tables, state.events_sql(tables, after, until))
-    engine.register("overlay_before", former.to_arrow())
-    table = tables.up_to_date("base")
-    in_base = _Found(engine, _in_base_sql(table, base))
-    tail = state.tail_sql(tables, base, (former, "overlay_before"), after)
-    in_tail = _Found(engine, _in_tail_sql(tail, tables.mask))
-    files = files_of(table, base.snapshot_id)
-    grown, gone = former, np.zeros(len(in_base.place), np.bool_)
-    for number, file in enumerate(files):
-        at = in_base.group == number
-        if at.any():
-            gone[at] = former.replaced(file.file_path, in_base.place[at])
-            grown = grown.with_base(file.file_path, file.record_count, in_base.place[at])
-    if (in_base.later & ~gone).any() or in_tail.later.any():
-        return None
-    newest = engine.execute(f"SELECT {PARTITION}, {OFFSET} FROM {ARRIVED} WHERE newest").fetchnumpy()
-    at_partition, at_offset = (np.asarray(newest[name], np.int64) for name in (PARTITION, OFFSET))
-    for partition, offset in until.partitions.items():
-        first = base.position.next_offset(partition)
-        current, gone_there = at_offset[at_partition == partition], in_tail.place[in_tail.group == partition]
-        grown = grown.with_tail(partition, first, offset.next_offset - first, current, gone_there)
-    came = engine.execute(f"SELECT {BREAKS} FROM {ARRIVED} WHERE newest AND live").fetchnumpy()[BREAKS]
-    replaced = np.ma.concatenate([in_base.breaks[in_base.live & ~gone], in_tail.breaks[in_tail.live]])
-    return Delta(_tally(came), _tally(replaced), grown)
+
+    def __init__(self, state: State, base: ProductTable, mask: Mask) -> None:
+        self._product = state.product
+        self._state = state
+        self._base = base
+        self._mask = mask
+
+    def appended(self, engine: duckdb.DuckDBPyConnection, after: Position, until: Position) -> Delta:
+        """The delta of a product whose events are its rows: nothing is replaced."""
+        self._arrive(engine, after, until)
+        return Delta(_tally(engine.execute(f"SELECT {BREAKS} FROM {ARRIVED}").fetchnumpy()[BREAKS]), _tally([]))
+
+    def folded(
+        self,
+        engine: duckdb.DuckDBPyConnection,
+        base: Base,
+        before: tuple[Position, Overlay],
+        until: Position,
+    ) -> Delta | None:
+        """The delta of a keyed product from a state, given by its position and its overlay of the base, to a position.
+
+        None if an event does not lie behind the row it meets, which only the whole fold can tell apart. ``until`` has
+        to follow both positions.
+        """
+        after, former = before
+        self._arrive(engine, after, until)
+        engine.register("overlay_before", former.to_arrow())
+        files = self._base.files()
+        held = files.at(base.snapshot_id)
+        in_base = _Found(engine, _in_base_sql(files, held))
+        tail = self._state.tail(base, (former, "overlay_before"), after)
+        in_tail = _Found(engine, self._in_tail_sql(tail))
+        grown, gone = former, np.zeros(len(in_base.place), np.bool_)
+        for number, file in enumerate(held):
+            at = in_base.group == number
+            if at.any():
+                gone[at] = former.replaced(file.file_path, in_base.place[at])
+                grown = grown.with_base(file.file_path, file.record_count, in_base.place[at])
+        if (in_base.later & ~gone).any() or in_tail.later.any():
+            return None
+        newest = engine.execute(f"SELECT {PARTITION}, {OFFSET} FROM {ARRIVED} WHERE newest").fetchnumpy()
+        at_partition, at_offset = (np.asarray(newest[name], np.int64) for name in (PARTITION, OFFSET))
+        for partition, offset in until.partitions.items():
+            first = base.position.next_offset(partition)
+            current, gone_there = at_offset[at_partition == partition], in_tail.place[in_tail.group == partition]
+            grown = grown.with_tail(partition, first, offset.next_offset - first, current, gone_there)
+        came = engine.execute(f"SELECT {BREAKS} FROM {ARRIVED} WHERE newest AND live").fetchnumpy()[BREAKS]
+        replaced = np.ma.concatenate([in_base.breaks[in_base.live & ~gone], in_tail.breaks[in_tail.live]])
+        return Delta(_tally(came), _tally(replaced), grown)
+
+    def _arrive(self, engine: duckdb.DuckDBPyConnection, after: Position, until: Position) -> None:
+        unique = sorted({name for rule in self._product.rules for name in rule.fields if rule.kind == "unique"})
+        newest = "TRUE"
+        if self._product.event_type.folds_by_key:
+            newest = f"{fold.COORDINATE} = max({fold.COORDINATE}) OVER (PARTITION BY {KEY})"
+        engine.execute(
+            f"CREATE OR REPLACE TEMP TABLE {ARRIVED} AS SELECT {KEY}, {fold.digest(KEY)}::UUID AS {DIGEST}, "
+            f"{GENERATION}, {PARTITION}, {OFFSET}, {fold.LIVE} AS live, {newest} AS newest, "
+            f"{judged(self._mask)} AS {BREAKS}{''.join(f', {quote(name)}' for name in unique)} "
+            f"FROM {self._state.events(after, until)}"
+        )
+
+    def _in_tail_sql(self, tail: str) -> str:
+        met = (
+            f"SELECT tail.*, tail.{PARTITION} > new.{PARTITION} AS later FROM ({tail}) AS tail "
+            f"JOIN (SELECT {KEY}, {PARTITION} FROM {ARRIVED} WHERE newest) AS new ON tail.{KEY} = new.{KEY}"
+        )
+        return (
+            f"SELECT {PARTITION} AS place_group, {OFFSET} AS place, {fold.LIVE} AS live, "
+            f"{judged(self._mask)} AS {BREAKS}, later FROM ({met})"
+        )
 
 
 class _Found:
@@ -122,49 +157,23 @@ class _Found:
         self.breaks: Any = np.ma.asarray(found[BREAKS])
 
 
-def _arrive(engine: duckdb.DuckDBPyConnection, tables: ProductTables, events: str) -> None:
-    """The events of a delta as the table ``arrived``, narrow: whose key, where, and what they break."""
-    product = tables.product
-    unique = sorted({name for rule in product.rules for name in rule.fields if rule.kind == "unique"})
-    newest = "TRUE"
-    if product.event_type.folds_by_key:
-        newest = f"{fold.COORDINATE} = max({fold.COORDINATE}) OVER (PARTITION BY {KEY})"
-    engine.execute(
-        f"CREATE OR REPLACE TEMP TABLE {ARRIVED} AS SELECT {KEY}, {fold.digest(KEY)}::UUID AS {DIGEST}, "
-        f"{GENERATION}, {PARTITION}, {OFFSET}, {fold.LIVE} AS live, {newest} AS newest, "
-        f"{judged(tables.mask)} AS {BREAKS}{''.join(f', {quote(name)}' for name in unique)} FROM {events}"
-    )
-
-
 def judged(mask: Mask) -> str:
     """What an event breaks, as SQL; null for a tombstone, which carries nothing to judge."""
     return f"CASE WHEN {fold.LIVE} THEN {mask.sql} END"
 
 
-def _in_base_sql(table: Table, base: state.Base) -> str:
-    files = files_of(table, base.snapshot_id)
+def _in_base_sql(data: DataFiles, files: Sequence[DataFile]) -> str:
     paths = literal([local_path(file.file_path) for file in files])
     # Mostly all rows are of one generation, and one column less is read of them all.
-    ranges = {bounds(table, file, GENERATION) for file in files}
+    ranges = {data.bounds(file, GENERATION) for file in files}
     known = ranges.pop() if len(ranges) == 1 else None
     generation = literal(known[0]) if known and known[0] == known[1] else f"base.{GENERATION}"
     return (
         f"SELECT list_position({paths}, base.filename) - 1 AS place_group, base.{ROW} AS place, "
         f"base.{OP} <> {literal(str(Op.DELETE))} AS live, base.{BREAKS}, "
         f"({generation}, base.{PARTITION}) > (new.{GENERATION}, new.{PARTITION}) AS later "
-        f"FROM {by_name(table, files)} AS base "
+        f"FROM {data.by_name(files)} AS base "
         f"JOIN {ARRIVED} AS new ON base.{DIGEST} = new.{DIGEST} WHERE new.newest"
-    )
-
-
-def _in_tail_sql(tail: str, mask: Mask) -> str:
-    met = (
-        f"SELECT tail.*, tail.{PARTITION} > new.{PARTITION} AS later FROM ({tail}) AS tail "
-        f"JOIN (SELECT {KEY}, {PARTITION} FROM {ARRIVED} WHERE newest) AS new ON tail.{KEY} = new.{KEY}"
-    )
-    return (
-        f"SELECT {PARTITION} AS place_group, {OFFSET} AS place, {fold.LIVE} AS live, {judged(mask)} AS {BREAKS}, later "
-        f"FROM ({met})"
     )
 
 

@@ -22,11 +22,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mesh_pipelines.contract.envelope import OFFSET, PARTITION
-from mesh_pipelines.lake.files import each_of, relations_of
+from mesh_pipelines.lake.files import DataFiles
 from mesh_pipelines.local_path import local_path
 from mesh_pipelines.sql.quote import literal
 
 if TYPE_CHECKING:
+    from pyiceberg.io import FileIO
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
 
@@ -76,14 +77,14 @@ class Overlay:
         np.bitwise_and.at(bits, at >> 3, (0xFF ^ (0x80 >> (at & 7))).astype(np.uint8))
         return Overlay(self.base, {**self.tail, partition: Stretch(first, size, _set(bits, size, gone - first))})
 
-    def base_parts(self, table: Table, files: Sequence[DataFile], columns: str, where: str) -> list[str]:
+    def base_parts(self, data: DataFiles, files: Sequence[DataFile], columns: str, where: str) -> list[str]:
         """SELECTs of ``columns`` and each row's bit over base files, of the rows for which ``where`` holds."""
         starts, _, live = self._layout()
         marked = [file for file in files if file.file_path in self.base]
         whole = [file for file in files if file.file_path not in self.base]
-        rows_of_marked = zip(marked, relations_of(table, marked, row_numbers=True), strict=True)
+        rows_of_marked = zip(marked, data.each_alone(marked, row_numbers=True), strict=True)
         bits = [(f"{starts[file.file_path]} + {ROW}", rows) for file, rows in rows_of_marked]
-        bits += [(str(live), rows) for rows in each_of(table, whole)] if whole else []
+        bits += [(str(live), rows) for rows in data.each(whole)] if whole else []
         return [f"SELECT {columns}, {bit} AS bit FROM {rows} WHERE {where}" for bit, rows in bits]
 
     def tail_bit(self) -> str:
@@ -145,14 +146,12 @@ def write(table: Table, overlay: Overlay) -> str:
     return address
 
 
-def read(table: Table, address: str | None) -> Overlay | None:
+def read(io: FileIO, address: str) -> Overlay | None:
     """The overlay at an address; None if it no longer exists, or has an earlier form."""
     import pyarrow.parquet as pq
 
-    if address is None:
-        return None
     try:
-        with table.io.new_input(address).open() as stream:
+        with io.new_input(address).open() as stream:
             *rows, last = pq.read_table(stream).to_pylist()
     except FileNotFoundError:
         return None

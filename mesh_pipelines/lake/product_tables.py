@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.read.load import ContractFiles
 from mesh_pipelines.lake.applied import AppliedContract, columns_of
+from mesh_pipelines.lake.base import BaseTable
 from mesh_pipelines.lake.catalog import Kind
 from mesh_pipelines.lake.checks import Checks
 from mesh_pipelines.lake.commit import TABLE_PROPERTIES
+from mesh_pipelines.lake.delta import Changes
 from mesh_pipelines.lake.log import Log
+from mesh_pipelines.lake.state import State
 from mesh_pipelines.lake.tables import ProductTable, kinds
 from mesh_pipelines.lake.versions import Versions
 from mesh_pipelines.rules.mask import Mask, mask_of
@@ -42,6 +45,7 @@ class ProductTables:
         self.log = Log(self._tables["log"])
         self.versions = Versions(self._tables["versions"])
         self.checks = Checks(self._tables["checks"])
+        self.state = State(self._tables["log"], self._tables["base"], self.versions)
 
     def pinned(self) -> ProductTables:
         """These tables for one step, during which log and base are loaded once."""
@@ -57,10 +61,6 @@ class ProductTables:
         kept = self.versions.contract(contract_hash)
         return kept.product if kept else self.product
 
-    def bound_to(self, product: DataProduct) -> ProductTables:
-        """The same tables under another contract of the product."""
-        return ProductTables(self._catalog, product)
-
     def columns(self) -> Table:
         """The table that has every column of the contract: its log, or the base of a product without one."""
         return self.load("log" if self.product.has_log else "base")
@@ -73,6 +73,16 @@ class ProductTables:
         """
         columns = columns_of(self.product, self.columns())
         self.versions.apply(AppliedContract(self.product, files, columns), by)
+
+    @cached_property
+    def base(self) -> BaseTable:
+        """The product's base, to be written."""
+        return BaseTable(self.state, self._tables["base"], self.mask)
+
+    @cached_property
+    def changes(self) -> Changes:
+        """What changes the product's rows from one position to the next."""
+        return Changes(self.state, self._tables["base"], self.mask)
 
     @cached_property
     def mask(self) -> Mask:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from mesh_pipelines.contract.envelope import FATE, GENERATION, KEY, OFFSET, OP, PARTITION, SCHEMA_ID, TIMESTAMP, Fate
 from mesh_pipelines.lake.base import cast
 from mesh_pipelines.lake.commit import current_files, replace_files, write_files
-from mesh_pipelines.lake.files import damage, relation_of
+from mesh_pipelines.lake.files import DataFiles, damage
 from mesh_pipelines.lake.fold import columns
 from mesh_pipelines.lake.log import BEFORE_REBUILD, POSITION, count_of, fate_properties, stored_position
 from mesh_pipelines.lake.product_tables import ProductTables
@@ -76,7 +76,7 @@ class Rewrite:
 
     def first_offsets(self) -> dict[int, int]:
         """The first offset of each partition that the log holds; none where files of it cannot be read."""
-        held = relation_of(self._table, current_files(self._table))
+        held = DataFiles(self._table).rows(current_files(self._table))
         try:
             firsts = self._engine.execute(f"SELECT {PARTITION}, min({OFFSET}) FROM {held} GROUP BY ALL").fetchall()
         except damage():
@@ -138,7 +138,7 @@ class Rewrite:
     def _fingerprint(self, into: str, file: DataFile) -> bool:
         """Add coordinates, fate and a hash of each event of a file to a table; False where it cannot be read."""
         content = columns([FATE, OP, KEY, TIMESTAMP, SCHEMA_ID, *(field.name for field in self._tables.product.fields)])
-        rows = relation_of(self._table, [file])
+        rows = DataFiles(self._table).rows([file])
         try:
             self._engine.execute(f"INSERT INTO {into} SELECT {_COORDINATES}, {FATE}, hash({content}) FROM {rows}")
         except damage():
@@ -148,7 +148,7 @@ class Rewrite:
     def _lacking(self) -> list[DataFile]:
         """What the log lacks, written to files of its own."""
         schema = table_schema(self._tables.product, "log")
-        rows = relation_of(self._table, self._written)
+        rows = DataFiles(self._table).rows(self._written)
         reader = self._engine.sql(
             f"SELECT {columns(schema.names)} FROM {rows} SEMI JOIN {_LACKING} USING ({_COORDINATES})"
         ).to_arrow_reader(100_000)

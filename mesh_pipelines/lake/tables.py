@@ -12,6 +12,7 @@ from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.types import arrow_schema, log_schema
 from mesh_pipelines.errors import TableDamaged, TableOutdated
 from mesh_pipelines.lake.catalog import Kind, table_missing, table_name
+from mesh_pipelines.lake.files import DataFiles
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -116,6 +117,16 @@ class ProductTable:
                 next_step="mesh apply",
             )
         return table
+
+    def files(self) -> DataFiles:
+        """The data files of what ``up_to_date`` gives."""
+        return DataFiles(self.up_to_date())
+
+    def bound_to(self, product: DataProduct) -> ProductTable:
+        """The same table under another contract of the product, pinned to the same state if this one is."""
+        other = ProductTable(self._catalog, product, self.kind, pinned=self._pinned)
+        other._loaded = self._loaded
+        return other
 
     def _load(self) -> Table:
         from pyiceberg.exceptions import NoSuchTableError, ValidationError

@@ -74,14 +74,13 @@ def _with_newest(platform: Platform, seen: Seen, memory: Memory) -> Memory:
 
 def _newest(platform: Platform, product: DataProduct, version: Version, names: Sequence[str]) -> dict[str, datetime]:
     from mesh_pipelines.engine import connect
-    from mesh_pipelines.lake.state import state_sql
 
     kinds = {field.name: field.type.kind for field in product.fields}
     # A day is over when it ends.
     ends = {name: " + INTERVAL 1 DAY" if kinds[name] is Kind.DATE else "" for name in names}
     columns = ", ".join(f"epoch_us(CAST(max({quote(name)}){ends[name]} AS TIMESTAMPTZ))" for name in names)
     with closing(connect(platform.settings)) as engine:
-        rows = state_sql(platform.tables_of(product), version)
+        rows = platform.tables_of(product).state.sql(version)
         found = engine.execute(f"SELECT {columns} FROM ({rows})").fetchall()[0]
     return {
         name: _EVER + timedelta(microseconds=value)

@@ -21,12 +21,11 @@ import duckdb
 from mesh_pipelines.contract.envelope import KEY
 from mesh_pipelines.contract.metrics.together import duplicates_query
 from mesh_pipelines.contract.model import Rule, RuleKind
-from mesh_pipelines.lake import base, delta, overlay, state
-from mesh_pipelines.lake.base import Base
+from mesh_pipelines.engine import create_view
 from mesh_pipelines.lake.delta import ARRIVED, Delta
-from mesh_pipelines.lake.files import files_of
 from mesh_pipelines.lake.overlay import Overlay
 from mesh_pipelines.lake.product_tables import ProductTables
+from mesh_pipelines.lake.state import Base
 from mesh_pipelines.positions import Position, Version
 from mesh_pipelines.rules.mask import MISKEYED, Known, is_miskeyed, keeps_unique
 from mesh_pipelines.sql.quote import quote
@@ -69,7 +68,7 @@ class Candidate:
 
     def put(self, rows: pa.RecordBatchReader) -> None:
         """Put a derived product's rows in place."""
-        self.draft = replace(self.draft, base_snapshot_id=base.write_result(self._tables, rows))
+        self.draft = replace(self.draft, base_snapshot_id=self._tables.base.write_result(rows))
         self.rewrote_base = True
         self._show()
 
@@ -80,7 +79,7 @@ class Candidate:
             return
         self._show()
         if self._former and self._former.position and self._position.follows(self._former.position):
-            added = delta.appended(self._engine, self._tables, self._former.position, self._position)
+            added = self._tables.changes.appended(self._engine, self._former.position, self._position)
             self.known = self._sum(self._former, added, lambda: self.relation)
 
     def audited(self, audit: Audit) -> Version:
@@ -96,14 +95,15 @@ class Candidate:
     def _show(self) -> None:
         """Make the view of the candidate's rows, unless it is there."""
         if not self._shown:
-            state.register(self._engine, self.relation, state.state_sql(self._tables, self.draft))
+            create_view(self._engine, self.relation, self._tables.state.sql(self.draft))
             self._shown = True
 
     def _fold_by_key(self) -> None:
-        used, self.rewrote_base = base.keep_up(self._engine, self._tables, self._position, tail_rows=self._tail_rows)
+        base = self._tables.base
+        used, self.rewrote_base = base.keep_up(self._engine, self._position, tail_rows=self._tail_rows)
         found = self._delta(used) if used and not self.rewrote_base else None
         if used and found is None and not self.rewrote_base:
-            used, self.rewrote_base = base.rewrite_base(self._engine, self._tables, self._position), True
+            used, self.rewrote_base = base.rewrite(self._engine, self._position), True
         if used is None or found is None:
             self.draft = replace(self.draft, base_snapshot_id=used.snapshot_id if used else None)
             self._show()
@@ -120,13 +120,11 @@ class Candidate:
 
         Gives whether it is time for an audit of all rows.
         """
-        table = self._tables.up_to_date("base")
-        rows = sum(file.record_count for file in files_of(table, used.snapshot_id))
-        if not base.worth_taking_in(rows, used.position.lag_to(self._position), self._tail_rows):
-            address = overlay.write(table, came.overlay)
-            self.draft = replace(self.draft, base_snapshot_id=used.snapshot_id, overlay=address)
+        base = self._tables.base
+        if not base.is_tail_long(used, self._position, self._tail_rows):
+            self.draft = replace(self.draft, base_snapshot_id=used.snapshot_id, overlay=base.keep(came.overlay))
             return False
-        taken = base.take_in(self._engine, self._tables, used, came.overlay, self._position)
+        taken = base.take_in(self._engine, used, came.overlay, self._position)
         self.draft = replace(self.draft, base_snapshot_id=taken.snapshot_id)
         self.rewrote_base = True
         return taken.unaudited == 0
@@ -136,12 +134,12 @@ class Candidate:
 
         None where the base's rows do not say which of them are dead, or where the delta is not simply behind it.
         """
-        replaced = state.replaced_in(self._tables.up_to_date("base"), used)
+        replaced = self._tables.state.replaced_in(used)
         if replaced is None:
             return None
         before = self._former_overlay(used, replaced)
         start = before or (used.position, replaced)
-        found = delta.folded(self._engine, self._tables, used, start, self._position)
+        found = self._tables.changes.folded(self._engine, used, start, self._position)
         return (found, self._former if before else None) if found else None
 
     def _former_overlay(self, used: Base, replaced: Overlay) -> tuple[Position, Overlay] | None:
@@ -153,12 +151,11 @@ class Candidate:
             return None
         if former.position == used.position:
             return former.position, replaced
-        known = overlay.read(self._tables.up_to_date("base"), former.overlay)
+        known = self._tables.state.overlay(former.overlay)
         return (former.position, known) if known else None
 
     def _suspects(self) -> str:
-        suspects = state.state_sql(self._tables, self.draft, suspects=True)
-        state.register(self._engine, _SUSPECTS, suspects)
+        create_view(self._engine, _SUSPECTS, self._tables.state.sql(self.draft, suspects=True))
         return _SUSPECTS
 
     @cached_property
@@ -221,7 +218,7 @@ class Candidate:
         """The rows whose message key is not the text of the contract's key."""
         if not self._product.event_type.folds_by_key:
             return 0
-        rows = state.state_sql(self._tables, self.draft, envelope=[KEY])
+        rows = self._tables.state.sql(self.draft, envelope=[KEY])
         return self._count(f"SELECT count(*) FROM ({rows}) WHERE {is_miskeyed(self._product)}")
 
     def _count(self, query: str) -> int | None:

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.engine import confine, connect
+from mesh_pipelines.engine import confine, connect, create_view
 from mesh_pipelines.errors import NothingPublished
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.pipeline.attempts import note, remembered
@@ -190,13 +190,11 @@ def _transformed(
 
 def register_inputs(platform: Platform, engine: duckdb.DuckDBPyConnection, pinned: Mapping[str, int]) -> None:
     """The inputs at these versions as views ``domain.name``, and nothing else of the mesh."""
-    from mesh_pipelines.lake.state import register, state_sql
-
     for name, number in pinned.items():
         source = platform.product(name)
         tables = platform.tables_of(source).pinned()
         flat = f"input {name}"
-        register(engine, flat, state_sql(tables, tables.versions.at(number)))
+        create_view(engine, flat, tables.state.sql(tables.versions.at(number)))
         engine.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(source.domain)}")
         view = f"{quote(source.domain)}.{quote(source.name)}"
         engine.execute(f"CREATE OR REPLACE VIEW {view} AS FROM {quote(flat)}")

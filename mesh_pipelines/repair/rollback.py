@@ -24,12 +24,11 @@ def rollback(platform: Platform, product: DataProduct, number: int, why: str = "
         UnknownVersion: that version does not exist, or its rows have expired.
         ConcurrentWriter: another writer moved the pointer first; transient.
     """
-    from mesh_pipelines.lake.state import state_sql
     from mesh_pipelines.serve.bi_file import write_serving_file
 
     tables = platform.tables_of(product)
     # Asked for beforehand: readers cannot be taken to rows that are no longer there.
-    state_sql(tables, tables.versions.at(number))
+    tables.state.sql(tables.versions.at(number))
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
     reason = f"{stamp} by {operator()}{f': {why}' if why else ''}"
     version = tables.versions.roll_back(number, reason)

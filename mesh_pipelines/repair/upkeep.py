@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from mesh_pipelines.audit.audit import Context, audit
 from mesh_pipelines.contract.model import DataProduct, RuleKind
 from mesh_pipelines.contract.types import duckdb_type
-from mesh_pipelines.engine import connect
+from mesh_pipelines.engine import connect, create_view
 from mesh_pipelines.errors import (
     AuditDiffers,
     NothingPublished,
@@ -133,8 +133,6 @@ def rebuild(platform: Platform, product: DataProduct, *, number: int | None = No
         AuditBlocked: what is right breaks a blocking rule; the published version stays.
         ConcurrentWriter: another writer committed meanwhile; transient.
     """
-    from mesh_pipelines.lake import base
-
     started = time.monotonic()
     tables = platform.tables_of(product)
     versions = tables.versions
@@ -150,9 +148,9 @@ def rebuild(platform: Platform, product: DataProduct, *, number: int | None = No
         snapshot_id = version.base_snapshot_id
         if product.transform and differing is None:
             _require_as_audited(own, engine, version)
-            snapshot_id = base.write_result(tables, _for_table(tables, engine, version))
+            snapshot_id = tables.base.write_result(_for_table(tables, engine, version))
         elif version.position and product.event_type.folds_by_key and (differing is None or differing == (0, 0)):
-            snapshot_id = base.rewrite_base(engine, tables, version.position, from_log=True).snapshot_id
+            snapshot_id = tables.base.rewrite(engine, version.position, from_log=True).snapshot_id
     if differing is None:
         versions.restore(replace(version, base_snapshot_id=snapshot_id, overlay=None))
     missing, surplus = differing or (None, None)
@@ -196,8 +194,6 @@ def publish_anew(platform: Platform, product: DataProduct) -> int | None:
     Raises:
         AuditBlocked: it breaks a blocking rule; the published version stays.
     """
-    from mesh_pipelines.lake import base
-
     tables = platform.tables_of(product)
     published = tables.versions.published()
     if published is None or published.number != tables.versions.next_number() - 1:
@@ -205,7 +201,7 @@ def publish_anew(platform: Platform, product: DataProduct) -> int | None:
     position = tables.log.position() if product.has_log else None
     if position and product.event_type.folds_by_key:
         with closing(connect(platform.settings)) as engine:
-            base.rewrite_base(engine, tables, position, from_log=True)
+            tables.base.rewrite(engine, position, from_log=True)
     snapshot(platform, product, anew=True)
     return publish(platform, product).version.number
 
@@ -259,8 +255,6 @@ def _for_table(tables: ProductTables, engine: duckdb.DuckDBPyConnection, version
 
 def _recompute(platform: Platform, tables: ProductTables, engine: duckdb.DuckDBPyConnection, version: Version) -> None:
     """The version's rows from the log, or from its pinned inputs, as ``recomputed``."""
-    from mesh_pipelines.lake import state
-
     product = tables.product
     if product.transform:
         register_inputs(platform, engine, version.input_versions)
@@ -268,7 +262,7 @@ def _recompute(platform: Platform, tables: ProductTables, engine: duckdb.DuckDBP
         engine.register("recomputed", rows.read_all())
         return
     try:
-        state.register(engine, "from log", state.state_sql(tables, version, from_log=True))
+        create_view(engine, "from log", tables.state.sql(version, from_log=True))
         engine.execute('CREATE TABLE recomputed AS FROM "from log"')
     except damage() as error:
         raise TableDamaged(
@@ -282,10 +276,8 @@ def _differing(tables: ProductTables, engine: duckdb.DuckDBPyConnection, version
 
     None where what is there expired or cannot be read.
     """
-    from mesh_pipelines.lake import state
-
     try:
-        state.register(engine, "before", state.state_sql(tables, version))
+        create_view(engine, "before", tables.state.sql(version))
         [(missing, surplus)] = engine.execute(
             "SELECT (SELECT count(*) FROM (FROM recomputed EXCEPT ALL FROM before)),"
             " (SELECT count(*) FROM (FROM before EXCEPT ALL FROM recomputed))"

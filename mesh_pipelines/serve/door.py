@@ -25,7 +25,6 @@ from mesh_pipelines.contract.envelope import KEY, OFFSET, PARTITION, RAW, REASON
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.types import duckdb_type
 from mesh_pipelines.errors import UsageError
-from mesh_pipelines.lake.state import state_sql
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.positions import Version
 from mesh_pipelines.sql.quote import quote
@@ -105,7 +104,7 @@ def rows_sql(tables: ProductTables, version: Version, reader: Reader) -> str:
         TableMissing, TableOutdated: the product waits for ``mesh apply``.
     """
     product = tables.under(version.contract_hash)
-    masked, state = hidden_in(tables.product, product, reader), state_sql(tables, version)
+    masked, state = hidden_in(tables.product, product, reader), tables.state.sql(version)
     if not masked:
         return state
     columns = ", ".join(
@@ -187,7 +186,7 @@ class Shelf:
 
     def state(self, envelope: Sequence[str] = ()) -> str:
         """The version's rows with nothing hidden, for conditions over them; not to be given to anybody."""
-        return state_sql(self.platform.tables_of(self.ruling).pinned(), self.version, envelope=envelope)
+        return self.platform.tables_of(self.ruling).pinned().state.sql(self.version, envelope=envelope)
 
     def fetch(self, query: str) -> list[tuple[Any, ...]]:
         """What a query of ours gives.

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from mesh_pipelines.contract.types import log_schema
+from mesh_pipelines.engine import create_view
 from mesh_pipelines.errors import OffsetsTrimmed, PartitionsAdded, StreamTruncated, TopicRecreated, TopicRenamed
 from mesh_pipelines.kafka import continuity
-from mesh_pipelines.lake import state
 from mesh_pipelines.lake.log import losses_in
 from mesh_pipelines.pipeline.snapshot import snapshot
 from mesh_pipelines.platform import Platform
@@ -132,7 +132,7 @@ class Mesh:
         tables = self.platform.tables_of(self.product)
         with closing(duckdb.connect()) as engine:
             for from_log in (False, True):
-                state.register(engine, "now", state.state_sql(tables, taken, from_log=from_log))
+                create_view(engine, "now", tables.state.sql(taken, from_log=from_log))
                 found.append(dict(engine.execute("SELECT id, price FROM now").fetchall()))
         assert found[0] == found[1]
         return found[0]

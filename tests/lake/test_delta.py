@@ -15,11 +15,12 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from mesh_pipelines.lake import base, delta, overlay, state
+from mesh_pipelines.engine import create_view
 from mesh_pipelines.lake.catalog import open_catalog
 from mesh_pipelines.lake.delta import Delta
 from mesh_pipelines.lake.overlay import Overlay
 from mesh_pipelines.lake.product_tables import ProductTables
+from mesh_pipelines.lake.state import Base
 from mesh_pipelines.positions import PartitionOffset, Position, Version
 from mesh_pipelines.rules.mask import MISKEYED
 from mesh_pipelines.settings import Settings
@@ -151,9 +152,9 @@ def is_the_difference(found: Delta, before: tuple[int, Counts], after: tuple[int
     assert {bit: found.change(bit) for bit in after[1]} == {bit: after[1][bit] - before[1][bit] for bit in after[1]}
 
 
-def read_by(log: Log, used: state.Base, found: Overlay) -> list[tuple[str, int, str | None]]:
+def read_by(log: Log, used: Base, found: Overlay) -> list[tuple[str, int, str | None]]:
     """The state by this base and overlay alone."""
-    address = overlay.write(log.tables.up_to_date("base"), found)
+    address = log.tables.base.keep(found)
     version = Version(
         *("shop.orders", 1, "c", "1", log.tables.product.contract_hash, "now", 0),
         position=log.position,
@@ -161,7 +162,7 @@ def read_by(log: Log, used: state.Base, found: Overlay) -> list[tuple[str, int, 
         overlay=address,
     )
     with closing(duckdb.connect()) as connection:
-        state.register(connection, "state", state.state_sql(log.tables, version))
+        create_view(connection, "state", log.tables.state.sql(version))
         return connection.sql("SELECT id, amount, note FROM state").fetchall()
 
 
@@ -178,17 +179,17 @@ def test_the_delta_of_a_keyed_product_is_the_difference_of_two_folds(
 ) -> None:
     with log_of("state") as log, closing(duckdb.connect()) as engine:
         log.land([Event(0, "a", 1), Event(1, "b", None), Event(2, "c", 5, None, False)])
-        used = base.rewrite_base(engine, log.tables, log.position)
+        used = log.tables.base.rewrite(engine, log.position)
         before = (log.position, Overlay())
         for batch in batches:
             counts, former, known = log.counts(), log.by_key(), len(log.landed)
             log.land(batch)
-            found = delta.folded(engine, log.tables, used, before, log.position)
+            found = log.tables.changes.folded(engine, used, before, log.position)
             behind = lies_behind(former, log.landed[known:])
             event(f"the delta is known: {behind}")
             assert (found is not None) == behind
             if found is None or chance.random() < 0.3:
-                used = base.rewrite_base(engine, log.tables, log.position)
+                used = log.tables.base.rewrite(engine, log.position)
                 before = (log.position, Overlay())
                 continue
             is_the_difference(found, counts, log.counts())
@@ -206,7 +207,7 @@ def test_the_delta_of_measurements_is_what_came(batches: list[list[Event]]) -> N
         for batch in measured:
             counts, position = log.counts(), log.position
             log.land(batch)
-            found = delta.appended(engine, log.tables, position, log.position)
+            found = log.tables.changes.appended(engine, position, log.position)
             is_the_difference(found, counts, log.counts())
             assert found.replaced.rows == 0
 
@@ -216,15 +217,15 @@ def test_a_row_that_cannot_be_judged_leaves_the_counts_unknown(kind: str) -> Non
     wide = "logicalType: number, physicalType: 'decimal(38, 0)', logicalTypeOptions: {minimum: 0.5}"
     with log_of(kind, wide) as log, closing(duckdb.connect()) as engine:
         log.land([Event(0, "a", 1)])
-        used = base.rewrite_base(engine, log.tables, log.position) if kind == "state" else None
+        used = log.tables.base.rewrite(engine, log.position) if kind == "state" else None
         for amount, counted in ((10**38 - 1, False), (5, True)):
             position = log.position
             log.land([Event(0, "b", amount)])
             if used:
-                found = delta.folded(engine, log.tables, used, (position, Overlay()), log.position)
-                used = base.rewrite_base(engine, log.tables, log.position)
+                found = log.tables.changes.folded(engine, used, (position, Overlay()), log.position)
+                used = log.tables.base.rewrite(engine, log.position)
             else:
-                found = delta.appended(engine, log.tables, position, log.position)
+                found = log.tables.changes.appended(engine, position, log.position)
             assert found is not None
             # Of a keyed product the second event replaces the row that cannot be judged.
             assert found.counted == (counted and kind == "measurement")

@@ -17,6 +17,7 @@ from mesh_pipelines.contract.model import Field, FieldType, Kind
 from mesh_pipelines.lake import files
 from mesh_pipelines.lake.catalog import open_catalog
 from mesh_pipelines.lake.commit import TABLE_PROPERTIES, append, current_files
+from mesh_pipelines.lake.files import DataFiles
 from mesh_pipelines.lake.filters import all_of, at_least, equal, none_of, one_of
 from mesh_pipelines.settings import Settings
 
@@ -42,14 +43,14 @@ def read(relation: str) -> list[dict[str, Any]]:
 
 def test_an_empty_table_has_its_columns_and_no_rows(table: Table) -> None:
     with duckdb.connect() as engine:
-        found = engine.execute(f"FROM {files.relation(table)}")
+        found = engine.execute(f"FROM {DataFiles(table).rows_at(None)}")
         assert [(one[0], str(one[1])) for one in found.description] == [
             ("id", "BIGINT"),
             ("name", "VARCHAR"),
             ("nothing", "INTEGER"),
         ]
         assert found.fetchall() == []
-        placed = engine.execute(f"FROM {files.relation_of(table, [], row_numbers=True)}").description
+        placed = engine.execute(f"FROM {DataFiles(table).rows([], row_numbers=True)}").description
         assert [one[0] for one in placed][-2:] == ["filename", "file_row_number"]
 
 
@@ -58,32 +59,32 @@ def test_a_snapshot_is_read_as_it_was(table: Table) -> None:
     first = table.current_snapshot()
     assert first
     add(table, (2, "b"))
-    assert [row["id"] for row in read(files.relation(table, snapshot_id=first.snapshot_id))] == [1]
-    assert sorted(row["id"] for row in read(files.relation(table))) == [1, 2]
+    assert [row["id"] for row in read(DataFiles(table).rows_at(first.snapshot_id))] == [1]
+    assert sorted(row["id"] for row in read(DataFiles(table).rows_at(None))) == [1, 2]
 
 
 def test_files_are_remembered_as_long_as_the_table_is_the_same(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     planned: list[int | None] = []
-    plan = files._plan
+    plan = DataFiles._plan
 
-    def counted(of: Table, snapshot_id: int | None) -> Any:
+    def counted(of: DataFiles, snapshot_id: int | None) -> Any:
         planned.append(snapshot_id)
         return plan(of, snapshot_id)
 
-    monkeypatch.setattr(files, "_plan", counted)
+    monkeypatch.setattr(DataFiles, "_plan", counted)
     add(table, (1, "a"))
     for _ in range(3):
-        assert len(files.files_of(table, None)) == 1
+        assert len(DataFiles(table).at(None)) == 1
     assert planned == [None]
     add(table, (2, "b"))
-    assert len(files.files_of(table, None)) == 2
+    assert len(DataFiles(table).at(None)) == 2
     assert len(planned) == 2
 
 
 def test_who_changes_the_list_of_files_changes_nobody_elses(table: Table) -> None:
     add(table, (1, "a"))
-    files.files_of(table, None).clear()
-    assert len(files.files_of(table, None)) == 1
+    DataFiles(table).at(None).clear()
+    assert len(DataFiles(table).at(None)) == 1
 
 
 def test_only_so_many_plans_are_remembered(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +92,7 @@ def test_only_so_many_plans_are_remembered(table: Table, monkeypatch: pytest.Mon
     monkeypatch.setattr(files, "_PLANS", 2)
     for number in range(4):
         add(table, (number, "a"))
-        files.files_of(table, None)
+        DataFiles(table).at(None)
     assert len(files._planned) == 2
     assert (table.metadata_location, None) in files._planned
 
@@ -100,32 +101,32 @@ def test_each_file_is_a_relation_of_its_own_while_they_are_few(table: Table, mon
     for number in range(3):
         add(table, (number, "a"))
     found = current_files(table)
-    assert [len(read(one)) for one in files.each_of(table, found)] == [1, 1, 1]
+    assert [len(read(one)) for one in DataFiles(table).each(found)] == [1, 1, 1]
     monkeypatch.setattr(files, "_ONE_BY_ONE", 2)
-    [together] = files.each_of(table, found)
+    [together] = DataFiles(table).each(found)
     assert len(read(together)) == 3
-    [empty] = files.each_of(table, [])
+    [empty] = DataFiles(table).each([])
     assert read(empty) == []
 
 
 def test_rows_say_where_they_lie(table: Table) -> None:
     add(table, (1, "a"), (2, "b"))
     [file] = current_files(table)
-    for relation in (files.relation_of(table, [file], row_numbers=True), files.by_name(table, [file])):
+    for relation in (DataFiles(table).rows([file], row_numbers=True), DataFiles(table).by_name([file])):
         rows = read(relation)
         assert {row["file_row_number"] for row in rows} == {0, 1}
         assert {row["filename"] for row in rows} == {file.file_path.removeprefix("file://")}
-    assert read(files.by_name(table, [])) == []
+    assert read(DataFiles(table).by_name([])) == []
 
 
 def test_statistics_tell_bounds_and_nulls(table: Table) -> None:
     add(table, (3, "b"), (-7, "a"), (5, "sixteen letters!"))
     [file] = current_files(table)
-    assert files.bounds(table, file, "id") == (-7, 5)
-    assert files.bounds(table, file, "name") == ("a", "sixteen letters!")
-    assert files.bounds(table, file, "nothing") is None
-    assert files.is_null(table, file, "nothing")
-    assert not files.is_null(table, file, "id")
+    assert DataFiles(table).bounds(file, "id") == (-7, 5)
+    assert DataFiles(table).bounds(file, "name") == ("a", "sixteen letters!")
+    assert DataFiles(table).bounds(file, "nothing") is None
+    assert DataFiles(table).is_null(file, "nothing")
+    assert not DataFiles(table).is_null(file, "id")
 
 
 def test_columns_are_found_by_their_id_after_they_were_renamed_and_widened(table: Table) -> None:
@@ -134,7 +135,7 @@ def test_columns_are_found_by_their_id_after_they_were_renamed_and_widened(table
         change.rename_column("name", "label")
     with table.update_schema() as change:
         change.add_column("name", types.StringType())
-    assert read(files.relation(table)) == [{"id": 1, "label": "a", "nothing": None, "name": None}]
+    assert read(DataFiles(table).rows_at(None)) == [{"id": 1, "label": "a", "nothing": None, "name": None}]
 
 
 def added(table: Table, field: Field, of: types.IcebergType) -> None:
@@ -164,16 +165,16 @@ def test_a_column_that_was_added_is_filled_with_what_it_was_added_with(
 ) -> None:
     add(table, (1, "a"))
     added(table, Field("more", of, default=default), iceberg)
-    assert [row["more"] for row in read(files.relation(table))] == [value]
-    filled = files.filled_schema(table).find_field("more")
+    assert [row["more"] for row in read(DataFiles(table).rows_at(None))] == [value]
+    filled = DataFiles(table).filled_schema().find_field("more")
     assert filled.initial_default == value
 
 
 def test_a_column_without_a_default_is_null(table: Table) -> None:
     add(table, (1, "a"))
     added(table, Field("more", FieldType(Kind.INT)), types.IntegerType())
-    assert [row["more"] for row in read(files.relation(table))] == [None]
-    assert files.filled_schema(table).find_field("more").initial_default is None
+    assert [row["more"] for row in read(DataFiles(table).rows_at(None))] == [None]
+    assert DataFiles(table).filled_schema().find_field("more").initial_default is None
 
 
 def test_defaults_are_kept_under_the_columns_id() -> None:

@@ -17,8 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.engine import create_view
 from mesh_pipelines.errors import ConcurrentWriter, Unaudited
-from mesh_pipelines.lake import base, compaction, state
+from mesh_pipelines.lake import compaction
 from mesh_pipelines.lake.catalog import open_catalog
 from mesh_pipelines.lake.product_tables import ProductTables
 from mesh_pipelines.lake.rewrite import Rewrite
@@ -117,7 +118,7 @@ def read_anew(catalog: Any, product: DataProduct, events: list[tuple[int, int, i
 def read_state(catalog: Any, product: DataProduct, position: Position, **options: Any) -> dict[str, int]:
     version = Version(product.fqn, 1, "c", "1", "h", "now", 0, position=position)
     with closing(duckdb.connect()) as connection:
-        state.register(connection, "state", state.state_sql(ProductTables(catalog, product), version, **options))
+        create_view(connection, "state", ProductTables(catalog, product).state.sql(version, **options))
         rows = connection.sql("SELECT id, amount FROM state").fetchall()
     assert len(rows) == len(dict(rows))
     return dict(rows)
@@ -182,7 +183,7 @@ def test_state_equals_the_reference_fold(
                 marks.append((position, reference_fold(history)))
             if rewrite:
                 with closing(duckdb.connect()) as engine:
-                    base.rewrite_base(engine, ProductTables(catalog, product), position)
+                    ProductTables(catalog, product).base.rewrite(engine, position)
         assert log.rows() == len(history)
         assert log.fates().get("ok", 0) == sum(event.fate == "ok" for *_, event in history)
         assert log.position() == position

@@ -141,7 +141,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_its_file_is_read_as_it_was_written(table: Any, made: tuple[Overlay, Reference]) -> None:
     found, _ = made
     address = overlay.write(table, found)
-    read = overlay.read(table, address)
+    read = overlay.read(table.io, address)
     assert read is not None
     assert read.to_arrow() == found.to_arrow()
     assert duckdb.sql(f"FROM {overlay.source_of(address)}").to_arrow_table().num_rows == found.to_arrow().num_rows
@@ -154,7 +154,6 @@ def test_a_file_that_is_gone_or_in_the_form_of_before_is_none(table: Any) -> Non
     rows = pq.read_table(file)
     # The form of before had bits in the row of each file.
     pq.write_table(rows.slice(rows.num_rows - 1).cast(rows.schema).take([0, 0]), file)
-    assert overlay.read(table, address) is None
+    assert overlay.read(table.io, address) is None
     file.unlink()
-    assert overlay.read(table, address) is None
-    assert overlay.read(table, None) is None
+    assert overlay.read(table.io, address) is None

@@ -14,7 +14,7 @@ from pyiceberg.table import Table
 
 from mesh_pipelines.lake.catalog import open_catalog
 from mesh_pipelines.lake.commit import TABLE_PROPERTIES, append, current_files, rows_of
-from mesh_pipelines.lake.files import relation_of
+from mesh_pipelines.lake.files import DataFiles
 from mesh_pipelines.lake.parquet import write_file
 from mesh_pipelines.local_path import local_path
 from mesh_pipelines.settings import Settings
@@ -74,10 +74,10 @@ def test_columns_that_repeat_have_dictionaries_and_ordered_ones_differences(tabl
 
 def test_a_table_is_read_by_name_until_it_evolves(table: Table, rows: pa.Table) -> None:
     append(table, rows, {})
-    by_name = relation_of(table, current_files(table))
+    by_name = DataFiles(table).rows(current_files(table))
     with table.update_schema() as update:
         update.rename_column("cents", "amount")
-    by_id = relation_of(table, current_files(table))
+    by_id = DataFiles(table).rows(current_files(table))
     assert ("schema" in by_name, "schema" in by_id) == (False, True)
     with duckdb.connect() as engine:
         renamed = engine.sql(f"SELECT * RENAME (cents AS amount) FROM {by_name}")

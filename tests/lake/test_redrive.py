@@ -20,7 +20,6 @@ from mesh_pipelines.lake.catalog import open_catalog, table_name
 from mesh_pipelines.lake.evolve import evolve, plan_evolution
 from mesh_pipelines.lake.product_tables import ProductTables
 from mesh_pipelines.lake.properties import TableProperties
-from mesh_pipelines.lake.state import state_sql
 from mesh_pipelines.lake.versions import LAST
 from mesh_pipelines.positions import PartitionOffset, Position, Version
 from mesh_pipelines.serve.bi_file import write_serving_file
@@ -128,7 +127,7 @@ def test_a_log_written_before_redrives_were_known_gets_their_column(folder: Path
         with pytest.raises(TableOutdated, match=REDRIVE):
             touch()
     with pytest.raises(TableOutdated, match=REDRIVE):
-        state_sql(ProductTables(catalog, product), Version(product.fqn, 1, "c", "1", "h", "now", 0, position=position))
+        ProductTables(catalog, product).state.sql(Version(product.fqn, 1, "c", "1", "h", "now", 0, position=position))
     assert plan_evolution(ProductTables(catalog, product)) == [f"log: add column {REDRIVE}"]
     evolve(ProductTables(catalog, product))
     assert plan_evolution(ProductTables(catalog, product)) == []

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh_pipelines.lake.base import TAIL_SHARE, worth_taking_in
-from mesh_pipelines.lake.compaction import BIG_ROWS, TIER, worth_merging
+from mesh_pipelines.lake.tiers import BIG_ROWS, TIER, worth_merging
 
 
 def files(*rows: int) -> list[Any]:

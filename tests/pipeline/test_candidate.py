@@ -18,14 +18,15 @@ from hypothesis import strategies as st
 from mesh_pipelines.audit.audit import audit
 from mesh_pipelines.contract.envelope import Fate
 from mesh_pipelines.contract.read.load import load_product, read_files
-from mesh_pipelines.engine import connect
+from mesh_pipelines.engine import connect, create_view
 from mesh_pipelines.errors import AuditDiffers, PartitionsAdded
 from mesh_pipelines.kafka.continuity import go_on
-from mesh_pipelines.lake import compaction, state
+from mesh_pipelines.lake import compaction
 from mesh_pipelines.lake.base import DEAD_SHARE
-from mesh_pipelines.lake.files import files_of
+from mesh_pipelines.lake.files import DataFiles
 from mesh_pipelines.lake.log import Log
 from mesh_pipelines.lake.product_tables import ProductTables
+from mesh_pipelines.lake.state import Base, bases_of
 from mesh_pipelines.pipeline.publish import publish
 from mesh_pipelines.pipeline.snapshot import Snapshot, snapshot
 from mesh_pipelines.platform import Platform
@@ -177,8 +178,8 @@ class Mesh:
         assert taken.audit
         with closing(connect(self.settings)) as engine:
             tables = self.platform.tables_of(self.product)
-            state.register(engine, "all", state.state_sql(tables, taken.candidate, from_log=True))
-            state.register(engine, "read", state.state_sql(tables, taken.candidate))
+            create_view(engine, "all", tables.state.sql(taken.candidate, from_log=True))
+            create_view(engine, "read", tables.state.sql(taken.candidate))
             rows = sorted(engine.execute('FROM "all"').fetchall(), key=repr)
             assert sorted(engine.execute("FROM read").fetchall(), key=repr) == rows
             whole = audit(engine, "all", self.product, candidate_id=taken.candidate.candidate_id)
@@ -194,7 +195,7 @@ class Mesh:
         """Every version that was ever seen still reads the same."""
         with closing(duckdb.connect()) as engine:
             for version, rows in self.seen:
-                state.register(engine, "read", state.state_sql(self.platform.tables_of(self.product), version))
+                create_view(engine, "read", self.platform.tables_of(self.product).state.sql(version))
                 assert sorted(engine.execute("FROM read").fetchall(), key=repr) == rows
 
 
@@ -288,11 +289,11 @@ def grown(folder: Path) -> Mesh:
     return mesh
 
 
-def base_of(mesh: Mesh) -> tuple[state.Base, list[Any]]:
+def base_of(mesh: Mesh) -> tuple[Base, list[Any]]:
     """The newest base and its files."""
     table = mesh.platform.tables_of(mesh.product).load("base")
-    base = state.bases_of(table)[0]
-    return base, files_of(table, base.snapshot_id)
+    base = bases_of(table)[0]
+    return base, DataFiles(table).at(base.snapshot_id)
 
 
 def test_a_base_takes_in_a_tail_and_keeps_its_files(tmp_path: Path) -> None:

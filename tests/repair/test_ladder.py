@@ -22,7 +22,7 @@ from confluent_kafka.admin import AdminClient
 
 from mesh_pipelines import read
 from mesh_pipelines.errors import AuditBlocked, RebuildRefused, TableDamaged, UnknownVersion, VersionDiffers
-from mesh_pipelines.lake import base, commit
+from mesh_pipelines.lake import commit
 from mesh_pipelines.lake.log import POSITION
 from mesh_pipelines.lake.product_tables import ProductTables
 from mesh_pipelines.observe.status import status
@@ -188,7 +188,7 @@ def test_a_wrong_result_of_a_derived_product_is_found(shop: Shop) -> None:
     tables = ProductTables(shop.catalog, totals)
     versions = tables.versions
     wrong = pa.table({"everything": ["all"], "amount": pa.array([5], pa.int64())}).to_reader()
-    snapshot_id = base.write_result(tables, wrong)
+    snapshot_id = tables.base.write_result(wrong)
     versions.restore(replace(versions.current(), base_snapshot_id=snapshot_id))
     assert shop.total() == 5
     done = upkeep.rebuild(shop.platform, totals)

@@ -11,7 +11,6 @@ import pytest
 
 from mesh_pipelines.contract.types import arrow_schema
 from mesh_pipelines.errors import NothingPublished, UnknownVersion, UsageError
-from mesh_pipelines.lake import state
 from mesh_pipelines.lake.catalog import open_catalog
 from mesh_pipelines.lake.product_tables import ProductTables
 from mesh_pipelines.positions import Version
@@ -163,7 +162,7 @@ def test_neither_contract_makes_public_what_the_other_hides(local_settings: Sett
 
 def test_columns_of_the_log_come_before_the_contracts(tables: ProductTables) -> None:
     version = land(tables, a=1)
-    sql = state.state_sql(tables, version, envelope=("_partition", "_offset"))
+    sql = tables.state.sql(version, envelope=("_partition", "_offset"))
     with duckdb.connect() as engine:
         found: pa.Table = engine.sql(sql).to_arrow_table()
     assert found.column_names == ["_partition", "_offset", "id", "amount", "email"]
