@@ -26,6 +26,7 @@ import numpy as np
 import psutil
 import pyarrow as pa
 
+from mesh_pipelines.contract.telling import words
 from mesh_pipelines.errors import EnvironmentFault
 from mesh_pipelines.formats.codec import codec_of
 from mesh_pipelines.formats.decoded import Decoded, Reader
@@ -133,7 +134,7 @@ def serve(connection: Connection, memory_bytes: int) -> None:
         try:
             found = reader.decode(values)
         except Exception as error:  # the readers raise a dozen kinds; each means the same of these values
-            found = f"cannot be decoded: {str(error).splitlines()[0][:200] if str(error) else type(error).__name__}"
+            found = f"cannot be decoded: {words(error, reader.fields)}"
         connection.send(found)
 
 

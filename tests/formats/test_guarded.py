@@ -26,6 +26,8 @@ SOURCE = textwrap.dedent("""
     from mesh_pipelines.formats.decoded import Decoded
 
     class Reader:
+        fields = ()
+
         def decode(self, values):
             for value in values.to_pylist():
                 match value:

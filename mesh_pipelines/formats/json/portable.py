@@ -22,7 +22,8 @@ import numpy as np
 import pyarrow as pa
 
 from mesh_pipelines.contract.model import Field, FieldType, Kind
-from mesh_pipelines.contract.types import arrow_type
+from mesh_pipelines.contract.telling import got, words
+from mesh_pipelines.contract.types import arrow_type, duckdb_type
 from mesh_pipelines.formats.decoded import Decoded, without_header
 from mesh_pipelines.formats.resolve import out_of_range
 
@@ -47,6 +48,10 @@ _TYPES: dict[Kind, Any] = {
 }
 
 
+class _OutOfYears(ValueError):
+    """An instant that neither Python nor the engines can hold."""
+
+
 @dataclass
 class JsonReader:
     """Reads JSON objects as the fields of one contract."""
@@ -69,7 +74,7 @@ class JsonReader:
             try:
                 rows.append(nothing if value is None else decode(value))
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
-                faults[index] = f"is not the contract's JSON: {str(error).splitlines()[0][:200]}"
+                faults[index] = f"is not the contract's JSON: {_why(error)}"
         parsed = np.setdiff1d(np.arange(len(values)), list(faults))
         return self._columns(rows).within(len(values), parsed, faults)
 
@@ -77,34 +82,53 @@ class JsonReader:
         columns: list[pa.Array] = []
         faults: dict[int, str] = {}
         for field in self.fields:
-            column, wrong = _column([_value(row, field) for row in rows], field.type)
+            column, wrong = _column([_value(row, field) for row in rows], field)
             columns.append(column)
-            faults.update((row, f"field {field.name} does not fit its type: {why}") for row, why in wrong.items())
+            unfit = f"field {field.name} does not fit its type {duckdb_type(field.type)[:80]}"
+            faults.update((row, f"{unfit}: {why}") for row, why in wrong.items())
         if faults:
             fitting = pa.array(np.setdiff1d(np.arange(len(rows)), list(faults)))
             columns = [column.take(fitting) for column in columns]
         return Decoded(len(rows), columns, faults)
 
 
-def _column(values: list[Any], field_type: FieldType) -> tuple[pa.Array, dict[int, str]]:
+def _why(error: Exception) -> str:
+    """What is wrong with a text: msgspec names places and types, and no values; the others' words are not its own."""
+    match error:
+        case msgspec.MsgspecError():
+            return str(error).splitlines()[0][:200]
+        case UnicodeDecodeError():
+            return "it must be UTF-8"
+        case RecursionError():
+            return "it nests too deeply"
+        case _:
+            return "it has a number that cannot be read"
+
+
+def _column(values: list[Any], field: Field) -> tuple[pa.Array, dict[int, str]]:
     """The values as a column, and why some of them do not fit; these are null in it."""
     wrong: dict[int, str] = {}
-    if field_type.kind is Kind.DECIMAL:
-        values, wrong = _exact_decimals(values, field_type)
+    if field.type.kind is Kind.DECIMAL:
+        values, wrong = _exact_decimals(values, field)
     try:
-        return _array(values, field_type), wrong
+        return _array(values, field.type), wrong
     except _MISFITS:
-        wrong |= _misfits(range(len(values)), lambda some: _array([values[row] for row in some], field_type))
-        return _array([None if row in wrong else value for row, value in enumerate(values)], field_type), wrong
+        found = _misfits(range(len(values)), lambda some: _array([values[row] for row in some], field.type))
+        wrong |= {row: _misfit(error, field) for row, error in found.items()}
+        return _array([None if row in wrong else value for row, value in enumerate(values)], field.type), wrong
 
 
-def _misfits(rows: Sequence[int], convert: Callable[[Sequence[int]], object]) -> dict[int, str]:
+def _misfit(error: Exception, field: Field) -> str:
+    return str(error) if isinstance(error, _OutOfYears) else words(error, [field], 160)
+
+
+def _misfits(rows: Sequence[int], convert: Callable[[Sequence[int]], object]) -> dict[int, Exception]:
     """Which rows ``convert`` fails on, and how: all of them are halved until those that fail are alone."""
     try:
         convert(rows)
     except _MISFITS as error:
         if len(rows) == 1:
-            return {rows[0]: (str(error) or type(error).__name__).splitlines()[0][:160]}
+            return {rows[0]: error}
         half = len(rows) // 2
         return {**_misfits(rows[:half], convert), **_misfits(rows[half:], convert)}
     return {}
@@ -150,13 +174,20 @@ def _default(field: Field) -> Any:
 
 
 def _array(values: list[Any], field_type: FieldType) -> pa.Array:
-    if field_type.kind is Kind.STRUCT or field_type.kind is Kind.LIST:
+    if _holds_objects(field_type):
         values = msgspec.to_builtins(values, builtin_types=(dt.datetime, dt.date, dt.time, decimal.Decimal, bytes))
     array = pa.array(values, arrow_type(field_type))
     # An offset can carry an instant over the edge of the years.
     if any(out_of_range(instants) is not None for instants in _instants(array)):
-        raise ValueError("an instant must be in the years 1 to 9999")
+        raise _OutOfYears("an instant must be in the years 1 to 9999")
     return array
+
+
+def _holds_objects(field_type: FieldType) -> bool:
+    """Whether there are objects in values of this type, however deep: msgspec gives structs, Arrow takes dicts."""
+    if field_type.items is not None:
+        return _holds_objects(field_type.items)
+    return field_type.kind is Kind.STRUCT
 
 
 def _instants(array: pa.Array) -> Iterator[pa.Array]:
@@ -175,10 +206,11 @@ def _instants(array: pa.Array) -> Iterator[pa.Array]:
             pass
 
 
-def _exact_decimals(values: list[Any], field_type: FieldType) -> tuple[list[Any], dict[int, str]]:
+def _exact_decimals(values: list[Any], field: Field) -> tuple[list[Any], dict[int, str]]:
     """Decimals with the digits of their column, and those that have others: null, and why."""
-    digits = decimal.Context(prec=field_type.precision, traps=[decimal.InvalidOperation, decimal.Inexact])
-    unit = decimal.Decimal(1).scaleb(-field_type.scale)
+    precision, scale = field.type.precision, field.type.scale
+    digits = decimal.Context(prec=precision, traps=[decimal.InvalidOperation, decimal.Inexact])
+    unit = decimal.Decimal(1).scaleb(-scale)
     exact: list[Any] = []
     wrong: dict[int, str] = {}
     for index, value in enumerate(values):
@@ -186,5 +218,5 @@ def _exact_decimals(values: list[Any], field_type: FieldType) -> tuple[list[Any]
             exact.append(value if value is None else value.quantize(unit, context=digits))
         except decimal.DecimalException:
             exact.append(None)
-            wrong[index] = f"must be a decimal({field_type.precision}, {field_type.scale}), got {str(value)[:60]}"
+            wrong[index] = f"must be a decimal({precision}, {scale}){got(field, value)}"
     return exact, wrong
