@@ -1,37 +1,42 @@
-"""DuckDB for text that a person wrote: an engine that reads table files, writes nothing, and stops when told.
+"""DuckDB, locked: what a connection may read is said when it is opened, and cannot be changed afterwards.
 
-Every connection in which such text runs is confined: it reads the warehouse and its own spill folder, no other path and
-no address, loads no extension, sees no variable of this process, and its settings are locked. That leaves the files of
-other products in the warehouse, so before a text runs DuckDB's own parser is asked what it reads. Trusting the check in
-``sql/select.py`` alone was ruled out: it parses by another grammar, and what two parsers read differently is where
-a name can hide. A user's own process or container for each query was ruled out for its cost, half a second and more.
-
-One call of one function is not interrupted, and its value counts towards no memory limit: DuckDB looks up between
-vectors of rows only.
+Connections for SQL of ours (``connect``) read the warehouse and spill beside it; those for what a person wrote
+(``sandbox/inside.py``) read the files of the views that they are given. Neither loads an extension, reaches an address
+or sees a variable of this process. Before a person's text runs, DuckDB's own parser is asked what it reads. Trusting
+the check in ``sql/select.py`` alone was ruled out: it parses by another grammar, and what two parsers read differently
+is where a name can hide.
 """
 
 from __future__ import annotations
 
 import json
 import threading
-import time
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mesh_pipelines.errors import MeshError
 from mesh_pipelines.local_path import local_path
 from mesh_pipelines.settings import Settings
+from mesh_pipelines.sql.functions import REFUSED, WHY_REFUSED, is_allowed
 from mesh_pipelines.sql.quote import literal, quote
-from mesh_pipelines.sql.select import REACHING, SERIES, NotReadable, Select
+from mesh_pipelines.sql.select import SERIES, NotReadable
 
 if TYPE_CHECKING:
     import duckdb
-    import pyarrow as pa
 
+# Views of this schema are read by its name and theirs only.
+_QUALIFIED = "information_schema"
 # How often an overdue connection is interrupted again: whoever uses it may go on to a next statement.
 _INSIST_S = 0.1
+
+
+@dataclass(frozen=True)
+class View:
+    """A SELECT of ours over data files, and the paths of all the files that it reads."""
+
+    sql: str
+    files: frozenset[str]
 
 
 def connect(settings: Settings) -> duckdb.DuckDBPyConnection:
@@ -48,7 +53,7 @@ def confine(connection: duckdb.DuckDBPyConnection, settings: Settings) -> duckdb
         return connection
     spill = settings.home / "spill"
     spill.mkdir(parents=True, exist_ok=True)
-    return _lock(
+    return lock(
         connection,
         {
             "memory_limit": settings.memory_limit,
@@ -64,10 +69,10 @@ def isolated() -> duckdb.DuckDBPyConnection:
     """A fresh in-memory database that reads and writes no file at all, to bind text in; its errors are JSON."""
     import duckdb
 
-    return _lock(duckdb.connect(), {"memory_limit": "1GB", "temp_directory": "", "errors_as_json": True})
+    return lock(duckdb.connect(), {"memory_limit": "1GB", "temp_directory": "", "errors_as_json": True})
 
 
-def _lock(connection: duckdb.DuckDBPyConnection, settings: Mapping[str, Any]) -> duckdb.DuckDBPyConnection:
+def lock(connection: duckdb.DuckDBPyConnection, settings: Mapping[str, Any]) -> duckdb.DuckDBPyConnection:
     """Make these settings, and those that confine every connection; none can be changed afterwards."""
     confinement: dict[str, Any] = {
         "TimeZone": "UTC",
@@ -103,9 +108,19 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str, tables: Collection[st
         raise NotReadable(f"does not parse: {parsed['error_message'].splitlines()[0]}")
     if parsed["error"] or len(parsed["statements"]) != 1:
         raise NotReadable("must be exactly one SELECT")
-    allowed = {name.lower() for name in tables}
+    # A table expression may have the name of a view of the engine's, which its own first part then reads.
+    allowed = {name.lower() for name in tables} - _own_views(connection)
     for node in _nodes(parsed["statements"][0]):
         _check_node(node, allowed)
+        _check_function(connection, str(node.get("function_name") or ""))
+
+
+def _own_views(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    """The engine's views that are read by one name."""
+    found = connection.execute(
+        "SELECT view_name FROM duckdb_views() WHERE internal AND schema_name <> $1", [_QUALIFIED]
+    )
+    return {name for (name,) in found.fetchall()}
 
 
 def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
@@ -120,8 +135,6 @@ def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
 
 
 def _check_node(node: dict[str, Any], allowed: set[str]) -> None:
-    if str(node.get("function_name")).lower() in REACHING:
-        raise NotReadable(f"calls {node['function_name']}, which is not about rows")
     match node.get("type"):
         case "BASE_TABLE":
             parts = [node["catalog_name"], node["schema_name"], node["table_name"]]
@@ -136,6 +149,15 @@ def _check_node(node: dict[str, Any], allowed: set[str]) -> None:
             raise NotReadable("must be exactly one SELECT")
         case _:
             pass
+
+
+def _check_function(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Refuse a function that may not be called. Of one that there is not, the engine says where it stands."""
+    if is_allowed(name):
+        return
+    there = "SELECT count(*) FROM duckdb_functions() WHERE lower(function_name) = lower($1)"
+    if name.lower() in REFUSED or connection.execute(there, [name]).fetchall() != [(0,)]:
+        raise NotReadable(f"calls {name}, which {WHY_REFUSED}")
 
 
 @contextmanager
@@ -159,83 +181,3 @@ def interrupting(connection: duckdb.DuckDBPyConnection, seconds: float | None) -
     finally:
         done.set()
         watcher.join()
-
-
-@dataclass
-class Author:
-    """Runs the SELECT of one author on a confined connection; ``invalid`` makes the error that tells them of a fault.
-
-    ``seconds`` is the engine's time that is left to it. What readers of the rows do in between costs none of it.
-    """
-
-    connection: duckdb.DuckDBPyConnection
-    seconds: float
-    invalid: Callable[[str], MeshError]
-
-    def relation(self, select: Select, tables: Collection[str]) -> duckdb.DuckDBPyRelation:
-        """The SELECT as a lazy relation, if it reads nothing but these tables.
-
-        Raises:
-            MeshError: by ``invalid``; DuckDB refuses the text, or reads more in it.
-        """
-        with self._running():
-            try:
-                check(self.connection, select.text, {*tables, *select.expressions})
-            except NotReadable as error:
-                raise self.invalid(f"the SQL {error}") from error
-            return self.connection.sql(select.text)
-
-    def rows(self, relation: duckdb.DuckDBPyRelation, batch_rows: int) -> pa.RecordBatchReader:
-        """A relation's rows, computed as they are read.
-
-        Raises:
-            MeshError: by ``invalid``, here or while reading; DuckDB fails, or the time is over.
-            duckdb.IOException: the disk fails, here or while reading.
-        """
-        import pyarrow as pa
-
-        with self._running():
-            reader = relation.to_arrow_reader(batch_rows)
-        return pa.RecordBatchReader.from_batches(reader.schema, self._batches(reader))
-
-    def _batches(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
-        while True:
-            with self._running():
-                batch = next(reader, None)
-            if batch is None:
-                return
-            yield batch
-
-    @contextmanager
-    def _running(self) -> Generator[None]:
-        import duckdb
-
-        try:
-            with self._on_the_clock(), interrupting(self.connection, self.seconds):
-                yield
-        except duckdb.IOException:
-            raise
-        except (duckdb.Error, OSError) as error:
-            # Arrow knows a failure of the engine as an OSError only, by its text.
-            if isinstance(error, OSError) and not _is_engines(error):
-                raise
-            if str(error).startswith("IO Error"):
-                raise duckdb.IOException(str(error)) from error
-            raise self.invalid(self._reason(error)) from error
-
-    @contextmanager
-    def _on_the_clock(self) -> Generator[None]:
-        started = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds = max(0.0, self.seconds - (time.monotonic() - started))
-
-    def _reason(self, error: Exception) -> str:
-        if str(error).startswith("INTERRUPT Error") and not self.seconds:
-            return "the SQL took longer than MESH_SQL_TIMEOUT_S allows and was stopped"
-        return str(error).strip()
-
-
-def _is_engines(error: OSError) -> bool:
-    return error.errno is None and " Error: " in str(error).partition("\n")[0]

@@ -10,17 +10,17 @@ A rule that cannot be computed is that rule's outcome and not the end of the aud
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from mesh_pipelines.contract.metrics.together import duplicate_groups, duplicates_query
 from mesh_pipelines.contract.model import DataProduct, Rule, RuleKind, Unit
-from mesh_pipelines.engine import check, interrupting
-from mesh_pipelines.gx.validate import Validated, validate_rules
+from mesh_pipelines.engine import View
 from mesh_pipelines.rules.compile import (
     CompiledRule,
     compile_product,
@@ -28,8 +28,8 @@ from mesh_pipelines.rules.compile import (
 )
 from mesh_pipelines.rules.mask import Known
 from mesh_pipelines.rules.results import Audit, RuleResult, State, outcome, result, verdict
+from mesh_pipelines.sandbox.author import Allowance, Author
 from mesh_pipelines.sql.quote import literal, quote
-from mesh_pipelines.sql.select import NotReadable
 
 if TYPE_CHECKING:
     import duckdb
@@ -42,13 +42,14 @@ _LIBRARY = "great_expectations"
 class Context:
     """What an audit has besides the rows.
 
-    ``inputs`` are the names of the views of a derived product's inputs by ``domain.name``. Rules written as a query,
-    and all those written as expectations together, are stopped after ``timeout_s`` seconds. What is ``known`` is not
-    computed again.
+    Rules that are an author's own SQL, and expectations, run in a worker: ``view`` gives the rows there (None: they are
+    copied), ``inputs`` are those of a derived product, by ``domain.name``. Each rule may take the ``allowance``, the
+    expectations together. What is ``known`` is not computed again.
     """
 
-    inputs: Mapping[str, str] = field(default_factory=dict[str, str])
-    timeout_s: float | None = None
+    view: Callable[[], View] | None = None
+    inputs: Mapping[str, View] = field(default_factory=dict[str, View])
+    allowance: Allowance = field(default_factory=Allowance)
     known: Known | None = None
 
 
@@ -68,11 +69,12 @@ def audit(
     """
     rules = compile_product(product)
     given = context or Context()
-    run = _Run(connection, relation, product, given.inputs, given.timeout_s, given.known)
-    row_results = dict(zip((one.rule.id for one in rules.row_rules), run.scan(rules.row_rules), strict=True))
-    expected = {result.rule: result for result in run.expectations(rules.expectations)}
-    results = [row_results.get(one.rule.id) or expected.get(one.rule.id) or run.measure_one(one) for one in rules.rules]
-    results = run.with_samples(rules.rules, results)
+    with Author(given.allowance, {}, ValueError) as author:
+        run = _Run(connection, relation, product, given, author)
+        row_results = dict(zip((one.rule.id for one in rules.row_rules), run.scan(rules.row_rules), strict=True))
+        expected = {result.rule: result for result in run.expectations(rules.expectations)}
+        known = {**expected, **row_results}
+        results = run.with_samples(rules.rules, [known.get(one.rule.id) or run.measure_one(one) for one in rules.rules])
     at = datetime.now(UTC).isoformat(timespec="microseconds")
     return Audit(run.rows, results, verdict(product, candidate_id, results, at))
 
@@ -88,10 +90,14 @@ class _Run:
     connection: duckdb.DuckDBPyConnection
     relation: str
     product: DataProduct
-    inputs: Mapping[str, str]
-    timeout_s: float | None = None
-    known: Known | None = None
+    given: Context
+    author: Author
     rows: int = 0
+
+    @property
+    def known(self) -> Known | None:
+        """What is known of the relation without looking."""
+        return self.given.known
 
     def scan(self, rules: Sequence[CompiledRule]) -> list[RuleResult]:
         """Count the rows, and for each rule those that break it, in one scan."""
@@ -131,9 +137,11 @@ class _Run:
         if find_spec(_LIBRARY) is None:
             message = f"{_LIBRARY} is not installed"
             return [replace(result(one.rule, State.NOT_EXECUTED, self.rows), message=message) for one in rules]
-        with interrupting(self.connection, self.timeout_s):
-            of = Validated(self.connection, self.relation, self.rows)
-            return list(validate_rules(of, self.product, rules, self.inputs))
+        started = time.perf_counter()
+        try:
+            return list(self._authors.expectations((self.relation, self.rows), self.product, rules))
+        except ValueError as error:
+            return [self._error(one.rule, error, started) for one in rules]
 
     def with_samples(self, rules: Sequence[CompiledRule], results: Sequence[RuleResult]) -> tuple[RuleResult, ...]:
         """The results, with a few of the rows that broke each broken rule: the smallest, so that they are stable."""
@@ -199,26 +207,32 @@ class _Run:
         Raises:
             ValueError: it gives another number of rows or columns, or reads what it may not.
         """
-        inputs = {name: quote(view) for name, view in self.inputs.items()}
-        query = compiled.query.bound(quote(self.relation), inputs)
-        names = {self.relation, *self.inputs.values(), *self.product.inputs, *compiled.query.expressions}
-        try:
-            check(self.connection, query, names)
-        except NotReadable as error:
-            raise ValueError(f"the query {error}") from error
-        with interrupting(self.connection, self.timeout_s):
-            # A line of its own for the bracket: the query may end in a comment.
-            rows = self.connection.execute(f"SELECT * FROM (\n{query}\n) LIMIT 2").fetchall()
+        query = compiled.query.bound(quote(self.relation), {})
+        rows = self._authors.values(query, {self.relation, *self.given.inputs, *compiled.query.expressions})
         if len(rows) != 1 or len(rows[0]) != 1:
             raise ValueError("the query must give one row of one column")
         return rows[0][0]
+
+    @cached_property
+    def _authors(self) -> Author:
+        """Who runs the authors' SQL, with the rows and the inputs."""
+        inputs = {tuple(name.split(".")): view for name, view in self.given.inputs.items()}
+        self.author.views = {(self.relation,): self.given.view() if self.given.view else self._copied(), **inputs}
+        return self.author
+
+    def _copied(self) -> View:
+        """The relation as a file, for one that is of this connection alone."""
+        file = literal(str(self.author.folder / "rows.parquet"))
+        self.connection.execute(f"COPY (FROM {quote(self.relation)}) TO {file}")
+        return View(f"FROM read_parquet({file})", frozenset({str(self.author.folder / "rows.parquet")}))
 
     def _error(self, rule: Rule, error: Exception, started: float) -> RuleResult:
         """An error as the rule's outcome; the engine's words may quote values, so they are kept only where all may."""
         import duckdb
 
-        quotes_values = isinstance(error, duckdb.Error) and not all(field.is_public for field in self.product.fields)
-        message = type(error).__name__ if quotes_values else str(error).strip().splitlines()[0]
+        engines = error if isinstance(error, duckdb.Error) else error.__cause__
+        quotes_values = isinstance(engines, duckdb.Error) and not all(field.is_public for field in self.product.fields)
+        message = type(engines).__name__ if quotes_values else str(error).strip().splitlines()[0]
         return replace(result(rule, State.ERROR, self.rows), milliseconds=_since(started), message=message)
 
     def _sample_query(self, compiled: CompiledRule) -> str:

@@ -1,4 +1,4 @@
-"""Which input fields each field of a product is computed from, read off its SQL: pure, in milliseconds.
+"""Which input fields each field of a product is computed from, read off its SQL: in milliseconds, in a worker.
 
 The SQL's scopes (what every subquery, common table expression and FROM brings into sight) are a graph whose nodes are
 columns; a field's lineage is what can be reached from it. sqlglot's own ``lineage`` was ruled out: it walks the query
@@ -22,7 +22,11 @@ from sqlglot.optimizer.scope import Scope, build_scope
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.types import duckdb_type
-from mesh_pipelines.sql.select import NotReadable, read_select
+from mesh_pipelines.sql.select import NotReadable, parse_select
+from mesh_pipelines.worker.pool import WorkerLost, guarded
+
+# Seconds of CPU to trace one transform.
+_TRACE_S = 3
 
 
 @dataclass(frozen=True, order=True)
@@ -61,19 +65,32 @@ class Lineage:
 def lineage(product: DataProduct, inputs: Mapping[str, DataProduct]) -> Lineage:
     """A product's lineage: from the inputs' fields, or, for one with a stream, from the fields of its events.
 
-    ``inputs`` are those of its input products whose contracts are sound. Never raises: what cannot be read is unknown.
+    ``inputs`` are those of its input products whose contracts are sound. Never raises: what cannot be read, or takes
+    too long to be traced, is unknown.
     """
     if product.transform is None:
         return Lineage({one.name: (SourceColumn(product.fqn, one.name),) for one in product.fields})
     try:
+        return guarded(trace, product, dict(inputs), cpu=_TRACE_S)
+    except WorkerLost:
+        return _unknown(product)
+
+
+def trace(product: DataProduct, inputs: Mapping[str, DataProduct]) -> Lineage:
+    """The lineage of a product with a transform, found in this process."""
+    try:
         query = _Query(_qualified(product, inputs), inputs)
     except (NotReadable, SqlglotError, ValueError, RecursionError):
-        return Lineage(dict.fromkeys((one.name for one in product.fields), None), None)
+        return _unknown(product)
     return Lineage(
         {one.name: query.sources_of(one.name) for one in product.fields},
         query.influences(),
         tuple(one.name for one in product.fields if query.lacks(one.name)),
     )
+
+
+def _unknown(product: DataProduct) -> Lineage:
+    return Lineage(dict.fromkeys((one.name for one in product.fields), None), None)
 
 
 def _qualified(product: DataProduct, inputs: Mapping[str, DataProduct]) -> Scope:
@@ -83,7 +100,7 @@ def _qualified(product: DataProduct, inputs: Mapping[str, DataProduct]) -> Scope
     for source in inputs.values():
         columns = {one.name: duckdb_type(one.type) for one in source.fields}
         schema.setdefault(source.domain, {})[source.name] = columns
-    tree = sqlglot.parse_one(read_select(product.transform.sql).text, dialect="duckdb")
+    tree = sqlglot.parse_one(parse_select(product.transform.sql).text, dialect="duckdb")
     tree = qualify(tree, dialect="duckdb", schema=schema, validate_qualify_columns=False, identify=False)
     scope = build_scope(tree)
     if scope is None:

@@ -42,11 +42,13 @@ _planned: dict[tuple[str, int | None], list[DataFile]] = {}
 class DataFiles:
     """The data files of a table as it was loaded, committed or not, and their rows as SQL text to stand after FROM.
 
-    Rows have all the table's columns under their current names.
+    Rows have all the table's columns under their current names. The paths of the files that SQL was given for are added
+    to ``read``.
     """
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, read: set[str] | None = None) -> None:
         self.table = table
+        self._read: set[str] = set() if read is None else read
 
     def at(self, snapshot_id: int | None) -> list[DataFile]:
         """The files of a snapshot (None: of the current one).
@@ -82,7 +84,7 @@ class DataFiles:
         """
         if not files:
             return self._no_rows(_NO_PLACES if row_numbers else ())
-        return _read(files, self._options(row_numbers))
+        return self._sql(files, self._options(row_numbers))
 
     def each(self, files: Sequence[DataFile], *, row_numbers: bool = False) -> list[str]:
         """The rows of these files as relations to be read one after the other, of a file each while they are few.
@@ -96,7 +98,7 @@ class DataFiles:
     def each_alone(self, files: Sequence[DataFile], *, row_numbers: bool = False) -> list[str]:
         """The rows of each of these files as a relation of its own."""
         options = self._options(row_numbers)
-        return [_read([file], options) for file in files]
+        return [self._sql([file], options) for file in files]
 
     def by_name(self, files: Sequence[DataFile]) -> str:
         """The rows of files and where they lie, as ``rows`` with row numbers, with columns matched by their names.
@@ -104,7 +106,7 @@ class DataFiles:
         For the platform's own columns, which are never renamed. Given a schema, DuckDB does not know how many rows
         there are, and takes a table of millions for the smaller side of a join.
         """
-        return _read(files, _WITH_PLACES) if files else self.rows(files, row_numbers=True)
+        return self._sql(files, _WITH_PLACES) if files else self.rows(files, row_numbers=True)
 
     def has(self, column: str) -> bool:
         """Whether the table has a column of this name."""
@@ -145,6 +147,11 @@ class DataFiles:
         now = self.table.schema()
         with closing(duckdb.connect()) as engine:
             return Schema(*map(filled, now.fields), schema_id=now.schema_id)
+
+    def _sql(self, files: Sequence[DataFile], options: str) -> str:
+        paths = [local_path(file.file_path) for file in files]
+        self._read.update(paths)
+        return f"read_parquet([{', '.join(map(literal, paths))}], hive_partitioning = false{options})"
 
     def _options(self, row_numbers: bool) -> str:
         return self._schema_option + (_WITH_PLACES if row_numbers else "")
@@ -195,11 +202,6 @@ def default_properties(schema: Schema, added: Iterable[Field]) -> dict[str, str]
         for field in added
         if field.default is not None
     }
-
-
-def _read(files: Sequence[DataFile], options: str) -> str:
-    paths = ", ".join(literal(local_path(file.file_path)) for file in files)
-    return f"read_parquet([{paths}], hive_partitioning = false{options})"
 
 
 def _text(value: object) -> str:

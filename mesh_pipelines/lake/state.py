@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.envelope import BREAKS, FATE, GENERATION, OFFSET, OP, PARTITION, REDRIVE, Fate, Op
 from mesh_pipelines.contract.types import arrow_schema, duckdb_type
+from mesh_pipelines.engine import View
 from mesh_pipelines.errors import UnknownVersion
 from mesh_pipelines.lake import fold, overlay
 from mesh_pipelines.lake.applied import AppliedContract, renamed
@@ -24,6 +25,7 @@ from mesh_pipelines.lake.log import POSITION, snapshot_of
 from mesh_pipelines.lake.overlay import Overlay
 from mesh_pipelines.lake.tables import BASE_ENVELOPE, ProductTable
 from mesh_pipelines.lake.versions import Versions
+from mesh_pipelines.local_path import local_path
 from mesh_pipelines.positions import Position, Version
 from mesh_pipelines.sql.quote import quote
 
@@ -116,6 +118,16 @@ class State:
         base = None if from_log else self.usable_base(version)
         return f"SELECT {columns} FROM {self._rows(base, version, suspects)} WHERE {fold.LIVE}"
 
+    def view(self, version: Version) -> View:
+        """What ``sql`` gives, with the files that it reads.
+
+        Raises:
+            UnknownVersion, TableMissing: as ``sql``.
+        """
+        read: set[str] = set()
+        noting = State(self._log.noting(read), self._base.noting(read), self._versions)
+        return View(noting.sql(version), frozenset(read))
+
     def _former(self, version: Version, kept: AppliedContract, *, from_log: bool, envelope: Sequence[str]) -> str:
         """The state of a version that was audited under an earlier contract: in that contract's columns and types."""
         columns = self._log if self.product.has_log else self._base
@@ -135,7 +147,7 @@ class State:
             return fold.latest(self.events(None, until))
         known = self.replaced_in(base)
         if known is not None:
-            rows = self.overlaid(base, (known, _source(base.replaced)), base.position)
+            rows = self.overlaid(base, (known, self._source(base.replaced)), base.position)
         else:
             stored = self._base.files().rows_at(base.snapshot_id)
             rows = fold.latest(f"(SELECT {self.event_columns} FROM {stored})")
@@ -178,6 +190,13 @@ class State:
         files, held = self._log_files(base.position, until)
         return known.current_sql([self._tail_part(known, until, files.rows(held))], self.event_columns, source)
 
+    def _source(self, address: str | None) -> str | None:
+        """The rows of an overlay as SQL; None if there is none."""
+        if address is None:
+            return None
+        self._base.note(local_path(address))
+        return overlay.source_of(address)
+
     def _tail_parts(self, base: Base, known: Overlay, until: Position, *, live: bool) -> list[str]:
         files, held = self._log_files(base.position, until)
         if live:
@@ -195,7 +214,7 @@ class State:
             address = base.replaced if at_base else version.overlay
             known = self.replaced_in(base) if at_base else self.overlay(address)
             if known is not None:
-                found = known, _source(address)
+                found = known, self._source(address)
                 return self.overlaid(base, found, version.position, Part(live=True, suspects=suspects))
         return self.folded(base, version.position)
 
@@ -247,10 +266,6 @@ def bases_of(table: Table) -> list[Base]:
         for snapshot in snapshots
         if snapshot.summary and POSITION in snapshot.summary.additional_properties
     ]
-
-
-def _source(address: str | None) -> str | None:
-    return overlay.source_of(address) if address else None
 
 
 def _may_be_live(files: DataFiles, file: DataFile) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -71,6 +72,7 @@ class ProductTable:
         self._catalog = catalog
         self._pinned = pinned
         self._loaded: Table | None = None
+        self._read: set[str] = set()
 
     @property
     def name(self) -> tuple[str, str, str]:
@@ -120,13 +122,23 @@ class ProductTable:
 
     def files(self) -> DataFiles:
         """The data files of what ``up_to_date`` gives."""
-        return DataFiles(self.up_to_date())
+        return DataFiles(self.up_to_date(), self._read)
 
     def bound_to(self, product: DataProduct) -> ProductTable:
         """The same table under another contract of the product, pinned to the same state if this one is."""
-        other = ProductTable(self._catalog, product, self.kind, pinned=self._pinned)
-        other._loaded = self._loaded
+        other = copy(self)
+        other.product = product
         return other
+
+    def noting(self, read: set[str]) -> ProductTable:
+        """The same table, which adds the paths of the files that SQL was given for to ``read``."""
+        other = copy(self)
+        other._read = read
+        return other
+
+    def note(self, path: str) -> None:
+        """Add the path of a file that SQL reads beside the data files."""
+        self._read.add(path)
 
     def _load(self) -> Table:
         from pyiceberg.exceptions import NoSuchTableError, ValidationError

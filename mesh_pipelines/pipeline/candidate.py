@@ -21,7 +21,7 @@ import duckdb
 from mesh_pipelines.contract.envelope import KEY
 from mesh_pipelines.contract.metrics.together import duplicates_query
 from mesh_pipelines.contract.model import Rule, RuleKind
-from mesh_pipelines.engine import create_view
+from mesh_pipelines.engine import View, create_view
 from mesh_pipelines.lake.delta import ARRIVED, Delta
 from mesh_pipelines.lake.overlay import Overlay
 from mesh_pipelines.lake.product_tables import ProductTables
@@ -81,6 +81,10 @@ class Candidate:
         if self._former and self._former.position and self._position.follows(self._former.position):
             added = self._tables.changes.appended(self._engine, self._former.position, self._position)
             self.known = self._sum(self._former, added, lambda: self.relation)
+
+    def view(self) -> View:
+        """The candidate's rows, and the files that they are in."""
+        return self._tables.state.view(self.draft)
 
     def audited(self, audit: Audit) -> Version:
         """The version to store: the draft with its verdict, and the counts that the next version's may be added to."""

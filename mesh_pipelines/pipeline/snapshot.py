@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.engine import confine, connect, create_view
+from mesh_pipelines.engine import View, confine, connect
 from mesh_pipelines.errors import NothingPublished
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.pipeline.attempts import note, remembered
@@ -26,11 +26,10 @@ from mesh_pipelines.pipeline.race import outlast
 from mesh_pipelines.pipeline.report import done_of, reported, written_bytes
 from mesh_pipelines.platform import Platform, by_applied_contract
 from mesh_pipelines.positions import Version
-from mesh_pipelines.sql.quote import quote
+from mesh_pipelines.sandbox.author import Allowance
 
 if TYPE_CHECKING:
     import duckdb
-    import pyarrow as pa
 
     from mesh_pipelines.lake.product_tables import ProductTables
     from mesh_pipelines.openlineage.facts import Done
@@ -106,6 +105,7 @@ def _snapshot(
     anew: bool,
     run: str | None,
 ) -> Snapshot:
+    from mesh_pipelines.pipeline import transform
     from mesh_pipelines.pipeline.candidate import Candidate
 
     tables = platform.tables_of(product).pinned()
@@ -114,14 +114,15 @@ def _snapshot(
     if newest and not anew and _same_content(newest, draft):
         return Snapshot(product.fqn, newest, False, _stored_audit(tables, newest), False, 0.0)
     settings = platform.settings
+    inputs = input_views(platform, draft.input_versions)
     with closing(confine(connection.cursor(), settings) if connection else connect(settings)) as engine:
         former = None if anew else newest
         candidate = Candidate(tables, engine, draft, former, tail_rows=settings.base_tail_rows)
         if product.transform:
-            candidate.put(_transformed(platform, product, engine, draft))
+            candidate.put(transform.run(product, inputs, Allowance.of(settings)))
         else:
             candidate.fold()
-        version, audit = _audit(platform, product, engine, candidate)
+        version, audit = _audit(platform, product, engine, candidate, inputs)
     _store(tables, version, audit)
     if not audit.verdict.passed:
         note(platform, product, "audit", blocked(product, version, tables.versions.published()))
@@ -178,38 +179,27 @@ def _same_content(stored: Version, draft: Version) -> bool:
     )
 
 
-def _transformed(
-    platform: Platform, product: DataProduct, engine: duckdb.DuckDBPyConnection, draft: Version
-) -> pa.RecordBatchReader:
-    """The rows of a derived product's SQL over its inputs, as the draft pins them."""
-    from mesh_pipelines.pipeline import transform
-
-    register_inputs(platform, engine, draft.input_versions)
-    return transform.run(engine, product, timeout_s=platform.settings.sql_timeout_s)
-
-
-def register_inputs(platform: Platform, engine: duckdb.DuckDBPyConnection, pinned: Mapping[str, int]) -> None:
-    """The inputs at these versions as views ``domain.name``, and nothing else of the mesh."""
+def input_views(platform: Platform, pinned: Mapping[str, int]) -> dict[str, View]:
+    """The inputs at these versions, by ``domain.name``."""
+    views: dict[str, View] = {}
     for name, number in pinned.items():
-        source = platform.product(name)
-        tables = platform.tables_of(source).pinned()
-        flat = f"input {name}"
-        create_view(engine, flat, tables.state.sql(tables.versions.at(number)))
-        engine.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(source.domain)}")
-        view = f"{quote(source.domain)}.{quote(source.name)}"
-        engine.execute(f"CREATE OR REPLACE VIEW {view} AS FROM {quote(flat)}")
+        tables = platform.tables_of(platform.product(name)).pinned()
+        views[name] = tables.state.view(tables.versions.at(number))
+    return views
 
 
 @reported("audit")
 def _audit(
-    platform: Platform, product: DataProduct, engine: duckdb.DuckDBPyConnection, candidate: Candidate
+    platform: Platform,
+    product: DataProduct,
+    engine: duckdb.DuckDBPyConnection,
+    candidate: Candidate,
+    inputs: Mapping[str, View],
 ) -> tuple[Version, Audit]:
     from mesh_pipelines.audit.audit import Context, audit
 
-    draft = candidate.draft
-    inputs = {name: f"input {name}" for name in draft.input_versions}
-    context = Context(inputs, platform.settings.sql_timeout_s, candidate.known)
-    found = audit(engine, candidate.relation, product, candidate_id=draft.candidate_id, context=context)
+    context = Context(candidate.view, inputs, Allowance.of(platform.settings), candidate.known)
+    found = audit(engine, candidate.relation, product, candidate_id=candidate.draft.candidate_id, context=context)
     return candidate.audited(found), found
 
 

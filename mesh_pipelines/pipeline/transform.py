@@ -8,7 +8,6 @@ declared is found before anything runs. It must be one SELECT; everything else (
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -16,13 +15,11 @@ from mesh_pipelines.contract.column_lineage import Sources
 from mesh_pipelines.contract.column_lineage import lineage as trace
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.types import arrow_schema, duckdb_type
-from mesh_pipelines.engine import Author
+from mesh_pipelines.engine import View
 from mesh_pipelines.errors import TransformInvalid
+from mesh_pipelines.sandbox.author import Allowance, Author
 from mesh_pipelines.sql.quote import quote
 from mesh_pipelines.sql.select import NotReadable, Select, read_select
-
-if TYPE_CHECKING:
-    import duckdb
 
 _BATCH_ROWS = 100_000
 
@@ -60,21 +57,26 @@ def lineage(product: DataProduct, inputs: Mapping[str, DataProduct]) -> dict[str
     return {name: sources for name, sources in traced.fields.items() if sources is not None}
 
 
-def run(connection: duckdb.DuckDBPyConnection, product: DataProduct, *, timeout_s: float) -> pa.RecordBatchReader:
-    """The transform's rows in the contract's columns and types, streamed; its inputs are registered as views.
+def run(product: DataProduct, inputs: Mapping[str, View], allowance: Allowance) -> pa.RecordBatchReader:
+    """The transform's rows in the contract's columns and types, streamed, over its inputs by ``domain.name``.
 
     Raises:
-        TransformInvalid: the SQL fails, takes more than ``timeout_s`` seconds (both also while reading), or does not
-            give the contract's columns.
+        TransformInvalid: the SQL fails, takes more time than is allowed (both also while reading), or does not give the
+            contract's columns.
     """
     found = select(product)
-    author = Author(connection, timeout_s, lambda problem: _invalid(product, problem))
-    relation = author.relation(found, product.inputs)
-    _same_columns(product, list(relation.columns))
+    views = {tuple(name.split(".")): view for name, view in inputs.items()}
+    author = Author(allowance, views, lambda problem: _invalid(product, problem))
+    tables = {*product.inputs, *found.expressions}
+    try:
+        _same_columns(product, author.columns(found.text, tables))
+    except BaseException:
+        author.close()
+        raise
     columns = ", ".join(
         f"CAST({quote(field.name)} AS {duckdb_type(field.type)}) AS {quote(field.name)}" for field in product.fields
     )
-    return _cast(author.rows(relation.project(columns), _BATCH_ROWS), arrow_schema(product))
+    return _cast(author.rows(found.text, tables, columns, _BATCH_ROWS), arrow_schema(product))
 
 
 def _cast(reader: pa.RecordBatchReader, schema: pa.Schema) -> pa.RecordBatchReader:

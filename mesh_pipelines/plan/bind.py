@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.types import duckdb_type
-from mesh_pipelines.engine import check, interrupting, isolated
+from mesh_pipelines.engine import check, isolated
 from mesh_pipelines.sql.quote import literal, quote
 from mesh_pipelines.sql.select import NotReadable
 
@@ -72,13 +72,12 @@ class Unbindable(Exception):
 class Binder:
     """Empty tables of products, in a database of their own that is opened for the first statement.
 
-    ``seconds`` is how long one statement may take to bind.
+    ``products`` may be exchanged for others at any time.
     """
 
-    def __init__(self, products: Mapping[str, DataProduct], seconds: float) -> None:
+    def __init__(self, products: Mapping[str, DataProduct]) -> None:
         self.products = products
-        self._seconds = seconds
-        self._made: set[str] = set()
+        self._made: dict[str, str] = {}
         self._casts: dict[tuple[str, str], str] = {}
 
     def bind(self, statement: str, tables: Iterable[str], expressions: Iterable[str]) -> list[Column]:
@@ -89,7 +88,7 @@ class Binder:
         """
         names = set(tables)
         with self._refusing(statement):
-            for name in sorted(names - self._made):
+            for name in sorted(names):
                 self._make(self.products[name])
             try:
                 check(self._connection, statement, {*names, *expressions})
@@ -140,18 +139,19 @@ class Binder:
         return isolated()
 
     def _make(self, product: DataProduct) -> None:
+        if self._made.get(product.fqn) == product.contract_hash:
+            return
         columns = ", ".join(f"{quote(field.name)} {duckdb_type(field.type)}" for field in product.fields)
         self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(product.domain)}")
-        self._connection.execute(f"CREATE TABLE {relation(product.fqn)} ({columns})")
-        self._made.add(product.fqn)
+        self._connection.execute(f"CREATE OR REPLACE TABLE {relation(product.fqn)} ({columns})")
+        self._made[product.fqn] = product.contract_hash
 
     @contextmanager
     def _refusing(self, statement: str) -> Generator[None]:
         import duckdb
 
         try:
-            with interrupting(self._connection, self._seconds):
-                yield
+            yield
         except duckdb.Error as error:
             raise Unbindable(_refused(statement, error)) from error
 

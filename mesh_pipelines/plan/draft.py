@@ -64,7 +64,7 @@ def draft(platform: Platform, names: Iterable[str]) -> Plan:
     proposals = [one for one in ordered(platform.proposed) if one.fqn in wanted]
     # What is read by then: the contracts that are applied, and those of this plan.
     ruling = {**platform.products, **{one.fqn: one for one in proposals}}
-    binder = Binder(ruling, platform.settings.sql_timeout_s)
+    binder = Binder(ruling)
     for product in proposals:
         if cannot_run := refusal(binder, product):
             refuse(product.fqn, cannot_run)

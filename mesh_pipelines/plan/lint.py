@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.model import DataProduct, RuleKind
@@ -16,9 +17,16 @@ from mesh_pipelines.plan.bind import Binder
 from mesh_pipelines.plan.bound_faults import rule_faults, transform_faults
 from mesh_pipelines.platform import Platform, ordered
 from mesh_pipelines.rules.compile import compile_product
+from mesh_pipelines.worker.pool import WorkerLost, guarded
 
 if TYPE_CHECKING:
     from mesh_pipelines.rules.compile import CompiledRules
+
+
+# The rules that an author writes as SQL.
+_WRITTEN = (RuleKind.SQL, RuleKind.EXPECTATION)
+# Seconds of CPU to check all the SQL of one product; to load Great Expectations takes four of them.
+_PRODUCT_S = 15
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,7 @@ def lint(platform: Platform, names: Iterable[str] = ()) -> list[Linted]:
     wanted = set(names)
     for name in wanted:
         platform.proposal(name)
-    binder = Binder(platform.proposed, platform.settings.sql_timeout_s)
+    binder = Binder(platform.proposed)
     found = [Linted(name, 0, error.faults) for name, error in platform.broken.items()]
     found += [
         Linted(product.fqn, len(product.rules), tuple(_faults(binder, product)), unbound_inputs(platform, product))
@@ -79,6 +87,30 @@ def write_suites(platform: Platform) -> list[str]:
 
 
 def _faults(binder: Binder, product: DataProduct) -> list[Fault]:
+    """The faults of a product; what its author wrote as SQL is read and bound in a worker."""
+    if product.transform is None and all(rule.kind not in _WRITTEN for rule in product.rules):
+        return _faults_of(binder, product)
+    needed = {name: binder.products[name] for name in (product.fqn, *product.inputs) if name in binder.products}
+    try:
+        return guarded(faults_by_kept_binder, needed, product, cpu=_PRODUCT_S)
+    except WorkerLost as error:
+        file = product.folder / (TRANSFORM if product.transform else CONTRACT)
+        return [Fault(file, 0, "", f"its SQL cannot be checked: it {error}", "write it with less nesting")]
+
+
+def faults_by_kept_binder(products: Mapping[str, DataProduct], product: DataProduct) -> list[Fault]:
+    """The faults of a product beside these, found in this process by a database that is kept from one to the next."""
+    binder = _kept_binder()
+    binder.products = products
+    return _faults_of(binder, product)
+
+
+@cache
+def _kept_binder() -> Binder:
+    return Binder({})
+
+
+def _faults_of(binder: Binder, product: DataProduct) -> list[Fault]:
     try:
         compiled = compile_product(product)
     except ContractInvalid as error:
@@ -87,7 +119,7 @@ def _faults(binder: Binder, product: DataProduct) -> list[Fault]:
 
 
 def _queries(binder: Binder, product: DataProduct, compiled: CompiledRules) -> list[Fault]:
-    if not any(one.rule.kind in (RuleKind.SQL, RuleKind.EXPECTATION) for one in compiled.rules):
+    if not any(one.rule.kind in _WRITTEN for one in compiled.rules):
         return []
 
     return rule_faults(binder, product, compiled.rules)

@@ -31,10 +31,11 @@ from mesh_pipelines.lake.files import damage
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.pipeline import transform
 from mesh_pipelines.pipeline.publish import publish
-from mesh_pipelines.pipeline.snapshot import register_inputs, snapshot
+from mesh_pipelines.pipeline.snapshot import input_views, snapshot
 from mesh_pipelines.platform import Platform, by_applied_contract
 from mesh_pipelines.positions import Version
 from mesh_pipelines.rules.compile import compile_product
+from mesh_pipelines.sandbox.author import Allowance
 from mesh_pipelines.sql.quote import quote
 
 if TYPE_CHECKING:
@@ -141,13 +142,19 @@ def rebuild(platform: Platform, product: DataProduct, *, number: int | None = No
         raise NothingPublished(f"{product.fqn}: nothing is published yet", next_step=f"mesh run {product.fqn}")
     own = _made_under(tables, version)
     with closing(connect(platform.settings)) as engine:
-        _recompute(platform, tables, engine, version)
+        inputs = input_views(platform, version.input_versions)
+        allowance = Allowance.of(platform.settings)
+        if product.transform:
+            rows = transform.run(tables.under(version.contract_hash), inputs, allowance)
+            engine.register("recomputed", rows.read_all())
+        else:
+            _fold_again(tables, engine, version)
         rows = engine.table("recomputed").shape[0]
         differing = _differing(tables, engine, version)
         miscounted = _miscounted(own, engine, version)
         snapshot_id = version.base_snapshot_id
         if product.transform and differing is None:
-            _require_as_audited(own, engine, version)
+            _require_as_audited(own, engine, version, Context(inputs=inputs, allowance=allowance))
             snapshot_id = tables.base.write_result(_for_table(tables, engine, version))
         elif version.position and product.event_type.folds_by_key and (differing is None or differing == (0, 0)):
             snapshot_id = tables.base.rewrite(engine, version.position, from_log=True).snapshot_id
@@ -222,14 +229,15 @@ def _made_under(tables: ProductTables, version: Version) -> DataProduct:
     return own
 
 
-def _require_as_audited(own: DataProduct, engine: duckdb.DuckDBPyConnection, version: Version) -> None:
+def _require_as_audited(
+    own: DataProduct, engine: duckdb.DuckDBPyConnection, version: Version, context: Context
+) -> None:
     """Check recomputed rows before they stand for a version that was audited: their number, and its blocking rules.
 
     Raises:
         VersionDiffers: they are not what was published.
     """
-    inputs = {name: f"input {name}" for name in version.input_versions}
-    found = audit(engine, "recomputed", own, candidate_id=version.candidate_id, context=Context(inputs))
+    found = audit(engine, "recomputed", own, candidate_id=version.candidate_id, context=context)
     if found.rows == version.rows and found.verdict.passed:
         return
     broken = f", which break {', '.join(found.verdict.blocking)}" if not found.verdict.passed else ""
@@ -253,21 +261,15 @@ def _for_table(tables: ProductTables, engine: duckdb.DuckDBPyConnection, version
     return engine.sql(f"SELECT {', '.join(columns)} FROM recomputed").to_arrow_reader()
 
 
-def _recompute(platform: Platform, tables: ProductTables, engine: duckdb.DuckDBPyConnection, version: Version) -> None:
-    """The version's rows from the log, or from its pinned inputs, as ``recomputed``."""
-    product = tables.product
-    if product.transform:
-        register_inputs(platform, engine, version.input_versions)
-        rows = transform.run(engine, tables.under(version.contract_hash), timeout_s=platform.settings.sql_timeout_s)
-        engine.register("recomputed", rows.read_all())
-        return
+def _fold_again(tables: ProductTables, engine: duckdb.DuckDBPyConnection, version: Version) -> None:
+    """The version's rows from the log, as ``recomputed``."""
     try:
         create_view(engine, "from log", tables.state.sql(version, from_log=True))
         engine.execute('CREATE TABLE recomputed AS FROM "from log"')
     except damage() as error:
         raise TableDamaged(
-            f"{product.fqn}: its log cannot be read: {str(error).splitlines()[0]}",
-            next_step=f"mesh rebuild {product.fqn} --from topic",
+            f"{tables.product.fqn}: its log cannot be read: {str(error).splitlines()[0]}",
+            next_step=f"mesh rebuild {tables.product.fqn} --from topic",
         ) from error
 
 

@@ -28,7 +28,7 @@ from mesh_pipelines.lake.properties import Name, TableProperties
 from mesh_pipelines.lake.tables import kinds
 from mesh_pipelines.lake.versions import published_in
 from mesh_pipelines.positions import Version
-from mesh_pipelines.serve.door import Reader, rows_sql
+from mesh_pipelines.serve.door import Reader, rows_view
 from mesh_pipelines.settings import Settings
 from mesh_pipelines.sql.quote import literal, quote
 
@@ -94,7 +94,7 @@ def _write_view(connection: duckdb.DuckDBPyConnection, tables: ProductTables, pu
     """A product that waits for ``mesh apply`` has no view meanwhile: the others' publishing does not wait for it."""
     product = tables.product
     try:
-        select = rows_sql(tables, published, Reader.PROGRAM)
+        select = rows_view(tables, published, Reader.PROGRAM).sql
     except (TableMissing, TableOutdated):
         return
     name = f"{quote(product.domain)}.{quote(product.name)}"

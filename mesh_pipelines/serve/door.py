@@ -24,6 +24,7 @@ from mesh_pipelines import engine
 from mesh_pipelines.contract.envelope import KEY, OFFSET, PARTITION, RAW, REASON, TIMESTAMP
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.types import duckdb_type
+from mesh_pipelines.engine import View
 from mesh_pipelines.errors import UsageError
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.positions import Version
@@ -94,7 +95,7 @@ def hidden_in(ruling: DataProduct, own: DataProduct, reader: Reader) -> frozense
     return found & {field.name for field in own.fields}
 
 
-def rows_sql(tables: ProductTables, version: Version, reader: Reader) -> str:
+def rows_view(tables: ProductTables, version: Version, reader: Reader) -> View:
     """The SELECT over data files that gives a version's rows to a reader, contract columns in order.
 
     A hidden column is there, and null.
@@ -104,14 +105,14 @@ def rows_sql(tables: ProductTables, version: Version, reader: Reader) -> str:
         TableMissing, TableOutdated: the product waits for ``mesh apply``.
     """
     product = tables.under(version.contract_hash)
-    masked, state = hidden_in(tables.product, product, reader), tables.state.sql(version)
+    masked, state = hidden_in(tables.product, product, reader), tables.state.view(version)
     if not masked:
         return state
     columns = ", ".join(
         f"NULL::{duckdb_type(field.type)} AS {quote(field.name)}" if field.name in masked else quote(field.name)
         for field in product.fields
     )
-    return f"SELECT {columns} FROM ({state})"
+    return View(f"SELECT {columns} FROM ({state.sql})", state.files)
 
 
 def sample(platform: Platform, product: DataProduct, version: Version, reader: Reader, limit: int = 20) -> Rows:

@@ -1,7 +1,7 @@
 """One SELECT over published versions, in a DuckDB that can reach nothing else.
 
 The versions are pinned before the query runs, so one query sees one state of every product. What it may name is decided
-from its text, by ``sql/select.py``; what it can reach at all, by ``engine.py``.
+from its text, by ``sql/select.py``; what it can reach at all, by ``sandbox/``.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ import difflib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from mesh_pipelines import engine
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import QueryInvalid, UnknownProduct
+from mesh_pipelines.sandbox.author import Allowance, Author
 from mesh_pipelines.serve.reading import read_version
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.sql.quote import quote
 from mesh_pipelines.sql.select import NotReadable, Select, read_select
 
 if TYPE_CHECKING:
@@ -46,13 +45,9 @@ def query(
     if unread := pinned.keys() - {product.fqn for product in named}:
         raise _invalid(f"a version was given for {', '.join(sorted(unread))}, which the query does not read")
     readings = [read_version(catalog, product, version=pinned.get(product.fqn)) for product in named]
-    views = [(reading.product, reading.sql()) for reading in readings]
-    connection = engine.connect(settings)
-    for product, rows in views:
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(product.domain)}")
-        connection.execute(f"CREATE VIEW {quote(product.domain)}.{quote(product.name)} AS {rows}")
-    author = engine.Author(connection, settings.sql_timeout_s, _invalid)
-    return author.rows(author.relation(select, select.names), _BATCH_ROWS)
+    views = {(one.product.domain, one.product.name): one.view() for one in readings}
+    author = Author(Allowance.of(settings), views, _invalid)
+    return author.rows(select.text, select.names | select.expressions, "*", _BATCH_ROWS)
 
 
 def _select(sql: str) -> Select:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.types import arrow_schema
+from mesh_pipelines.engine import View
 from mesh_pipelines.errors import UsageError
 from mesh_pipelines.lake.product_tables import ProductTables
 from mesh_pipelines.positions import Version
-from mesh_pipelines.serve.door import Reader, rows_sql
+from mesh_pipelines.serve.door import Reader, rows_view
 
 if TYPE_CHECKING:
     import duckdb
@@ -38,7 +39,11 @@ class Reading:
 
     def sql(self) -> str:
         """The rows as a SELECT over data files, contract columns in order."""
-        return rows_sql(self.tables, self.version, self.reader)
+        return self.view().sql
+
+    def view(self) -> View:
+        """The rows as a SELECT over data files, and what files these are."""
+        return rows_view(self.tables, self.version, self.reader)
 
     def duckdb(self, connection: duckdb.DuckDBPyConnection | None = None) -> duckdb.DuckDBPyRelation:
         """The rows as a lazy relation, on this connection or on one of its own."""

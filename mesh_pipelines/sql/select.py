@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import sqlglot
@@ -22,21 +23,20 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 from sqlglot.tokens import Token, TokenType
 
+from mesh_pipelines.sql.functions import REFUSED, WHY_REFUSED
 from mesh_pipelines.sql.quote import UNCARRIED
+from mesh_pipelines.worker.pool import Overdue, WorkerLost, guarded
 
 # Far above any transform that a person can review; parsing takes a second at this length.
 MAX_CHARACTERS = 100_000
 # Series and lists in the query itself: the only functions whose rows come from nowhere else.
 SERIES = frozenset({"range", "generate_series", "unnest"})
-# Functions that tell of the engine and not of rows, wait, or leave something behind. ``pg_get_*`` give views' SQL.
-REACHING = frozenset(
-    {
-        *("current_connection_id", "current_database", "current_query", "current_query_id", "current_schemas"),
-        *("current_setting", "current_transaction_id", "currval", "getenv", "getvariable", "in_search_path", "nextval"),
-        *("pg_get_constraintdef", "pg_get_expr", "pg_get_viewdef", "pg_sleep", "setseed", "setval", "sleep_ms"),
-        *("stats", "txid_current", "vector_type", "write_log"),
-    }
-)
+# Seconds of CPU; the longest text that is read takes one.
+_PARSE_S = 3
+# Texts that are known; a mesh's rules and transforms, each asked for again and again.
+_VERDICTS = 5000
+# What the names of the engine's own views begin with.
+_OF_THE_ENGINE = ("duckdb_", "pg_", "pragma_", "sqlite_")
 _BEGINS = (TokenType.SELECT, TokenType.WITH, TokenType.FROM, TokenType.L_PAREN)
 _STATEMENTS = (exp.DML, exp.DDL, exp.Command, exp.Describe, exp.Summarize, exp.Show)
 _FROM_QUERY = (exp.Subquery, exp.Values, exp.Unnest, exp.Select, exp.SetOperation)
@@ -86,12 +86,34 @@ class Select:
 def read_select(text: str) -> Select:
     """Read a text that must be one SELECT of DuckDB's SQL.
 
-    Tables are given by one identifier or by two; what they may be is for the caller to say.
+    Tables are given by one identifier or by two; what they may be is for the caller to say. It is parsed in a worker:
+    a parser tries a text of a hundred characters in more ways than there is time for.
 
     Raises:
         NotReadable: it does not parse, is not one SELECT, calls what reaches outside its rows, or reads a file, a
             function's rows or another database.
     """
+    found = _verdict(text)
+    if isinstance(found, str):
+        raise NotReadable(found)
+    return found
+
+
+@lru_cache(_VERDICTS)
+def _verdict(text: str) -> Select | str:
+    """The SELECT, or why it is not readable."""
+    try:
+        return guarded(parse_select, text, cpu=_PARSE_S)
+    except NotReadable as error:
+        return str(error)
+    except Overdue:
+        return "takes too long to parse; write it with less nesting"
+    except WorkerLost as error:
+        return f"cannot be parsed: it {error}"
+
+
+def parse_select(text: str) -> Select:
+    """What ``read_select`` gives, parsed in this process."""
     if len(text) > MAX_CHARACTERS:
         raise NotReadable(f"must have at most {MAX_CHARACTERS:,} characters, got {len(text):,}")
     if UNCARRIED.search(text):
@@ -105,12 +127,12 @@ def read_select(text: str) -> Select:
         raise NotReadable("nests too deeply") from error
     if not isinstance(tree, exp.Query) or tree.find(*_STATEMENTS):
         raise NotReadable("must be exactly one SELECT")
-    return Select(
-        text,
-        tuple(_tables(tree)),
-        tuple(_qualifiers(tree)),
-        frozenset(expression.alias.lower() for expression in tree.find_all(exp.CTE)),
-    )
+    expressions = frozenset(expression.alias.lower() for expression in tree.find_all(exp.CTE))
+    for name in sorted(expressions):
+        # In a recursive one's first part, the name is still that of the engine's view.
+        if not name.isidentifier() or name.startswith(_OF_THE_ENGINE):
+            raise NotReadable(f"calls a table expression {name}; choose a name of letters that is not the engine's")
+    return Select(text, tuple(_tables(tree)), tuple(_qualifiers(tree)), expressions)
 
 
 def _one_statement(text: str) -> str:
@@ -129,8 +151,8 @@ def _one_statement(text: str) -> str:
 def _check_calls(tokens: list[Token]) -> None:
     """Refuse functions by name wherever one is called, also as a method and in quotes."""
     for token, following in pairwise(tokens):
-        if following.token_type is TokenType.L_PAREN and token.text.lower() in REACHING:
-            raise NotReadable(f"calls {token.text}, which is not about rows")
+        if following.token_type is TokenType.L_PAREN and token.text.lower() in REFUSED:
+            raise NotReadable(f"calls {token.text}, which {WHY_REFUSED}")
 
 
 def _tables(tree: exp.Query) -> Iterator[Place]:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from mesh_pipelines.audit import audit as run
 from mesh_pipelines.audit.audit import Context, audit
 from mesh_pipelines.contract.model import OnFailure
+from mesh_pipelines.engine import View
 from mesh_pipelines.rules.results import Audit, State
 from mesh_pipelines.serve.door import Reader, examples
 
@@ -216,9 +217,8 @@ def test_inputs_are_read_through_the_views_given_for_them(connection, make_produ
     }
     product = make_product(fragment)
     connection.register("candidate", table(product, [{"a": "x"}]))
-    connection.execute('CREATE VIEW "input other.letters" AS SELECT 1 UNION ALL SELECT 2')
-    inputs = {"other.letters": "input other.letters"}
-    done = audit(connection, "candidate", product, candidate_id="c1", context=Context(inputs))
+    inputs = {"other.letters": View("SELECT 1 UNION ALL SELECT 2", frozenset())}
+    done = audit(connection, "candidate", product, candidate_id="c1", context=Context(inputs=inputs))
     assert [(one.state, one.measured) for one in done.results] == [(State.FAIL, 1.0)]
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from mesh_pipelines.audit.audit import audit
+from mesh_pipelines.audit.audit import Context, audit
 from mesh_pipelines.contract.model import DataProduct, Kind, Rule, RuleKind
 from mesh_pipelines.contract.read.load import load_products
 from mesh_pipelines.contract.types import duckdb_type
 from mesh_pipelines.demo import nyc
+from mesh_pipelines.engine import View
 from mesh_pipelines.gx.validate import validate_with_gx
 from mesh_pipelines.rules.results import RuleResult, State
 from mesh_pipelines.sql.quote import literal, quote
@@ -56,9 +57,15 @@ def _create(connection: duckdb.DuckDBPyConnection, product: DataProduct, query: 
     connection.execute(f"CREATE TABLE {product.fqn} AS SELECT {columns} FROM ({query})")
 
 
-def _both(connection: duckdb.DuckDBPyConnection, product: DataProduct) -> dict[str, RuleResult]:
+def _as_file(connection: duckdb.DuckDBPyConnection, name: str, file: Path) -> View:
+    connection.execute(f"COPY {name} TO {literal(str(file))}")
+    return View(f"FROM read_parquet({literal(str(file))})", frozenset({str(file)}))
+
+
+def _both(connection: duckdb.DuckDBPyConnection, product: DataProduct, folder: Path) -> dict[str, RuleResult]:
     """Our results of the relation ``candidate``, with which Great Expectations agrees in every rule."""
-    ours = audit(connection, "candidate", product, candidate_id="c").results
+    inputs = {name: _as_file(connection, name, folder / f"{name}.parquet") for name in product.inputs}
+    ours = audit(connection, "candidate", product, candidate_id="c", context=Context(inputs=inputs)).results
     theirs = validate_with_gx(connection, product)
     assert {one.rule: one.state in KEPT for one in theirs} == {one.rule: one.state in KEPT for one in ours}
     assert {one.rule: one.message for one in theirs if one.state is State.ERROR} == {}
@@ -66,14 +73,14 @@ def _both(connection: duckdb.DuckDBPyConnection, product: DataProduct) -> dict[s
 
 
 @pytest.mark.parametrize("name", sorted(PRODUCTS))
-def test_both_passes_agree_on_the_data_and_on_a_planted_fault_for_every_rule(january, name):
+def test_both_passes_agree_on_the_data_and_on_a_planted_fault_for_every_rule(january, name, tmp_path):
     product = PRODUCTS[name]
     january.execute(f"CREATE OR REPLACE TABLE candidate AS FROM {name}")
-    before = _both(january, product)
+    before = _both(january, product, tmp_path)
     assert not [one for one in before.values() if one.state is State.ERROR]
     planted = [rule for rule in product.rules if _plant(january, product, rule, number=product.rules.index(rule))]
     assert len(planted) >= sum(rule.kind is RuleKind.ROW for rule in product.rules)
-    after = _both(january, product)
+    after = _both(january, product, tmp_path)
     for rule in planted:
         bad = (before[rule.id].bad or 0, after[rule.id].bad or 0)
         assert bad[1] > bad[0], rule.id

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 import pytest
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.types import arrow_schema
-from mesh_pipelines.engine import connect
+from mesh_pipelines.engine import View
 from mesh_pipelines.errors import TransformInvalid
 from mesh_pipelines.pipeline import transform
-from mesh_pipelines.settings import Settings
+from mesh_pipelines.sandbox.author import Allowance
 from tests.building import contract_text, written
 
 PROPERTIES = """
@@ -24,13 +22,7 @@ PROPERTIES = """
 """
 
 
-@pytest.fixture
-def engine(local_settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
-    opened = connect(local_settings)
-    opened.execute("CREATE SCHEMA shop")
-    opened.execute("CREATE VIEW shop.orders AS SELECT * FROM (VALUES ('a', 1.5), ('a', 2), ('b', 4)) AS t(id, amount)")
-    yield opened
-    opened.close()
+ORDERS = View("SELECT * FROM (VALUES ('a', 1.5), ('a', 2), ('b', 4)) AS t(id, amount)", frozenset())
 
 
 def totals(assets: Path, sql: str) -> DataProduct:
@@ -39,26 +31,26 @@ def totals(assets: Path, sql: str) -> DataProduct:
     return written(assets, text, sql)
 
 
-def rows(engine: duckdb.DuckDBPyConnection, assets: Path, sql: str) -> pa.Table:
-    return transform.run(engine, totals(assets, sql), timeout_s=30).read_all()
+def rows(assets: Path, sql: str, seconds: float = 30) -> pa.Table:
+    return transform.run(totals(assets, sql), {"shop.orders": ORDERS}, Allowance(seconds)).read_all()
 
 
-def test_rows_come_in_the_contracts_columns_and_types(engine: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+def test_rows_come_in_the_contracts_columns_and_types(tmp_path: Path) -> None:
     sql = "SELECT sum(amount) AS total, id FROM shop.orders GROUP BY id ORDER BY id;"
-    found = rows(engine, tmp_path, sql)
+    found = rows(tmp_path, sql)
     assert found.schema == arrow_schema(totals(tmp_path, sql))
     assert found.to_pylist() == [{"id": "a", "total": Decimal("3.50")}, {"id": "b", "total": Decimal("4.00")}]
 
 
-def test_no_rows_have_the_columns(engine: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+def test_no_rows_have_the_columns(tmp_path: Path) -> None:
     sql = "SELECT id, amount AS total FROM shop.orders WHERE false"
-    found = rows(engine, tmp_path, sql)
+    found = rows(tmp_path, sql)
     assert (found.num_rows, found.schema) == (0, arrow_schema(totals(tmp_path, sql)))
 
 
-def refusal(engine: duckdb.DuckDBPyConnection, assets: Path, sql: str) -> str:
+def refusal(assets: Path, sql: str) -> str:
     with pytest.raises(TransformInvalid) as caught:
-        rows(engine, assets, sql)
+        rows(assets, sql)
     assert caught.value.message.startswith("shop.totals: transform.sql: ")
     return caught.value.message.removeprefix("shop.totals: transform.sql: ")
 
@@ -77,16 +69,14 @@ def refusal(engine: duckdb.DuckDBPyConnection, assets: Path, sql: str) -> str:
         ("SELECT id, (SELECT getenv('HOME')) AS total FROM shop.orders", "getenv"),
     ],
 )
-def test_what_is_not_a_transform_says_why(
-    engine: duckdb.DuckDBPyConnection, tmp_path: Path, sql: str, said: str
-) -> None:
-    assert said in refusal(engine, tmp_path, sql)
+def test_what_is_not_a_transform_says_why(tmp_path: Path, sql: str, said: str) -> None:
+    assert said in refusal(tmp_path, sql)
 
 
-def test_a_transform_ends_when_its_time_is_up(engine: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+def test_a_transform_ends_when_its_time_is_up(tmp_path: Path) -> None:
     endless = "SELECT 'a' AS id, sum(a.range * b.range) AS total FROM range(10000000) a, range(10000000) b"
     with pytest.raises(TransformInvalid, match="took longer than MESH_SQL_TIMEOUT_S allows"):
-        transform.run(engine, totals(tmp_path, endless), timeout_s=0.2).read_all()
+        rows(tmp_path, endless, seconds=0.2)
 
 
 def test_what_each_column_is_made_from(tmp_path: Path) -> None:

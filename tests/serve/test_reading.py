@@ -14,7 +14,7 @@ from mesh_pipelines.errors import NothingPublished, UnknownVersion, UsageError
 from mesh_pipelines.lake.catalog import open_catalog
 from mesh_pipelines.lake.product_tables import ProductTables
 from mesh_pipelines.positions import Version
-from mesh_pipelines.serve.door import Reader, hidden, hidden_in, rows_sql
+from mesh_pipelines.serve.door import Reader, hidden, hidden_in, rows_view
 from mesh_pipelines.serve.reading import Reading, read_version
 from mesh_pipelines.settings import Settings
 from tests.building import contract_text, land_rows, log_row, next_offset, publish_version, version_of, written
@@ -138,7 +138,7 @@ def test_only_visitors_have_columns_hidden(tables: ProductTables) -> None:
         email = None if reader is Reader.VISITOR else "a@example.com"
         assert found == [{"id": "a", "amount": 1, "email": email}]
         assert hidden(tables.product, reader) == (frozenset({"email"}) if email is None else frozenset())
-    assert "email@" not in rows_sql(tables, version, Reader.VISITOR)
+    assert "email@" not in rows_view(tables, version, Reader.VISITOR).sql
 
 
 def test_neither_contract_makes_public_what_the_other_hides(local_settings: Settings) -> None:

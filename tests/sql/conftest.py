@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.scaffold import scaffold
-from mesh_pipelines.engine import connect
+from mesh_pipelines.engine import View
 from mesh_pipelines.lake.product_tables import ProductTables
+from mesh_pipelines.pipeline import transform
 from mesh_pipelines.pipeline.publish import publish
-from mesh_pipelines.pipeline.snapshot import register_inputs, snapshot
+from mesh_pipelines.pipeline.snapshot import input_views, snapshot
 from mesh_pipelines.platform import Platform
+from mesh_pipelines.sandbox.author import Allowance
+from mesh_pipelines.sandbox.inside import Terms, database
 from mesh_pipelines.settings import Settings
 from tests.building import land_rows, log_row
 
@@ -51,10 +55,25 @@ class Mesh:
         return {path for path in self.home.parent.rglob("*") if path.is_file() and spill not in path.parents}
 
     def engine(self) -> duckdb.DuckDBPyConnection:
-        """The engine that a transform of ``insights.totals`` runs in."""
-        connection = connect(self.platform.settings)
-        register_inputs(self.platform, connection, {"shop.orders": 1})
-        return connection
+        """A database such as a transform of ``insights.totals`` runs in, in this process."""
+        views = tuple((tuple(name.split(".")), view) for name, view in self.inputs.items())
+        spill = self.home / "spill"
+        spill.mkdir(exist_ok=True)
+        return database(Terms(views, "600MB", str(spill)))
+
+    @property
+    def inputs(self) -> dict[str, View]:
+        """What ``insights.totals`` is given."""
+        return input_views(self.platform, {"shop.orders": 1})
+
+    @property
+    def allowance(self) -> Allowance:
+        return Allowance.of(self.platform.settings)
+
+    def transformed(self, sql: str, seconds: float = 60) -> pa.Table:
+        """The rows of ``insights.totals``, if this were its SQL."""
+        product = replace(self.totals, transform=replace(self.totals.transform, sql=sql))
+        return transform.run(product, self.inputs, replace(self.allowance, seconds=seconds)).read_all()
 
 
 def _land(catalog: Any, product: DataProduct, ids: list[str]) -> None:

@@ -1,0 +1,1 @@
+"""People's SQL: run in a process that may be lost, over views of ours, and nothing else."""

@@ -1,0 +1,98 @@
+"""What runs in a worker: it calls the functions that it is told to, one after the other, until nobody tells it to.
+
+It says READY once. A call is a function's name, its arguments, and the seconds of CPU that it may take (0: any). Its
+answer is (RETURNED, value), (RAISED, error), or, from a generator,
+(YIELDED, value) each time and (RETURNED, None) at the end. The process dies with the one that started it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pickle
+import resource
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib import import_module
+from multiprocessing.connection import Connection
+from pkgutil import resolve_name
+
+READY, YIELDED, RETURNED, RAISED = "ready", "yielded", "returned", "raised"
+_PR_SET_PDEATHSIG = 1
+_serving = False
+
+
+def main() -> None:
+    """Take calls from a connection; its file descriptor, parent and limits are on the command line."""
+    descriptor, parent, memory, *preloaded = sys.argv[1:]
+    _confine(int(parent), int(memory))
+    for module in preloaded:
+        import_module(module)
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        _serve(Connection(int(descriptor)))
+
+
+def is_worker() -> bool:
+    """Whether this process is one."""
+    return _serving
+
+
+def _confine(parent: int, memory: int) -> None:
+    """End with the process ``parent``, take ``memory`` bytes at most (0: no limit), and leave no core behind."""
+    # The terminal's interrupt is for the parent, which ends this process when it has to.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if memory:
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        # It ended before this process could be bound to it.
+        os._exit(0)
+
+
+def _serve(connection: Connection) -> None:
+    global _serving
+    _serving = True
+    connection.send((READY, None))
+    while True:
+        name, arguments, cpu = connection.recv()
+        _limit_cpu(cpu)
+        connection.send(_answer(connection, name, arguments))
+
+
+def _limit_cpu(seconds: int) -> None:
+    """Let the kernel end this process when it has taken so much CPU from now on."""
+    used = time.process_time()
+    soft = int(used) + 1 + seconds if seconds else resource.RLIM_INFINITY
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
+
+
+def _answer(connection: Connection, name: str, arguments: tuple[object, ...]) -> tuple[str, object]:
+    try:
+        result = resolve_name(name)(*arguments)
+        if isinstance(result, Iterator):
+            for value in result:
+                connection.send((YIELDED, value))
+            result = None
+        return RETURNED, result
+    except (BrokenPipeError, ConnectionResetError):
+        raise
+    except Exception as error:
+        return RAISED, _portable(error)
+
+
+def _portable(error: Exception) -> Exception:
+    """The error, or if it cannot be sent, one that says the same."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""A worker answers, is ended when it must be, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mesh_pipelines.worker.pool import Overdue, Pool, Worker, WorkerLost
+
+MEGABYTE = 2**20
+
+
+def environment(name: str) -> str | None:
+    return os.environ.get(name)
+
+
+def fail(message: str) -> None:
+    raise ValueError(message)
+
+
+def fail_with_what_cannot_be_sent() -> None:
+    class OnlyHere(Exception):
+        pass
+
+    raise OnlyHere("no more")
+
+
+def count_to(number: int) -> Iterator[int]:
+    yield from range(number)
+
+
+def count_and_fail(number: int) -> Iterator[int]:
+    yield from range(number)
+    raise ValueError("at the end")
+
+
+def recurse(depth: int) -> int:
+    return depth if depth == 0 else recurse(depth - 1)
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    started = Worker()
+    yield started
+    started.close()
+
+
+def test_a_function_is_called_there_and_its_value_or_error_is_given(worker: Worker) -> None:
+    assert worker.call(os.getpid, seconds=30) != os.getpid()
+    assert worker.call(sorted, [3, 1, 2], seconds=30) == [1, 2, 3]
+    with pytest.raises(ValueError, match="no more"):
+        worker.call(fail, "no more", seconds=30)
+    with pytest.raises(RuntimeError, match="OnlyHere: no more"):
+        worker.call(fail_with_what_cannot_be_sent, seconds=30)
+    with pytest.raises(RecursionError):
+        worker.call(recurse, 10**6, seconds=30)
+    assert worker.call(len, "four", seconds=30) == 4
+
+
+def test_a_generator_gives_its_values_one_by_one(worker: Worker) -> None:
+    assert list(worker.stream(count_to, 3, seconds=30)) == [0, 1, 2]
+    values = worker.stream(count_and_fail, 2, seconds=30)
+    assert [next(values), next(values)] == [0, 1]
+    with pytest.raises(ValueError, match="at the end"):
+        next(values)
+    assert worker.call(len, "four", seconds=30) == 4
+
+
+def test_who_leaves_a_generator_loses_the_worker(worker: Worker) -> None:
+    values = worker.stream(count_to, 10**9, seconds=30)
+    assert next(values) == 0
+    values.close()
+    assert not worker.is_alive
+
+
+def test_what_takes_too_long_is_killed_even_where_nothing_interrupts_it(worker: Worker) -> None:
+    worker.call(len, "", seconds=30)
+    started = time.monotonic()
+    with pytest.raises(Overdue, match="took too long"):
+        worker.call(pow, 3, 10**9, seconds=0.5)
+    assert time.monotonic() - started < 5
+    assert not worker.is_alive
+
+
+def test_the_time_of_a_generator_is_its_own(worker: Worker) -> None:
+    worker.call(len, "", seconds=30)
+    for _ in worker.stream(count_to, 3, seconds=0.5):
+        time.sleep(0.4)
+
+
+def test_what_needs_too_much_memory_ends_there() -> None:
+    limited = Worker(300 * MEGABYTE)
+    with pytest.raises(MemoryError):
+        limited.call(bytearray, 2000 * MEGABYTE, seconds=30)
+    limited.close()
+
+
+def test_a_crash_is_told_by_its_signal(worker: Worker) -> None:
+    with pytest.raises(WorkerLost, match="SIGSEGV"):
+        worker.call(signal.raise_signal, signal.SIGSEGV, seconds=30)
+    assert not worker.is_alive
+    with pytest.raises(WorkerLost):
+        worker.call(len, "", seconds=30)
+
+
+def test_it_knows_no_variable_of_this_process(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MESH_SCHEMA_REGISTRY_URL", "https://user:secret@registry")
+    with_secret = Worker()
+    for one in (worker, with_secret):
+        assert one.call(environment, "MESH_SCHEMA_REGISTRY_URL", seconds=30) is None
+    with_secret.close()
+
+
+def test_it_outlives_the_thread_that_started_it_and_not_the_process(tmp_path: Path) -> None:
+    started: list[Worker] = []
+    thread = threading.Thread(target=lambda: started.append(Worker()))
+    thread.start()
+    thread.join()
+    assert started[0].call(len, "four", seconds=30) == 4
+    started[0].close()
+    code = """
+import os, time
+from mesh_pipelines.worker.pool import Worker
+worker = Worker()
+print(worker.call(os.getpid, seconds=30), flush=True)
+worker.call(pow, 3, 10**10, seconds=600)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout
+        child = int(parent.stdout.readline())
+        parent.kill()
+    for _ in range(100):
+        if not is_running(child):
+            return
+        time.sleep(0.1)
+    pytest.fail("the worker went on")
+
+
+def is_running(process: int) -> bool:
+    try:
+        return "Z (zombie)" not in Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False
+
+
+def test_a_pool_keeps_idle_workers_and_replaces_lost_ones() -> None:
+    pool = Pool()
+    with pool.worker() as one, pool.worker() as other:
+        first, second = (worker.call(os.getpid, seconds=30) for worker in (one, other))
+        assert first != second
+    with pool.worker() as again:
+        kept = again.call(os.getpid, seconds=30)
+        assert kept in (first, second)
+        with pytest.raises(WorkerLost):
+            again.call(signal.raise_signal, signal.SIGKILL, seconds=30)
+    with pool.worker() as fresh:
+        assert fresh.call(os.getpid, seconds=30) not in (first, second)
+    pool.close()
+    assert not fresh.is_alive
