@@ -241,6 +241,9 @@ SECONDS: Mapping[str, int] = {
     **dict.fromkeys(("y", "yr", "year", "years"), 31_557_600),
 }
 
+# A thousand years: as long as any promise about time is. What was applied with more counts as that.
+LONGEST_S = 1000 * SECONDS["years"]
+
 
 @dataclass(frozen=True)
 class ServiceLevel:
@@ -256,7 +259,7 @@ class ServiceLevel:
         unit = SECONDS.get(self.unit.lower())
         if unit is None or not isinstance(self.value, int | float) or isinstance(self.value, bool):
             return None
-        return self.value * unit
+        return min(self.value * unit, LONGEST_S)
 
 
 @dataclass(frozen=True)

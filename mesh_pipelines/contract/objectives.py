@@ -9,6 +9,7 @@ is met in a share of all observations, its target; what is left to 1 is the erro
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -176,9 +177,10 @@ def _number(value: Number | str | bool | None) -> float | None:
     if isinstance(value, bool) or value is None:
         return None
     try:
-        return float(value.strip().removesuffix("%") if isinstance(value, str) else value)
-    except ValueError:
+        number = float(value.strip().removesuffix("%") if isinstance(value, str) else value)
+    except (ValueError, OverflowError):
         return None
+    return number if math.isfinite(number) else None
 
 
 def _percent(value: float, unit: str) -> float | None:

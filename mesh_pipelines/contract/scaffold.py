@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mesh_pipelines.contract.model import Alignment
+from mesh_pipelines.contract.names import NAME, NAME_RULE
 from mesh_pipelines.contract.read.build import TRANSFORM
-from mesh_pipelines.contract.read.field_reader import NAME, NAME_RULE, RESERVED_DOMAINS
+from mesh_pipelines.contract.read.field_reader import RESERVED_DOMAINS
 from mesh_pipelines.contract.read.load import CONTRACT
 from mesh_pipelines.errors import UsageError
 from mesh_pipelines.sql.quote import quote

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.names import fqn, parts
 from mesh_pipelines.contract.read.load import ContractFiles, product_of
 from mesh_pipelines.errors import TableDamaged
 
@@ -54,7 +55,7 @@ def applied_hashes(tables: TableProperties, names: Iterable[str]) -> dict[str, s
 
     Products without tables are left out.
     """
-    wanted = {name: (*name.split("."), "versions") for name in names}
+    wanted = {name: (*parts(name), "versions") for name in names}
     found = tables.of(wanted.values())
     return {name: applied_hash(found[table]) for name, table in wanted.items() if table in found}
 
@@ -72,7 +73,7 @@ def kept_contract(catalog: Catalog, assets: Path, fqn: str, contract_hash: str) 
     Raises:
         TableDamaged: what was applied is gone.
     """
-    domain, name = fqn.split(".")
+    domain, name = parts(fqn)
     table = catalog.load_table((domain, name, "versions"))
     kept = find(table, assets / domain / name, contract_hash)
     if kept is None:
@@ -140,7 +141,7 @@ def _decoded(folder: Path, contract_hash: str, raw: dict[str, Any], address: str
 
 
 def _fqn(folder: Path) -> str:
-    return f"{folder.parent.name}.{folder.name}"
+    return fqn(folder.parent.name, folder.name)
 
 
 def _damaged(fqn: str, address: str) -> TableDamaged:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.objectives import duration, patience, roughly
-from mesh_pipelines.errors import ContractInvalid
+from mesh_pipelines.errors import ContractInvalid, ServiceFailed
 from mesh_pipelines.observe.store.records import Health, ObjectiveState
 from mesh_pipelines.pipeline.attempts import Failure, mark_of, mends
 from mesh_pipelines.pipeline.due import need
@@ -38,6 +38,7 @@ Kind = Literal[
     "objective",
     "rule",
     "withdrawn",
+    "unloaded",
     "waits",
     "proposed",
 ]
@@ -63,19 +64,23 @@ class Problem:
 
 @dataclass(frozen=True)
 class Observed:
-    """What the last observation has to say: the version there was, service levels that are missed, events that wait."""
+    """What others have to say: the last observation of the version there was, of service levels that are missed and of
+    events that wait, and Dagster of why it did not load the product.
+    """
 
     version: int | None = None
     missed: tuple[str, ...] = ()
     stalled: str | None = None
+    unloaded: str | None = None
 
 
 def problems(level: Level, now: datetime, observed: Observed | None = None) -> list[Problem]:
     """Everything that is wrong with a product now, the worst first; pure."""
     observed = observed or Observed()
     if level.standing.missing:
-        return [_no_tables(level, observed)]
+        return [*_unloaded(observed), _no_tables(level, observed)]
     found = [
+        *_unloaded(observed),
         *_of_stream(level),
         *_of_audit(level),
         *_of_attempt(level, now),
@@ -106,6 +111,12 @@ def health(severities: Collection[str], *, is_published: bool) -> Health:
     if not is_published:
         return Health.UNKNOWN
     return Health.WARNING if "warning" in severities else Health.GOOD
+
+
+def _unloaded(observed: Observed) -> Iterator[Problem]:
+    if observed.unloaded:
+        text = f"Dagster did not load it, so nothing runs it: {observed.unloaded}"
+        yield Problem("unloaded", "bad", text, "read logs/webserver.log in the home folder", ServiceFailed.code)
 
 
 def _no_tables(level: Level, observed: Observed) -> Problem:

@@ -28,6 +28,7 @@ _ABOUT_INCIDENTS = ("timeToDetect", "timeToNotify", "timeToRepair")
 _STOPPED = {
     "stalled": ("stream", "its stream does not continue where its log ends"),
     "failing": ("", "its last attempt failed"),
+    "unloaded": ("dagster", "Dagster did not load it"),
 }
 # What incidents say already.
 _FOUND = (*_STOPPED, "broken", "blocked", "objective")

@@ -8,8 +8,10 @@ from mesh_pipelines.confidential import masked
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import MeshError
 from mesh_pipelines.lake.storage import fault_of
+from mesh_pipelines.observe.health import Observed
 from mesh_pipelines.observe.measure import Seen
 from mesh_pipelines.observe.status import status_of
+from mesh_pipelines.observe.unloaded import unloaded
 from mesh_pipelines.pipeline.level import Streams, ask, levels, unreadable
 from mesh_pipelines.platform import Platform
 
@@ -25,7 +27,8 @@ def look(platform: Platform, now: datetime) -> list[Seen]:
         found = levels(platform, sound, streams)
     except Exception:
         return [_alone(platform, product, streams, now) for product in sound]
-    return [Seen(level, status_of(level, now)) for level in found.values()]
+    reasons = unloaded(platform.settings, found)
+    return [Seen(level, status_of(level, now, Observed(unloaded=reasons.get(name)))) for name, level in found.items()]
 
 
 def told(error: Exception) -> str:
@@ -43,4 +46,5 @@ def _alone(platform: Platform, product: DataProduct, streams: Streams, now: date
     except Exception as error:
         level = unreadable(product, told(error), streams)
         return Seen(level, status_of(level, now), level.standing.missing)
-    return Seen(level, status_of(level, now))
+    reason = unloaded(platform.settings, [product.fqn]).get(product.fqn)
+    return Seen(level, status_of(level, now, Observed(unloaded=reason)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,6 +21,7 @@ from mesh_pipelines.observe.health import (
 )
 from mesh_pipelines.observe.store.history import FILE, History
 from mesh_pipelines.observe.store.records import Health
+from mesh_pipelines.observe.unloaded import unloaded
 from mesh_pipelines.pipeline.lag import lag
 from mesh_pipelines.pipeline.level import Level, levels
 from mesh_pipelines.platform import Platform
@@ -76,7 +77,10 @@ def status(platform: Platform, now: datetime | None = None) -> list[ProductStatu
 
 def statuses(platform: Platform, found: Iterable[Level], now: datetime) -> list[ProductStatus]:
     """The state of the products that were looked at, with what was last observed of them."""
+    found = list(found)
     observed = _observed(platform, now)
+    for name, reason in unloaded(platform.settings, [level.product.fqn for level in found]).items():
+        observed[name] = replace(observed.get(name, Observed()), unloaded=reason)
     return [status_of(level, now, observed.get(level.product.fqn)) for level in found]
 
 

@@ -25,6 +25,7 @@ from openlineage.client.serde import Serde
 
 from mesh_pipelines.contract.column_lineage import Influence, Lineage, SourceColumn, lineage
 from mesh_pipelines.contract.model import DataProduct, Field, FieldType, Kind, OnFailure
+from mesh_pipelines.contract.names import person
 from mesh_pipelines.contract.types import duckdb_type
 from mesh_pipelines.errors import MeshError, TransformInvalid, Undecodable
 from mesh_pipelines.openlineage.facts import Done, Outcome, RunOf, Step, StepRun
@@ -170,9 +171,9 @@ class Events:
 
     def _described(self, product: DataProduct) -> dict[str, Any]:
         """What the contract says of the product, wherever its rows are."""
-        owners = [facets.ownership_dataset.Owner(f"user:{product.owner}", "OWNER")]
+        owners = [facets.ownership_dataset.Owner(person(product.owner), "OWNER")]
         owners += [
-            facets.ownership_dataset.Owner(f"user:{name}", "MEMBER") for name in product.team if name != product.owner
+            facets.ownership_dataset.Owner(person(name), "MEMBER") for name in product.team if name != product.owner
         ]
         found: dict[str, Any] = {
             "schema": self._facet(

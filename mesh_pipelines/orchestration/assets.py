@@ -13,6 +13,7 @@ import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 from mesh_pipelines.confidential import hide_in
+from mesh_pipelines.contract import names
 from mesh_pipelines.contract.model import DataProduct, OnFailure, RuleKind
 from mesh_pipelines.contract.objectives import Objective, freshness_window, objectives
 from mesh_pipelines.contract.types import duckdb_type
@@ -43,7 +44,7 @@ _PRIORITY = {"land": 0, "snapshot": 1, "publish": 2}
 
 def published_key(fqn: str) -> dg.AssetKey:
     """The key of a product's published asset: ``domain/product``."""
-    return dg.AssetKey(fqn.split("."))
+    return dg.AssetKey(names.asset_path(fqn))
 
 
 def part_key(product: DataProduct, part: str) -> dg.AssetKey:
@@ -65,28 +66,44 @@ def product_assets(
 def broken_asset(name: str, error: ContractInvalid) -> dg.AssetsDefinition:
     """A product whose contract has faults: an asset that says so, and fails with them when it is asked for."""
     faults = "\n".join(f"- {code(str(fault))}" for fault in error.faults)
+    title = f"The contract of {prose(name)} has faults; it does not run until they are fixed."
+    return _failing_asset(name, f"**{title}**\n\n{faults}", str(error))
 
-    @dg.asset(
-        key=published_key(name),
-        group_name=name.split(".")[0],
-        description=f"**The contract of {name} has faults; it does not run until they are fixed.**\n\n{faults}",
-        tags={"mesh/broken": "true"},
+
+def unloaded_asset(name: str, reason: str) -> dg.AssetsDefinition:
+    """A product of which no assets can be made: one asset that says so, and fails when it is asked for."""
+    return _failing_asset(name, f"**No assets can be made of {prose(name)}; it does not run:** {code(reason)}", reason)
+
+
+def _failing_asset(name: str, description: str, reason: str) -> dg.AssetsDefinition:
+    domain, product = names.parts(name)
+
+    @dg.multi_asset(
+        specs=[
+            dg.AssetSpec(
+                key=published_key(name),
+                group_name=names.location(domain),
+                description=description,
+                tags={"mesh/broken": "true"},
+            )
+        ],
+        name=names.op(domain, product, "broken"),
     )
     def broken() -> None:
-        raise dg.Failure(description=str(error), allow_retries=False)
+        raise dg.Failure(description=reason, allow_retries=False)
 
     return broken
 
 
 def _common(product: DataProduct, part: str) -> dict[str, Any]:
     return {
-        "group_name": product.domain,
-        "owners": _owners(product),
+        "group_name": names.location(product.domain),
+        "owners": [names.asset_owner(product.owner)],
         "tags": {
-            "mesh/product": product.fqn,
+            "mesh/product": names.tag(product.fqn),
             "mesh/part": part,
             "mesh/alignment": str(product.alignment),
-            **{_tag(tag): "" for tag in product.tags},
+            **{names.tag(tag): "" for tag in product.tags},
         },
     }
 
@@ -141,7 +158,7 @@ def _snapshot(platform: Platform, product: DataProduct, columns: dg.TableSchema)
     deps = [published_key(name) for name in product.inputs] or [part_key(product, "log")]
     checks = [
         dg.AssetCheckSpec(
-            name=check_name(rule.id),
+            name=names.check(rule.id),
             asset=key,
             blocking=rule.on_failure is not OnFailure.WARN,
             description=prose(rule.description) or f"{rule.check} of {', '.join(rule.fields) or 'the product'}",
@@ -199,7 +216,7 @@ def _published(
     promised = objectives(product)
     checks = [
         dg.AssetCheckSpec(
-            name=check_name(one.id),
+            name=names.check(one.id),
             asset=key,
             description=f"The service level {one.property}: {one.promise}, as last observed (mesh observe).",
         )
@@ -266,7 +283,7 @@ def _levels(
         }
         yield dg.AssetCheckResult(
             asset_key=key,
-            check_name=check_name(one.id),
+            check_name=names.check(one.id),
             passed=state is None or state.met is not False,
             severity=dg.AssetCheckSeverity.WARN,
             description="kept" if state and state.met else "broken" if state and state.met is False else "not measured",
@@ -278,7 +295,7 @@ def _check_results(
     key: dg.AssetKey, product: DataProduct, taken: Snapshot, declared: Set[str]
 ) -> Iterator[dg.AssetCheckResult]:
     """A result for each check that Dagster knows of: another contract may have been applied since it was told them."""
-    results = {check_name(result.rule): result for result in (taken.audit.results if taken.audit else ())}
+    results = {names.check(result.rule): result for result in (taken.audit.results if taken.audit else ())}
     for name in sorted(declared - results.keys()):
         about = "not computed: the applied contract no longer has this rule"
         yield dg.AssetCheckResult(asset_key=key, check_name=name, passed=True, description=about)
@@ -328,11 +345,6 @@ def _snapshot_metadata(taken: Snapshot) -> dict[str, Any]:
         "base rewritten": taken.rewrote_base,
         "seconds": round(taken.seconds, 3),
     }
-
-
-def check_name(rule: str) -> str:
-    """A rule's id as the name of a check."""
-    return "".join(letter if letter.isalnum() else "_" for letter in rule)
 
 
 def _freshness(product: DataProduct) -> dg.FreshnessPolicy | None:
@@ -403,20 +415,11 @@ def _offsets(position: Position) -> dict[str, Any]:
     }
 
 
-def _owners(product: DataProduct) -> list[str]:
-    return [owner if "@" in owner else f"team:{_tag(owner)}" for owner in (product.owner,)]
-
-
-def _tag(text: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "_-." else "_" for letter in text)[:63]
-
-
 def _op(product: DataProduct, step: str) -> dict[str, Any]:
     """The op that does a step of a product: the products' pools admit one run at a time."""
-    pool = f"{product.domain}__{product.name}"
     return {
-        "name": f"{pool}__{step}",
-        "pool": pool,
+        "name": names.op(product.domain, product.name, step),
+        "pool": names.pool(product.domain, product.name),
         "retry_policy": dg.RetryPolicy(max_retries=_TRANSIENT_RETRIES, delay=2, backoff=dg.Backoff.EXPONENTIAL),
         "op_tags": {"dagster/priority": str(_PRIORITY[step])},
     }

@@ -8,7 +8,7 @@ schedules. Apart from that it is started and runs as ``dagster-daemon run`` does
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from dagster._core.instance import DagsterInstance
 from dagster._core.workspace.context import WorkspaceProcessContext
@@ -23,7 +23,8 @@ from dagster._utils.log import configure_loggers
 
 from mesh_pipelines.confidential import hiding
 from mesh_pipelines.errors import MeshError
-from mesh_pipelines.orchestration.graphql import reload, reload_all
+from mesh_pipelines.observe.unloaded import note_domains
+from mesh_pipelines.orchestration.graphql import load_errors, reload, reload_all
 from mesh_pipelines.orchestration.locations import Location, Locations
 from mesh_pipelines.settings import Settings
 
@@ -50,6 +51,9 @@ class Follower:
         except Exception:
             # Dagster's own, of code that it cannot load or reach. The daemon goes on with what it has.
             _log.exception("code locations could not be reloaded")
+        # A webserver that does not answer is told by who runs it.
+        with suppress(MeshError):
+            note_domains(self._settings, load_errors(self._settings))
 
     def _follow(self, now: dict[str, Location]) -> None:
         if now != self._of_daemon:

@@ -6,16 +6,24 @@ leaves the other locations as they are.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 from mesh_pipelines.collector import spare_what_is_alive, without_collector
-from mesh_pipelines.orchestration.assets import broken_asset, product_assets
+from mesh_pipelines.confidential import masked
+from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.names import is_in
+from mesh_pipelines.observe.unloaded import note_products
+from mesh_pipelines.orchestration.assets import broken_asset, product_assets, unloaded_asset
 from mesh_pipelines.orchestration.automation import domain_sensor, upkeep
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 
 def domain_definitions(domain: str, settings: Settings | None = None) -> dg.Definitions:
@@ -25,18 +33,22 @@ def domain_definitions(domain: str, settings: Settings | None = None) -> dg.Defi
 
 
 def _definitions(platform: Platform, domain: str) -> dg.Definitions:
-    products = [product for product in platform.in_order if product.domain == domain]
+    products = [product for product in platform.in_order if is_in(domain, product.fqn)]
     known = {product.fqn for product in products}
     # What was applied goes on running, though its file has faults by now.
-    broken = {
-        name: error for name, error in platform.broken.items() if name.split(".")[0] == domain and name not in known
-    }
+    broken = {name: error for name, error in platform.broken.items() if is_in(domain, name) and name not in known}
     unapplied = platform.unapplied(known)
-    assets = [asset for product in products for asset in product_assets(platform, product, unapplied.get(product.fqn))]
+    made, reasons = _each(platform, products, unapplied)
+    note_products(platform.settings, domain, reasons)
+    products = [product for product in products if product.fqn in made]
     sensors = [domain_sensor(platform, domain, products)] if products else []
     jobs, schedules = upkeep(platform, domain, products) if products else ([], [])
     return dg.Definitions(
-        assets=[*assets, *(broken_asset(name, error) for name, error in broken.items())],
+        assets=[
+            *(asset for assets in made.values() for asset in assets),
+            *(unloaded_asset(name, reason) for name, reason in reasons.items()),
+            *(broken_asset(name, error) for name, error in broken.items()),
+        ],
         sensors=sensors,
         jobs=jobs,
         schedules=schedules,
@@ -44,6 +56,21 @@ def _definitions(platform: Platform, domain: str) -> dg.Definitions:
         resources={"duckdb": DuckDBResource(database=":memory:")},
         executor=dg.in_process_executor,
     )
+
+
+def _each(
+    platform: Platform, products: list[DataProduct], unapplied: Mapping[str, str]
+) -> tuple[dict[str, Sequence[dg.AssetsDefinition | dg.AssetSpec]], dict[str, str]]:
+    """The assets of each product, and of which none could be made, and why: one product stops no other."""
+    made: dict[str, Sequence[dg.AssetsDefinition | dg.AssetSpec]] = {}
+    reasons: dict[str, str] = {}
+    for product in products:
+        try:
+            made[product.fqn] = product_assets(platform, product, unapplied.get(product.fqn))
+        except Exception as error:
+            _log.exception("no assets can be made of %s", product.fqn)
+            reasons[product.fqn] = masked(f"{type(error).__name__}: {error}")
+    return made, reasons
 
 
 def of_folder(file: str) -> dg.Definitions:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import dagster as dg
 
+from mesh_pipelines.contract import names
 from mesh_pipelines.observe.status import ProductStatus
 from mesh_pipelines.observe.store.records import Health
 
@@ -38,7 +39,7 @@ def health_result(key: dg.AssetKey, status: ProductStatus) -> dg.AssetCheckResul
 
 def report_health(instance: dg.DagsterInstance, statuses: Iterable[ProductStatus]) -> None:
     """Report the checks of these products where Dagster has another result, or none; no run of theirs is under way."""
-    found = {dg.AssetCheckKey(dg.AssetKey(one.product.split(".")), HEALTH): one for one in statuses}
+    found = {dg.AssetCheckKey(dg.AssetKey(names.asset_path(one.product)), HEALTH): one for one in statuses}
     known = instance.event_log_storage.get_latest_asset_check_execution_by_key([*found])
     for key, status in found.items():
         record = known.get(key)

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mesh_pipelines.contract.read.load import product_files
+from mesh_pipelines.contract.names import fqn, location
+from mesh_pipelines.contract.read.load import product_files, product_folders
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
 
@@ -21,20 +22,23 @@ _LOADED = "loaded.json"
 _LOADER = """\
 from mesh_pipelines.orchestration.definitions import domain_definitions
 
-defs = domain_definitions("{domain}")
+defs = domain_definitions({domain!r})
 """
 
 
 @dataclass(frozen=True)
 class Location:
-    """A domain's code location: the Python file that is loaded, and a digest of what its definitions are made of."""
+    """A domain's code location: the domain's folder, the Python file that is loaded, and a digest of what its
+    definitions are made of.
+    """
 
+    domain: str
     file: str
     digest: str
 
 
 class Locations:
-    """The code locations of one home folder, by domain."""
+    """The code locations of one home folder, by name: that of the domain, or what stands for it (contract/names.py)."""
 
     def __init__(self, settings: Settings) -> None:
         self._assets = settings.assets
@@ -53,7 +57,8 @@ class Locations:
         names = [name for products in found.values() for name in products]
         applied = self._platform.applied_hashes(names) if names else {}
         return {
-            domain: Location(
+            location(domain): Location(
+                domain,
                 str(self._file(domain)),
                 _digest([*_stamps(self._assets / domain), *(f"{name} {applied.get(name)}" for name in products)]),
             )
@@ -63,23 +68,23 @@ class Locations:
     def loaded(self) -> dict[str, Location]:
         """Those that Dagster was last told to load, as they were then."""
         kept = json.loads((self._home / _LOADED).read_text(encoding="utf-8"))
-        return {domain: Location(**one) for domain, one in kept.items()}
+        return {name: Location(**one) for name, one in kept.items()}
 
     def write(self, locations: Mapping[str, Location]) -> None:
         """Tell Dagster to load these; what told it to load domains that are gone goes."""
         self._home.mkdir(parents=True, exist_ok=True)
-        loaders = {self._loader(domain): domain for domain in locations}
+        loaders = {self._loader(one.domain): one.domain for one in locations.values()}
         for stale in {*self._home.glob("*_location.py")} - loaders.keys():
             stale.unlink()
         for loader, domain in loaders.items():
             _replace(loader, _LOADER.format(domain=domain))
         entries = [
-            {"python_file": {"relative_path": one.file, "location_name": domain}}
-            for domain, one in sorted(locations.items())
+            {"python_file": {"relative_path": one.file, "location_name": name}}
+            for name, one in sorted(locations.items())
         ]
         # JSON is YAML, and quotes what needs quoting.
         _replace(self.workspace, json.dumps({"load_from": entries}, indent=2) + "\n")
-        _replace(self._home / _LOADED, json.dumps({domain: asdict(one) for domain, one in locations.items()}))
+        _replace(self._home / _LOADED, json.dumps({name: asdict(one) for name, one in locations.items()}))
 
     def _file(self, domain: str) -> Path:
         """A domain's own ``definitions.py`` where it has one, else a loader of its contracts alone."""
@@ -87,14 +92,14 @@ class Locations:
         return own if own.exists() else self._loader(domain)
 
     def _loader(self, domain: str) -> Path:
-        return self._home / f"{domain}_location.py"
+        return self._home / f"{location(domain)}_location.py"
 
 
 def _products(assets: Path) -> dict[str, list[str]]:
-    """The products that have a contract file, as ``domain.name``, by domain."""
+    """The products that have files, sound or not, as ``domain.name``, by the domain's folder."""
     found: dict[str, list[str]] = {}
-    for file in sorted(assets.glob("*/*/contract.yaml")):
-        found.setdefault(file.parent.parent.name, []).append(f"{file.parent.parent.name}.{file.parent.name}")
+    for folder in product_folders(assets):
+        found.setdefault(folder.parent.name, []).append(fqn(folder.parent.name, folder.name))
     return found
 
 
@@ -114,7 +119,7 @@ def _stamp(file: Path) -> str | None:
 
 
 def _digest(lines: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return hashlib.sha256(os.fsencode("\n".join(lines))).hexdigest()
 
 
 def _replace(file: Path, text: str) -> None:

@@ -125,3 +125,13 @@ def test_a_product_is_in_a_circle_exactly_if_it_can_be_reached_from_itself(
 
     in_circle = {name.removeprefix("shop.") for name, problem, _ in found(*products) if "depends on itself" in problem}
     assert in_circle == {name for name in NAMES if name in reached(name)}
+
+
+def test_topics_that_kafka_takes_for_one_are_a_fault_of_both(tmp_path: Path) -> None:
+    dotted = written(tmp_path, contract_text("shop.all_orders"))
+    other = written(tmp_path, contract_text("shop_all.orders"))
+    how = "to Kafka, which takes dots and underscores for the same, also the topic of"
+    assert [(name, problem) for name, problem, _ in found(dotted, other)] == [
+        ("shop.all_orders", f"its topic shop.all_orders is {how} shop_all.orders"),
+        ("shop_all.orders", f"its topic shop_all.orders is {how} shop.all_orders"),
+    ]

@@ -22,6 +22,10 @@ def test_derived_product_loads_and_its_transform_runs(tmp_path: Path) -> None:
     inputs = ["order.select", "a.b_c", "a_b.c"]
     for name in inputs:
         scaffold(tmp_path, name)
+    # Kafka takes the topics a.b_c and a_b.c for one.
+    contract = tmp_path / "a_b" / "c" / "contract.yaml"
+    own = "customProperties:\n  - {property: mesh.topic, value: c}\n"
+    contract.write_text(contract.read_text().replace("customProperties:\n", own))
     files = scaffold(tmp_path, "insights.totals", inputs=["order/select", *inputs], alignment=Alignment.CONSUMER)
     assert [file.name for file in files] == ["contract.yaml", "transform.sql"]
     loaded = load_products(tmp_path)

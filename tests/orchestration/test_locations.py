@@ -12,6 +12,7 @@ import pytest
 from confluent_kafka import Producer
 
 from mesh_pipelines.local.supervisor import Supervisor
+from mesh_pipelines.observe.status import status
 from mesh_pipelines.orchestration.graphql import ask, load_errors, locations
 from mesh_pipelines.orchestration.instance import children
 from mesh_pipelines.plan.apply import apply_contracts
@@ -68,6 +69,12 @@ def rows(settings: Settings, name: str) -> int | None:
     return version and version.rows
 
 
+def problems(settings: Settings, name: str) -> list[str]:
+    """What status says of a product, but for what passes by itself."""
+    [found] = [one for one in status(Platform.open(settings)) if one.product == name]
+    return [one.kind for one in found.problems if one.severity == "bad"]
+
+
 def test_domains_and_products_that_come_move_and_go_are_followed(dagster: Settings, contract: Any) -> None:
     assert locations(dagster) == []
 
@@ -92,12 +99,15 @@ def test_domains_and_products_that_come_move_and_go_are_followed(dagster: Settin
     own = dagster.assets / other.split(".")[0] / "definitions.py"
     own.write_text("this is not Python")
     until(lambda: list(load_errors(dagster)) == [other.split(".")[0]], lambda: load_errors(dagster))
+    until(lambda: problems(dagster, other) == ["unloaded"], lambda: problems(dagster, other))
+    assert problems(dagster, first) == []
     send(dagster, first, 1)
     until(lambda: rows(dagster, first) == 6, lambda: rows(dagster, first))
     own.write_text("from mesh_pipelines.orchestration.definitions import of_folder\n\ndefs = of_folder(__file__)\n")
     send(dagster, other, 1)
     until(lambda: rows(dagster, other) == 5, lambda: (rows(dagster, other), load_errors(dagster)))
     until(lambda: load_errors(dagster) == {}, lambda: load_errors(dagster))
+    until(lambda: problems(dagster, other) == [], lambda: problems(dagster, other))
 
     renamed = contract("purchases", FIELDS, kind="measurement", more=JSON, domain="sales")
     shutil.rmtree(dagster.assets / other.split(".")[0])

@@ -206,7 +206,7 @@ def test_no_check_of_dagsters_shows_a_value_that_is_not_public(people: People) -
         evaluations = done.get_asset_check_evaluations()
         log = [str(event) for event in done.all_events]
     assert "masked" in repr(evaluations)
-    assert {one.check_name for one in evaluations} >= {"secret_pattern", "tags_minItems", "sql"}
+    assert {one.check_name for one in evaluations} >= {"secret__pattern", "tags__minItems", "sql"}
     assert CANARY not in repr(evaluations)
     assert CANARY not in repr(log)
 

@@ -33,11 +33,15 @@ def _shared_topics(products: Mapping[str, DataProduct], contract: str) -> Iterat
     topics: dict[str, list[DataProduct]] = {}
     for product in products.values():
         if product.topic:
-            topics.setdefault(product.topic.name, []).append(product)
-    for topic, sharing in topics.items():
+            # Kafka has no two topics whose names differ in dots and underscores only.
+            topics.setdefault(product.topic.name.replace(".", "_"), []).append(product)
+    for sharing in topics.values():
         for product in sharing if len(sharing) > 1 else ():
             others = ", ".join(one.fqn for one in sharing if one is not product)
-            problem = f"its topic {topic} is also the topic of {others}"
+            named = product.topic.name if product.topic else ""
+            same = all(one.topic and one.topic.name == named for one in sharing)
+            how = "also" if same else "to Kafka, which takes dots and underscores for the same, also"
+            problem = f"its topic {named} is {how} the topic of {others}"
             yield product.fqn, _fault(product.folder / contract, problem, "set mesh.topic to give each its own")
 
 

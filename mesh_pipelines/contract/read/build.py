@@ -22,10 +22,11 @@ from mesh_pipelines.contract.model import (
     TopicSettings,
     Transform,
 )
+from mesh_pipelines.contract.names import NAME, NAME_RULE
 from mesh_pipelines.contract.read.about import read_about
 from mesh_pipelines.contract.read.document import Document, FaultyDocument, printable, read_text
 from mesh_pipelines.contract.read.faults import Faults
-from mesh_pipelines.contract.read.field_reader import NAME, NAME_RULE, RESERVED_DOMAINS, FieldReader
+from mesh_pipelines.contract.read.field_reader import RESERVED_DOMAINS, FieldReader
 from mesh_pipelines.contract.read.rule_reader import RuleReader
 from mesh_pipelines.contract.read.service_levels import read_service_levels
 from mesh_pipelines.contract.read.settings_reader import SettingsReader

@@ -13,12 +13,11 @@ from typing import Any
 
 from mesh_pipelines.contract.misspelt import did_you_mean
 from mesh_pipelines.contract.model import MAX_TYPE_DEPTH, PUBLIC, Field, FieldType, Kind
+from mesh_pipelines.contract.names import NAME, NAME_RULE
 from mesh_pipelines.contract.read.document import Document, Where
 from mesh_pipelines.contract.read.faults import Faults
 from mesh_pipelines.contract.values import parse
 
-NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
-NAME_RULE = "use up to 63 lower-case letters, digits and underscores, starting with a letter"
 # Schemas and databases of the engine's own, where a domain's products would hide them or be ambiguous beside them.
 RESERVED_DOMAINS = frozenset({"information_schema", "main", "memory", "pg_catalog", "serving", "system", "temp"})
 _DECIMAL = re.compile(r"(?:decimal|numeric)\s*\(\s*(\d{1,3})\s*(?:,\s*(\d{1,3})\s*)?\)", re.IGNORECASE)

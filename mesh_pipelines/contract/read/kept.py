@@ -64,7 +64,7 @@ def _read(file: Path) -> dict[str, DataProduct]:
 
 def _key(folder: Path, names: Iterable[str]) -> str | None:
     """A hash of what the product of a folder is made of; None if that is not regular files of a sensible size."""
-    hashed = hashlib.sha256(f"{_code()}{folder}".encode())
+    hashed = hashlib.sha256(os.fsencode(f"{_code()}{folder}"))
     for name in names:
         file = folder / name
         if not file.exists():

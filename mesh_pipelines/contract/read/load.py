@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mesh_pipelines.collector import without_collector
+from mesh_pipelines.contract import names
 from mesh_pipelines.contract.model import TRANSFORM, DataProduct
 from mesh_pipelines.contract.read.between import faults_between
 from mesh_pipelines.contract.read.document import FaultyDocument, parse_document, read_document, read_text
@@ -56,7 +57,7 @@ def load_products(assets: Path, kept: Path | None = None) -> Loaded:
 def _load(assets: Path, keeper: Kept) -> Loaded:
     products: dict[str, DataProduct] = {}
     broken: dict[str, ContractInvalid] = {}
-    for folder in _product_folders(assets):
+    for folder in product_folders(assets):
         name = _fqn(folder)
         try:
             _check_links(folder)
@@ -137,11 +138,12 @@ def product_of(folder: Path, files: ContractFiles) -> DataProduct | None:
         return None
 
 
-def _product_folders(assets: Path) -> Iterator[Path]:
+def product_folders(assets: Path) -> Iterator[Path]:
+    """The folders of products, sound or not; what begins with a dot or an underscore holds none."""
     for domain in _folders(assets):
         for folder in _folders(domain):
-            names = {entry.name for entry in folder.iterdir()}
-            if names & {*product_files(), *_MISNAMED}:
+            found = {entry.name for entry in folder.iterdir()}
+            if found & {*product_files(), *_MISNAMED}:
                 yield folder
 
 
@@ -163,4 +165,4 @@ def _check_links(folder: Path) -> None:
 
 
 def _fqn(folder: Path) -> str:
-    return f"{folder.parent.name}.{folder.name}"
+    return names.fqn(folder.parent.name, folder.name)

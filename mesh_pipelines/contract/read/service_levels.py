@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mesh_pipelines.contract.misspelt import did_you_mean
-from mesh_pipelines.contract.model import SECONDS, ServiceLevel
+from mesh_pipelines.contract.model import LONGEST_S, SECONDS, ServiceLevel
 from mesh_pipelines.contract.read.document import Where
 from mesh_pipelines.contract.read.faults import Faults
 
@@ -46,10 +46,16 @@ def _read(
 
 
 def _check_duration(value: Any, unit: str, where: Where, faults: Faults) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+    if not _is_number(value) or value <= 0:
         faults.add(
             (*where, "value"), f"must be a number above 0, got {value!r}", "write a number, and its unit as unit"
         )
     if unit.lower() not in SECONDS:
         problem = f"must be a unit of time, got {unit!r}" if unit else "is missing"
         faults.add((*where, "unit"), problem, "use s, m (minutes), h, d, w or y")
+    elif _is_number(value) and value * SECONDS[unit.lower()] > LONGEST_S:
+        faults.add((*where, "value"), f"must be at most 1000 years, got {value} {unit}", "write what is promised")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

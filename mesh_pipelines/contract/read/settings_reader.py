@@ -16,9 +16,9 @@ from mesh_pipelines.contract.model import (
     Output,
     TopicSettings,
 )
+from mesh_pipelines.contract.names import NAME
 from mesh_pipelines.contract.read.document import Document, Where
 from mesh_pipelines.contract.read.faults import Faults
-from mesh_pipelines.contract.read.field_reader import NAME
 from mesh_pipelines.formats.format import Format
 from mesh_pipelines.formats.registered import FORMATS
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from mesh_pipelines.contract.names import parts
 from mesh_pipelines.observe.store.history import History
 from mesh_pipelines.observe.store.records import Current, Incident, ObjectiveState
 
@@ -58,16 +59,16 @@ class _Collector:
 
 def _of_current(current: list[Current]) -> Iterator[Metric]:
     for name, (text, attribute) in _CURRENT.items():
-        values = ((_names(one.product), getattr(one, attribute)) for one in current)
+        values = ((parts(one.product), getattr(one, attribute)) for one in current)
         yield _gauge(name, text, values)
-    published = ((_names(one.product), one.published_at and one.published_at.timestamp()) for one in current)
+    published = ((parts(one.product), one.published_at and one.published_at.timestamp()) for one in current)
     yield _gauge("mesh_published_timestamp_seconds", "When the published version was published.", published)
-    since = ((_names(one.product), one.behind_since and one.behind_since.timestamp()) for one in current)
+    since = ((parts(one.product), one.behind_since and one.behind_since.timestamp()) for one in current)
     text = "The time since which the first of these versions waits; absent if none does."
     yield _gauge("mesh_behind_since_timestamp_seconds", text, since)
-    healths = (((*_names(one.product), str(one.health)), 1) for one in current)
+    healths = (((*parts(one.product), str(one.health)), 1) for one in current)
     yield _gauge("mesh_health", "1 for the health that a product has.", healths, (*_LABELS, "health"))
-    rules = (((*_names(one.product), state), getattr(one, attribute)) for one in current for state, attribute in _RULES)
+    rules = (((*parts(one.product), state), getattr(one, attribute)) for one in current for state, attribute in _RULES)
     yield _gauge("mesh_rules", "Rules of the newest audit by outcome.", rules, (*_LABELS, "state"))
 
 
@@ -78,12 +79,12 @@ def _of_objectives(states: list[ObjectiveState]) -> Iterator[Metric]:
         ("mesh_objective_target_ratio", "Share of observations that have to meet it.", "target"),
         ("mesh_objective_budget_left_ratio", "Share of the error budget that is left.", "budget_left"),
     ):
-        values = (((*_names(one.product), one.objective), getattr(one, attribute)) for one in states)
+        values = (((*parts(one.product), one.objective), getattr(one, attribute)) for one in states)
         yield _gauge(name, text, values, labels)
-    met = (((*_names(one.product), one.objective), None if one.met is None else float(one.met)) for one in states)
+    met = (((*parts(one.product), one.objective), None if one.met is None else float(one.met)) for one in states)
     yield _gauge("mesh_objective_met", "1 if it is met now, else 0.", met, labels)
     burns = (
-        ((*_names(one.product), one.objective, window), burn)
+        ((*parts(one.product), one.objective, window), burn)
         for one in states
         for window, burn in (("1h", one.burn_1h), ("24h", one.burn_24h))
     )
@@ -96,7 +97,7 @@ def _open_incidents(current: list[Current], incidents: list[Incident]) -> Metric
     for incident in incidents:
         key = (incident.product, incident.severity)
         counts[key] = counts.get(key, 0) + 1
-    values = (((*_names(product), severity), count) for (product, severity), count in counts.items())
+    values = (((*parts(product), severity), count) for (product, severity), count in counts.items())
     return _gauge("mesh_incidents_open", "Incidents that are not over.", values, (*_LABELS, "severity"))
 
 
@@ -117,9 +118,4 @@ def _gauge(
 
 
 def _by_name(values: dict[str, float]) -> Iterator[tuple[tuple[str, ...], float]]:
-    return ((_names(product), value) for product, value in values.items())
-
-
-def _names(product: str) -> tuple[str, ...]:
-    domain, _, name = product.partition(".")
-    return domain, name
+    return ((parts(product), value) for product, value in values.items())
