@@ -22,7 +22,8 @@ from sqlglot.optimizer.scope import Scope, build_scope
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.types import duckdb_type
-from mesh_pipelines.sql.select import NotReadable, parse_select
+from mesh_pipelines.sql.parse import parse_select
+from mesh_pipelines.sql.select import NotReadable
 from mesh_pipelines.worker.pool import WorkerLost, guarded
 
 # Seconds of CPU to trace one transform.

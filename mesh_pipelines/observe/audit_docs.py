@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import UnknownVersion
+from mesh_pipelines.gx.data_docs import build
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.platform import Platform
 
@@ -22,7 +23,6 @@ def docs(platform: Platform, product: DataProduct, *, version: int | None = None
         UsageError: the folder holds other things.
     """
     from mesh_pipelines.audit import history
-    from mesh_pipelines.gx.data_docs import build
 
     audits = history.audits(platform.tables_of(product).checks.read())
     chosen = [audit for audit in audits if version in (None, audit[0]["version"])][:_MOST]

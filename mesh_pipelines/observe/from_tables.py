@@ -11,6 +11,7 @@ from typing import Any
 
 from mesh_pipelines.contract.model import DataProduct, Kind
 from mesh_pipelines.contract.objectives import objectives
+from mesh_pipelines.engine import connect
 from mesh_pipelines.observe.measure import Memory, Seen
 from mesh_pipelines.observe.store.records import Publication, RuleState
 from mesh_pipelines.platform import Platform
@@ -73,8 +74,6 @@ def _with_newest(platform: Platform, seen: Seen, memory: Memory) -> Memory:
 
 
 def _newest(platform: Platform, product: DataProduct, version: Version, names: Sequence[str]) -> dict[str, datetime]:
-    from mesh_pipelines.engine import connect
-
     kinds = {field.name: field.type.kind for field in product.fields}
     # A day is over when it ends.
     ends = {name: " + INTERVAL 1 DAY" if kinds[name] is Kind.DATE else "" for name in names}

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from mesh_pipelines.audit.divert import Diverter
 from mesh_pipelines.collector import collecting_what_is_new
 from mesh_pipelines.contract.envelope import FATE, OFFSET, PARTITION, REASON, Fate
 from mesh_pipelines.contract.model import DataProduct
@@ -215,7 +216,6 @@ def decoded(
 
     The last one's position is ``end``.
     """
-    from mesh_pipelines.audit.divert import Diverter
     from mesh_pipelines.formats.decode import Decoder
 
     settings = platform.settings

@@ -12,8 +12,8 @@ import os
 import re
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from functools import cache, cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from mesh_pipelines.engine import View
 from mesh_pipelines.sandbox import inside
 from mesh_pipelines.settings import Settings
 from mesh_pipelines.sql.select import NotReadable
-from mesh_pipelines.worker.pool import Overdue, Pool, Worker, WorkerLost
+from mesh_pipelines.worker.pool import Limits, Overdue, Worker, WorkerLost, workers
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -131,18 +131,22 @@ class Author:
     @cached_property
     def _worker(self) -> Worker:
         folder = self.folder
-        worker = self._held.enter_context(_pool(_worker_memory(self.allowance.memory)).worker())
+        worker = self._held.enter_context(workers().worker())
         terms = inside.Terms(tuple(self.views.items()), self.allowance.memory, str(folder))
-        worker.call(inside.open_database, terms, seconds=_OPENING_S)
+        worker.call(replace(self._limits, seconds=_OPENING_S), inside.open_database, terms)
         return worker
+
+    @cached_property
+    def _limits(self) -> Limits:
+        return Limits(self.allowance.seconds, memory=_worker_memory(self.allowance.memory))
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         with self._telling():
-            return self._worker.call(function, *arguments, seconds=self.allowance.seconds)
+            return self._worker.call(self._limits, function, *arguments)
 
     def _stream(self, function: Callable[..., Any], *arguments: Any) -> Iterator[Any]:
         with self, self._telling():
-            yield from self._worker.stream(function, *arguments, seconds=self.allowance.seconds)
+            yield from self._worker.stream(self._limits, function, *arguments)
 
     @contextmanager
     def _telling(self) -> Generator[None]:
@@ -155,22 +159,14 @@ class Author:
             raise
         except Overdue as error:
             raise self.invalid("the SQL took longer than MESH_SQL_TIMEOUT_S allows and was stopped") from error
+        except MemoryError as error:
+            raise self.invalid("the SQL needs more memory than MESH_MEMORY_LIMIT allows") from error
         except WorkerLost as error:
             raise self.invalid(f"the SQL {error}: it needs more memory than there is, or the engine fails") from error
         except NotReadable as error:
             raise self.invalid(f"the SQL {error}") from error
         except duckdb.Error as error:
             raise self.invalid(str(error).strip()) from error
-
-
-def warm(allowance: Allowance) -> None:
-    """Have a worker start while this process goes on: SQL is about to be run."""
-    _pool(_worker_memory(allowance.memory)).warm()
-
-
-@cache
-def _pool(memory: int) -> Pool:
-    return Pool(memory, (inside.__name__,))
 
 
 def _worker_memory(limit: str) -> int:

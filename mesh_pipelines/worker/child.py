@@ -1,8 +1,8 @@
 """What runs in a worker: it calls the functions that it is told to, one after the other, until nobody tells it to.
 
-It says READY once. A call is a function's name, its arguments, and the seconds of CPU that it may take (0: any). Its
-answer is (RETURNED, value), (RAISED, error), or, from a generator,
-(YIELDED, value) each time and (RETURNED, None) at the end. The process dies with the one that started it.
+It says READY once. A call is a function's name, its arguments, and how many seconds of CPU and how many bytes it may
+take (0: any). Its answer is (RETURNED, value), (RAISED, error), or, from a generator, (YIELDED, value) each time and
+(RETURNED, None) at the end. The process dies with the one that started it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from importlib import import_module
 from multiprocessing.connection import Connection
 from pkgutil import resolve_name
 
@@ -26,13 +25,11 @@ _serving = False
 
 
 def main() -> None:
-    """Take calls from a connection; its file descriptor, parent and limits are on the command line."""
-    descriptor, parent, memory, *preloaded = sys.argv[1:]
-    _confine(int(parent), int(memory))
-    for module in preloaded:
-        import_module(module)
+    """Take calls from a connection; its file descriptor and who started this process are on the command line."""
+    descriptor, parent = map(int, sys.argv[1:])
+    _bind(parent)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        _serve(Connection(int(descriptor)))
+        _serve(Connection(descriptor))
 
 
 def is_worker() -> bool:
@@ -40,13 +37,11 @@ def is_worker() -> bool:
     return _serving
 
 
-def _confine(parent: int, memory: int) -> None:
-    """End with the process ``parent``, take ``memory`` bytes at most (0: no limit), and leave no core behind."""
+def _bind(parent: int) -> None:
+    """End with the process ``parent``, and leave no core behind."""
     # The terminal's interrupt is for the parent, which ends this process when it has to.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if memory:
-        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -59,16 +54,16 @@ def _serve(connection: Connection) -> None:
     _serving = True
     connection.send((READY, None))
     while True:
-        name, arguments, cpu = connection.recv()
-        _limit_cpu(cpu)
+        name, arguments, cpu, memory = connection.recv()
+        _limit(cpu, memory)
         connection.send(_answer(connection, name, arguments))
 
 
-def _limit_cpu(seconds: int) -> None:
-    """Let the kernel end this process when it has taken so much CPU from now on."""
-    used = time.process_time()
-    soft = int(used) + 1 + seconds if seconds else resource.RLIM_INFINITY
+def _limit(cpu: int, memory: int) -> None:
+    """Let the kernel end this process when it takes so many seconds from now on, and refuse it more bytes than this."""
+    soft = int(time.process_time()) + 1 + cpu if cpu else resource.RLIM_INFINITY
     resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_DATA, (memory or resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
 def _answer(connection: Connection, name: str, arguments: tuple[object, ...]) -> tuple[str, object]:

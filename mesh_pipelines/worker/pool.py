@@ -12,14 +12,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from multiprocessing.connection import Connection
+from pkgutil import resolve_name
 from signal import SIGXCPU, Signals
 from socket import socketpair
-from typing import Any
+from typing import Any, TypeAlias
 
 from mesh_pipelines.worker.child import RAISED, READY, RETURNED, is_worker
 
@@ -31,6 +33,8 @@ _ENVIRONMENT = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "
 _STARTING_S = 120.0
 # A reader's memory: libraries (Great Expectations is one), and a text of 100,000 characters as a tree.
 _READER_BYTES = 2 * 2**30
+# Idle workers that are kept: a page's two questions, side by side.
+_MOST_IDLE = 2
 _OVERDUE = "took too long and was stopped"
 
 
@@ -42,18 +46,29 @@ class Overdue(WorkerLost):
     """A worker did not answer in time, and was killed."""
 
 
-class Worker:
-    """One process, which answers one call at a time.
+@dataclass(frozen=True)
+class Limits:
+    """What a call may take: seconds from question to answer, seconds of CPU and one, and bytes of memory; 0 is any.
 
-    ``memory`` is the most bytes that it may hold, 0 is no limit; ``preloaded`` are modules that it loads at once.
+    A busy machine stretches the first and not the second.
     """
 
-    def __init__(self, memory: int = 0, preloaded: tuple[str, ...] = ()) -> None:
+    seconds: float
+    cpu: int = 0
+    memory: int = 0
+
+
+# A function's name, as ``module:name``, spares its caller the import.
+Function: TypeAlias = Callable[..., Any] | str
+
+
+class Worker:
+    """One process, which answers one call at a time."""
+
+    def __init__(self) -> None:
         ours, theirs = socketpair()
         with ours, theirs:
-            command = [sys.executable, "-P", "-m", "mesh_pipelines.worker.child"]
-            command += [str(theirs.fileno()), str(os.getpid()), str(memory), *preloaded]
-            self._process = _starter().submit(_start, command, theirs.fileno()).result()
+            self._process = _starter().submit(_start, theirs.fileno()).result()
             self._connection = Connection(ours.detach())
         self._seconds = 0.0
         self._is_ready = False
@@ -63,29 +78,28 @@ class Worker:
         """Whether it can be called."""
         return not self._connection.closed and self._process.poll() is None
 
-    def call(self, function: Callable[..., Any], *arguments: Any, seconds: float, cpu: int = 0) -> Any:
-        """What a function gives there. Functions go by their names, values as pickles.
+    def call(self, limits: Limits, function: Function, *arguments: Any) -> Any:
+        """What a function gives there; arguments, value and errors go as pickles.
 
         Raises:
-            Overdue: it took longer than ``seconds``, or more CPU than ``cpu`` seconds and one (0: any), which a busy
-                machine does not stretch. The worker is gone.
-            WorkerLost: it crashed, or needed too much memory. The worker is gone.
-            Exception: what the function raises.
+            Overdue: it took more time than the limits. The worker is gone.
+            WorkerLost: it crashed. The worker is gone.
+            Exception: what the function raises; a MemoryError for one, above the limits.
         """
-        self._ask(function, arguments, seconds, cpu)
+        self._ask(limits, function, arguments)
         kind, value = self._answer()
         assert kind == RETURNED
         return value
 
-    def stream(self, function: Callable[..., Any], *arguments: Any, seconds: float) -> Generator[Any]:
-        """What a generator function yields there; ``seconds`` is its own time, not that of who takes the values.
+    def stream(self, limits: Limits, function: Function, *arguments: Any) -> Generator[Any]:
+        """What a generator function yields there; the time is its own, not that of who takes the values.
 
         Whoever does not take them to the end loses the worker.
 
         Raises:
             Overdue, WorkerLost, Exception: as ``call``, at any value.
         """
-        self._ask(function, arguments, seconds, 0)
+        self._ask(limits, function, arguments)
         is_over = False
         try:
             while True:
@@ -107,13 +121,14 @@ class Worker:
         self._process.wait()
         self._connection.close()
 
-    def _ask(self, function: Callable[..., Any], arguments: tuple[Any, ...], seconds: float, cpu: int) -> None:
+    def _ask(self, limits: Limits, function: Function, arguments: tuple[Any, ...]) -> None:
         if not self._is_ready:
             self._seconds = _STARTING_S
             self._is_ready = self._answer()[0] == READY
-        self._seconds = seconds
+        self._seconds = limits.seconds
+        name = function if isinstance(function, str) else f"{function.__module__}:{function.__qualname__}"
         try:
-            self._connection.send((f"{function.__module__}:{function.__qualname__}", arguments, cpu))
+            self._connection.send((name, arguments, limits.cpu, limits.memory))
         except OSError as error:
             raise self._lost() from error
 
@@ -142,18 +157,15 @@ class Worker:
 
 
 class Pool:
-    """Workers of one kind, one for each who needs one at a time; idle ones are kept for the next."""
+    """Workers, one for each who needs one at a time; idle ones are kept for the next."""
 
-    def __init__(self, memory: int = 0, preloaded: tuple[str, ...] = (), idle: int = 1) -> None:
-        self._memory = memory
-        self._preloaded = preloaded
-        self._most_idle = idle
+    def __init__(self) -> None:
         self._idle: list[Worker] = []
         self._lock = threading.Lock()
         atexit.register(self.close)
 
     def warm(self) -> None:
-        """Have a worker ready, which starts while this process goes on."""
+        """Have a worker start while this process goes on."""
         self._give(self._take())
 
     @contextmanager
@@ -178,17 +190,23 @@ class Pool:
                 worker = self._idle.pop()
                 if worker.is_alive:
                     return worker
-        return Worker(self._memory, self._preloaded)
+        return Worker()
 
     def _give(self, worker: Worker) -> None:
         with self._lock:
-            if worker.is_alive and len(self._idle) < self._most_idle:
+            if worker.is_alive and len(self._idle) < _MOST_IDLE:
                 self._idle.append(worker)
                 return
         worker.close()
 
 
-def guarded(function: Callable[..., Any], *arguments: Any, cpu: int) -> Any:
+@cache
+def workers() -> Pool:
+    """The workers of this process."""
+    return Pool()
+
+
+def guarded(function: Function, *arguments: Any, cpu: int) -> Any:
     """What a function gives, computed in a worker: for reading what people wrote, which may have no end.
 
     In a worker it is computed there, within the limits of whoever called that.
@@ -197,14 +215,9 @@ def guarded(function: Callable[..., Any], *arguments: Any, cpu: int) -> Any:
         Overdue, WorkerLost, Exception: as ``Worker.call``.
     """
     if is_worker():
-        return function(*arguments)
-    with _readers().worker() as worker:
-        return worker.call(function, *arguments, seconds=_STARTING_S, cpu=cpu)
-
-
-@cache
-def _readers() -> Pool:
-    return Pool(_READER_BYTES)
+        return (resolve_name(function) if isinstance(function, str) else function)(*arguments)
+    with workers().worker() as worker:
+        return worker.call(Limits(_STARTING_S, cpu, _READER_BYTES), function, *arguments)
 
 
 @cache
@@ -213,7 +226,8 @@ def _starter() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, thread_name_prefix="worker-starter")
 
 
-def _start(command: Sequence[str], descriptor: int) -> subprocess.Popen[bytes]:
+def _start(descriptor: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-P", "-m", "mesh_pipelines.worker.child", str(descriptor), str(os.getpid())]
     return subprocess.Popen(command, pass_fds=[descriptor], stdin=subprocess.DEVNULL, env=_environment())
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mesh_pipelines.worker.pool import Overdue, Pool, Worker, WorkerLost
+from mesh_pipelines.worker.pool import Limits, Overdue, Pool, Worker, WorkerLost
 
 MEGABYTE = 2**20
 
@@ -54,68 +54,72 @@ def worker() -> Iterator[Worker]:
 
 
 def test_a_function_is_called_there_and_its_value_or_error_is_given(worker: Worker) -> None:
-    assert worker.call(os.getpid, seconds=30) != os.getpid()
-    assert worker.call(sorted, [3, 1, 2], seconds=30) == [1, 2, 3]
+    assert worker.call(Limits(30), os.getpid) != os.getpid()
+    assert worker.call(Limits(30), sorted, [3, 1, 2]) == [1, 2, 3]
     with pytest.raises(ValueError, match="no more"):
-        worker.call(fail, "no more", seconds=30)
+        worker.call(Limits(30), fail, "no more")
     with pytest.raises(RuntimeError, match="OnlyHere: no more"):
-        worker.call(fail_with_what_cannot_be_sent, seconds=30)
+        worker.call(Limits(30), fail_with_what_cannot_be_sent)
     with pytest.raises(RecursionError):
-        worker.call(recurse, 10**6, seconds=30)
-    assert worker.call(len, "four", seconds=30) == 4
+        worker.call(Limits(30), recurse, 10**6)
+    assert worker.call(Limits(30), len, "four") == 4
 
 
 def test_a_generator_gives_its_values_one_by_one(worker: Worker) -> None:
-    assert list(worker.stream(count_to, 3, seconds=30)) == [0, 1, 2]
-    values = worker.stream(count_and_fail, 2, seconds=30)
+    assert list(worker.stream(Limits(30), count_to, 3)) == [0, 1, 2]
+    values = worker.stream(Limits(30), count_and_fail, 2)
     assert [next(values), next(values)] == [0, 1]
     with pytest.raises(ValueError, match="at the end"):
         next(values)
-    assert worker.call(len, "four", seconds=30) == 4
+    assert worker.call(Limits(30), len, "four") == 4
 
 
 def test_who_leaves_a_generator_loses_the_worker(worker: Worker) -> None:
-    values = worker.stream(count_to, 10**9, seconds=30)
+    values = worker.stream(Limits(30), count_to, 10**9)
     assert next(values) == 0
     values.close()
     assert not worker.is_alive
 
 
 def test_what_takes_too_long_is_killed_even_where_nothing_interrupts_it(worker: Worker) -> None:
-    worker.call(len, "", seconds=30)
+    worker.call(Limits(30), len, "")
     started = time.monotonic()
     with pytest.raises(Overdue, match="took too long"):
-        worker.call(pow, 3, 10**9, seconds=0.5)
+        worker.call(Limits(0.5), pow, 3, 10**9)
     assert time.monotonic() - started < 5
     assert not worker.is_alive
 
 
 def test_the_time_of_a_generator_is_its_own(worker: Worker) -> None:
-    worker.call(len, "", seconds=30)
-    for _ in worker.stream(count_to, 3, seconds=0.5):
+    worker.call(Limits(30), len, "")
+    for _ in worker.stream(Limits(0.5), count_to, 3):
         time.sleep(0.4)
 
 
-def test_what_needs_too_much_memory_ends_there() -> None:
-    limited = Worker(300 * MEGABYTE)
+def test_what_needs_too_much_memory_ends_there(worker: Worker) -> None:
     with pytest.raises(MemoryError):
-        limited.call(bytearray, 2000 * MEGABYTE, seconds=30)
-    limited.close()
+        worker.call(Limits(30, memory=300 * MEGABYTE), bytearray, 2000 * MEGABYTE)
+    assert len(worker.call(Limits(30), bytes, 400 * MEGABYTE)) == 400 * MEGABYTE
+
+
+def test_cpu_is_limited_however_long_it_may_take(worker: Worker) -> None:
+    with pytest.raises(Overdue):
+        worker.call(Limits(120, cpu=1), pow, 3, 10**9)
 
 
 def test_a_crash_is_told_by_its_signal(worker: Worker) -> None:
     with pytest.raises(WorkerLost, match="SIGSEGV"):
-        worker.call(signal.raise_signal, signal.SIGSEGV, seconds=30)
+        worker.call(Limits(30), signal.raise_signal, signal.SIGSEGV)
     assert not worker.is_alive
     with pytest.raises(WorkerLost):
-        worker.call(len, "", seconds=30)
+        worker.call(Limits(30), len, "")
 
 
 def test_it_knows_no_variable_of_this_process(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MESH_SCHEMA_REGISTRY_URL", "https://user:secret@registry")
     with_secret = Worker()
     for one in (worker, with_secret):
-        assert one.call(environment, "MESH_SCHEMA_REGISTRY_URL", seconds=30) is None
+        assert one.call(Limits(30), environment, "MESH_SCHEMA_REGISTRY_URL") is None
     with_secret.close()
 
 
@@ -124,14 +128,14 @@ def test_it_outlives_the_thread_that_started_it_and_not_the_process(tmp_path: Pa
     thread = threading.Thread(target=lambda: started.append(Worker()))
     thread.start()
     thread.join()
-    assert started[0].call(len, "four", seconds=30) == 4
+    assert started[0].call(Limits(30), len, "four") == 4
     started[0].close()
     code = """
 import os, time
-from mesh_pipelines.worker.pool import Worker
+from mesh_pipelines.worker.pool import Limits, Worker
 worker = Worker()
-print(worker.call(os.getpid, seconds=30), flush=True)
-worker.call(pow, 3, 10**10, seconds=600)
+print(worker.call(Limits(30), os.getpid), flush=True)
+worker.call(Limits(600), pow, 3, 10**10)
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout
@@ -154,14 +158,14 @@ def is_running(process: int) -> bool:
 def test_a_pool_keeps_idle_workers_and_replaces_lost_ones() -> None:
     pool = Pool()
     with pool.worker() as one, pool.worker() as other:
-        first, second = (worker.call(os.getpid, seconds=30) for worker in (one, other))
+        first, second = (worker.call(Limits(30), os.getpid) for worker in (one, other))
         assert first != second
-    with pool.worker() as again:
-        kept = again.call(os.getpid, seconds=30)
-        assert kept in (first, second)
-        with pytest.raises(WorkerLost):
-            again.call(signal.raise_signal, signal.SIGKILL, seconds=30)
+    with pool.worker() as one, pool.worker() as other:
+        assert {worker.call(Limits(30), os.getpid) for worker in (one, other)} == {first, second}
+        for again in (one, other):
+            with pytest.raises(WorkerLost, match="SIGKILL"):
+                again.call(Limits(30), signal.raise_signal, signal.SIGKILL)
     with pool.worker() as fresh:
-        assert fresh.call(os.getpid, seconds=30) not in (first, second)
+        assert fresh.call(Limits(30), os.getpid) not in (first, second)
     pool.close()
     assert not fresh.is_alive

@@ -25,6 +25,8 @@ from mesh_pipelines.portal.shared import Portal, Unreadable, page, portal_of, pr
 from mesh_pipelines.portal.snippets import snippets
 from mesh_pipelines.portal.text import compact, duration
 from mesh_pipelines.positions import Version
+from mesh_pipelines.serve.broken_rules import breaking, has_rows
+from mesh_pipelines.serve.door import Reader, Shelf, held, hidden, sample
 
 if TYPE_CHECKING:
     from mesh_pipelines.lake.versions import Versions
@@ -113,8 +115,6 @@ def use(request: Request, shown: Asked) -> HTMLResponse:
 @router.get("/data", response_class=HTMLResponse)
 def data(request: Request, shown: Asked, version: Annotated[int | None, Query(ge=1, le=10**12)] = None) -> HTMLResponse:
     """A few rows of a version."""
-    from mesh_pipelines.serve.door import Reader, sample
-
     portal, entry, product = shown
     versions = _versions(portal, product)
     try:
@@ -179,9 +179,6 @@ def quality(request: Request, shown: Asked, days: Annotated[int, Query(ge=1, le=
 @router.get("/rule", response_class=HTMLResponse)
 def rule(request: Request, shown: Asked, id: Annotated[str, Query(max_length=1000)]) -> HTMLResponse:
     """One rule: what it promises, how it stood, and the rows that break it."""
-    from mesh_pipelines.serve.broken_rules import breaking, has_rows
-    from mesh_pipelines.serve.door import Reader, Shelf
-
     portal, entry, product = shown
     found = _rule(product, id)
     state = next((one for one in portal.history.rule_states(entry.fqn) if one.rule == id), None)
@@ -229,8 +226,6 @@ def lineage(request: Request, shown: Asked) -> HTMLResponse:
 @router.get("/quarantine", response_class=HTMLResponse)
 def quarantine(request: Request, shown: Asked) -> HTMLResponse:
     """The events that were held back, and why."""
-    from mesh_pipelines.serve.door import Reader, hidden
-
     portal, entry, product = shown
     return page(
         request,
@@ -412,8 +407,6 @@ def _rule(product: DataProduct, identity: str) -> Rule:
 
 def _held(portal: Portal, product: DataProduct) -> list[dict[str, Any]]:
     """The newest quarantined events; none of a product that has no stream, or that was not applied yet."""
-    from mesh_pipelines.serve.door import Reader, held
-
     if not product.has_log:
         return []
     try:
