@@ -164,10 +164,6 @@ class Pool:
         self._lock = threading.Lock()
         atexit.register(self.close)
 
-    def warm(self) -> None:
-        """Have a worker start while this process goes on."""
-        self._give(self._take())
-
     @contextmanager
     def worker(self) -> Generator[Worker]:
         """A worker, until the block ends."""
