@@ -12,8 +12,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from mesh_pipelines import native
 from mesh_pipelines.confidential import Address, remember, secrets_of
@@ -29,6 +38,15 @@ _FORMS = {
     "smtp_url": (re.compile(r"smtps?://[^/?#]+/?"), "smtp://user:password@host:port or smtps://..."),
 }
 
+
+def _listed(value: object) -> object:
+    """A list that was written as text, its values separated by commas."""
+    given = value.split(",") if isinstance(value, str) else value
+    return tuple(name for one in given if (name := str(one).strip())) if isinstance(given, list | tuple) else given
+
+
+# In a variable separated by commas; a list in the file.
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -121,7 +139,10 @@ class Settings(BaseSettings):
         default="mesh", description="Namespace of jobs and tables in OpenLineage events: the name of this mesh."
     )
 
-    host: str = Field(default="127.0.0.1", description="Address local services and Dagster listen on.")
+    host: str = Field(default="127.0.0.1", description="Address the portal and Dagster's pages listen on.")
+    services_host: str = Field(
+        default="127.0.0.1", description="Address the local broker and registry listen on; they know no sign-in."
+    )
     kafka_port: Port = Field(default=19092, description="Port of the local broker.")
     controller_port: Port = Field(default=19093, description="Port of the local broker's KRaft controller.")
     registry_port: Port = Field(default=18081, description="Port of the local schema registry.")
@@ -154,6 +175,13 @@ class Settings(BaseSettings):
     oidc_client_id: str | None = Field(default=None, description="The portal's client id at that provider.")
     oidc_client_secret: SecretStr | None = Field(
         default=None, description="Its client secret; a public client has none."
+    )
+    dagster_launch: Names = Field(
+        default=(),
+        description="Who may launch and stop runs in Dagster's pages: values of the claim, or * for everybody.",
+    )
+    dagster_administer: Names = Field(
+        default=(), description="Who may do everything in Dagster's pages: values of the claim, or * for everybody."
     )
     oidc_claim: str = Field(
         default="email", description="The id token's claim that is compared with the usernames of a contract's team."
@@ -250,12 +278,17 @@ class Settings(BaseSettings):
     @property
     def brokers(self) -> str:
         """The bootstrap servers in use."""
-        return self.bootstrap_servers or f"{self.host}:{self.kafka_port}"
+        return self.bootstrap_servers or f"{self.services_host}:{self.kafka_port}"
 
     @property
     def registry_url(self) -> Address:
         """The registry's base URL in use (Confluent API)."""
-        return self.schema_registry_url or Address(f"http://{self.host}:{self.registry_port}/apis/ccompat/v7")
+        return self.schema_registry_url or Address(f"http://{self.services_host}:{self.registry_port}/apis/ccompat/v7")
+
+    @property
+    def near_host(self) -> str:
+        """The address by which programs on this machine reach the portal and Dagster's pages."""
+        return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
 
     @property
     def warehouse_uri(self) -> str:

@@ -120,10 +120,10 @@ class Services:
             name="Kafka",
             argv=[*command, "kafka.Kafka", str(config)],
             log=settings.home / "logs" / "kafka.log",
-            ready=lambda: answers(settings.host, settings.kafka_port),
+            ready=lambda: answers(settings.services_host, settings.kafka_port),
             ports={
-                "MESH_KAFKA_PORT": (settings.host, settings.kafka_port),
-                "MESH_CONTROLLER_PORT": (settings.host, settings.controller_port),
+                "MESH_KAFKA_PORT": (settings.services_host, settings.kafka_port),
+                "MESH_CONTROLLER_PORT": (settings.services_host, settings.controller_port),
             },
         )
 
@@ -148,16 +148,16 @@ class Services:
         settings, folder = self.settings, self._folder / "registry"
         folder.mkdir(parents=True, exist_ok=True)
         jar = next(runtime.rglob("quarkus-run.jar"))
-        health = f"http://{settings.host}:{settings.registry_port}/apis/ccompat/v7/subjects"
+        health = f"http://{settings.services_host}:{settings.registry_port}/apis/ccompat/v7/subjects"
         return Child(
             name="the schema registry",
             argv=[str(java()), *_JVM, "-Xmx256m", "-jar", str(jar)],
             log=settings.home / "logs" / "registry.log",
             env={
-                "QUARKUS_HTTP_HOST": settings.host,
+                "QUARKUS_HTTP_HOST": settings.services_host,
                 "QUARKUS_HTTP_PORT": str(settings.registry_port),
                 # Its management interface would take port 9000 on all addresses; any free one on loopback will do.
-                "QUARKUS_MANAGEMENT_HOST": settings.host,
+                "QUARKUS_MANAGEMENT_HOST": settings.services_host,
                 "QUARKUS_MANAGEMENT_PORT": "0",
                 "APICURIO_STORAGE_KIND": "sql",
                 "APICURIO_STORAGE_SQL_KIND": "h2",
@@ -167,7 +167,7 @@ class Services:
                 "QUARKUS_LOG_CONSOLE_JSON_ENABLED": "false",
             },
             ready=lambda: _is_ok(health),
-            ports={"MESH_REGISTRY_PORT": (settings.host, settings.registry_port)},
+            ports={"MESH_REGISTRY_PORT": (settings.services_host, settings.registry_port)},
         )
 
 
@@ -178,15 +178,13 @@ def _is_ok(url: str) -> bool:
 
 
 def _kafka_properties(settings: Settings, data: Path) -> dict[str, str]:
-    listeners = (
-        f"PLAINTEXT://{settings.host}:{settings.kafka_port},CONTROLLER://{settings.host}:{settings.controller_port}"
-    )
+    listeners = f"PLAINTEXT://{settings.services_host}:{settings.kafka_port},CONTROLLER://{settings.services_host}:{settings.controller_port}"
     return {
         "process.roles": "broker,controller",
         "node.id": "1",
-        "controller.quorum.voters": f"1@{settings.host}:{settings.controller_port}",
+        "controller.quorum.voters": f"1@{settings.services_host}:{settings.controller_port}",
         "listeners": listeners,
-        "advertised.listeners": f"PLAINTEXT://{settings.host}:{settings.kafka_port}",
+        "advertised.listeners": f"PLAINTEXT://{settings.services_host}:{settings.kafka_port}",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
         "controller.listener.names": "CONTROLLER",
         "inter.broker.listener.name": "PLAINTEXT",

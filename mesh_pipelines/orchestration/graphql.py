@@ -11,6 +11,7 @@ from typing import Any
 
 from mesh_pipelines.errors import ServiceFailed
 from mesh_pipelines.settings import Settings
+from mesh_pipelines.web.sign_in import program_token
 
 _ANSWER_S = 90
 _LOCATIONS = (
@@ -50,9 +51,9 @@ def ask(settings: Settings, query: str, **variables: Any) -> dict[str, Any]:
         ServiceFailed: the webserver does not answer, or refuses the query.
     """
     request = urllib.request.Request(
-        f"http://{settings.host}:{settings.dagster_port}/graphql",
+        f"http://{settings.near_host}:{settings.dagster_port}/graphql",
         data=json.dumps({"query": query, "variables": variables}).encode(),
-        headers={"Content-Type": "application/json"},
+        headers={"Content-Type": "application/json", "Authorization": f"Bearer {program_token(settings)}"},
     )
     try:
         with urllib.request.urlopen(request, timeout=_ANSWER_S) as response:

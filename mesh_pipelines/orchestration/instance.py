@@ -1,6 +1,7 @@
 """Dagster's own processes for one home folder: where it keeps its state, which locations it loads, how it is started.
 
-Webserver and daemon are started directly. ``dagster dev`` is not used: it was seen to ignore a request to end.
+Webserver and daemon are started directly, each with a main of ours. ``dagster dev`` is not used: it was seen to ignore
+a request to end.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pydantic import SecretStr
 from mesh_pipelines.confidential import Address
 from mesh_pipelines.local.supervisor import Child, answers
 from mesh_pipelines.orchestration.locations import Locations
+from mesh_pipelines.orchestration.roles import check_reach
 from mesh_pipelines.settings import Settings, revealed
 
 _CONFIG = "dagster.yaml"
@@ -34,20 +36,20 @@ def prepare(settings: Settings) -> Path:
 
 
 def children(settings: Settings) -> list[Child]:
-    """The webserver and the daemon, to be run by a supervisor."""
-    home = prepare(settings)
-    _create_storage(home)
-    workspace = str(Locations(settings).workspace)
+    """The webserver and the daemon, to be run by a supervisor.
+
+    Raises:
+        SettingInvalid: others could reach Dagster's pages, and nobody has to sign in.
+    """
+    check_reach(settings)
+    _create_storage(prepare(settings))
     environment = environment_of(settings)
     host, port = settings.host, settings.dagster_port
     logs = settings.home / "logs"
     return [
         Child(
             name="Dagster's webserver",
-            argv=[
-                *(sys.executable, "-m", "dagster_webserver", "-h", host, "-p", str(port)),
-                *("-w", workspace, "--dagster-log-level", "warning"),
-            ],
+            argv=[sys.executable, "-m", "mesh_pipelines.orchestration.webserver"],
             log=logs / "webserver.log",
             env=environment,
             ready=lambda: answers(host, port),
@@ -96,5 +98,7 @@ def _variable(value: object) -> str:
             return value.get_secret_value()
         case Mapping():
             return json.dumps(revealed(value))
+        case tuple():
+            return ",".join(value)
         case _:
             return str(value)

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -23,13 +22,13 @@ from mesh_pipelines.observe.store.history import History
 from mesh_pipelines.portal import api
 from mesh_pipelines.portal.landscape import Watcher
 from mesh_pipelines.portal.pages import incidents, product, products, quality, session
-from mesh_pipelines.portal.security import HEADERS, Guard
 from mesh_pipelines.portal.shared import Portal, Refusal, Unreadable, page
-from mesh_pipelines.portal.sign_in import secret_key
 from mesh_pipelines.settings import Settings
+from mesh_pipelines.web.security import HEADERS, Guard, Rules, names_of
+from mesh_pipelines.web.sessions import SECONDS
+from mesh_pipelines.web.sign_in import secret_key
 
 _STATIC = Path(__file__).parent / "static"
-_SESSION_SECONDS = 12 * 3600
 _log = logging.getLogger(__name__)
 _STATUS: Mapping[type[errors.MeshError], int] = {
     errors.UnknownProduct: 404,
@@ -65,12 +64,12 @@ def create_app(settings: Settings, history: History) -> FastAPI:
         SessionMiddleware,
         secret_key=secret_key(settings),
         session_cookie="mesh_portal",
-        max_age=_SESSION_SECONDS,
+        max_age=SECONDS,
         same_site="lax",
         https_only=secure,
     )
     app.add_middleware(GZipMiddleware, minimum_size=2000)
-    app.add_middleware(Guard, hosts={settings.host, urlsplit(settings.portal_address).hostname or settings.host})
+    app.add_middleware(Guard, rules=Rules(names_of(settings.host, settings.portal_address), HEADERS))
     return app
 
 

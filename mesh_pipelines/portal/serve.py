@@ -7,7 +7,6 @@ import logging
 import threading
 from collections.abc import Callable
 
-import uvicorn
 from starlette.concurrency import run_in_threadpool
 
 from mesh_pipelines.collector import spare_what_is_alive
@@ -18,8 +17,9 @@ from mesh_pipelines.observe.store.history import History
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.portal.app import create_app
 from mesh_pipelines.portal.landscape import Watcher
-from mesh_pipelines.portal.sign_in import DevelopmentLink
 from mesh_pipelines.settings import Settings
+from mesh_pipelines.web.server import server_of
+from mesh_pipelines.web.sign_in import DevelopmentLink
 
 _REFRESH_S = 2.0
 _log = logging.getLogger(__name__)
@@ -55,19 +55,7 @@ def serve(settings: Settings, *, observe: bool = True, on_ready: Callable[[], No
                 daemon=True,
             )
         )
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            host=settings.host,
-            port=settings.portal_port,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            # Only a configured proxy can say who asked and by which scheme.
-            proxy_headers=False,
-            timeout_graceful_shutdown=3,
-        )
-    )
+    server = server_of(app, settings.host, settings.portal_port)
 
     async def begin() -> None:
         # In a thread, as pages are made: what that needs is loaded then, and not by who asks first.

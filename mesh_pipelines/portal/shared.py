@@ -19,11 +19,11 @@ from mesh_pipelines.observe.store.history import History
 from mesh_pipelines.portal import markdown, text
 from mesh_pipelines.portal.draw import charts
 from mesh_pipelines.portal.landscape import Entry, Landscape, Watcher
-from mesh_pipelines.portal.sign_in import DevelopmentLink, User, provider, user_of
 from mesh_pipelines.settings import Settings
+from mesh_pipelines.web.sessions import User
+from mesh_pipelines.web.sign_in import SignIn
 
 _STATIC = Path(__file__).parent / "static"
-_SESSION_SECONDS = 12 * 3600
 
 
 @dataclass
@@ -60,14 +60,9 @@ class Portal:
         return found
 
     @cached_property
-    def development(self) -> DevelopmentLink:
-        """The development user's way in."""
-        return DevelopmentLink(self.settings)
-
-    @cached_property
-    def provider(self) -> Any:
-        """The OpenID Connect client, or None."""
-        return provider(self.settings)
+    def sign_in(self) -> SignIn:
+        """The ways to sign in, and who has."""
+        return SignIn(self.settings, self.settings.portal_address)
 
     @cached_property
     def templates(self) -> Environment:
@@ -125,8 +120,8 @@ def page(request: Request, template: str, *, status: int = 200, **values: Any) -
     html = portal.templates.get_template(template).render(
         path=request.url.path,
         query=dict(request.query_params),
-        user=user_of(request),
-        can_sign_in=portal.provider is not None or portal.development.allowed,
+        user=portal.sign_in.sessions.user(request),
+        can_sign_in=portal.sign_in.provider is not None or portal.sign_in.development.allowed,
         now=datetime.now(UTC),
         observed_at=landscape.observed_at,
         open_incidents=sum(len(entry.incidents) for entry in landscape.entries.values()),
@@ -142,7 +137,7 @@ def user(request: Request) -> User:
     Raises:
         HTTPException: 401, nobody has.
     """
-    found = user_of(request)
+    found = portal_of(request).sign_in.sessions.user(request)
     if found is None:
         raise HTTPException(401, "Sign in first: this changes something.")
     return found

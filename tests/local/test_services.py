@@ -129,3 +129,14 @@ def test_a_damaged_jar_is_fetched_again(own: Settings, tmp_path: Path) -> None:
     path = jars._fetch_one(cache, jar)
     path.write_bytes(b"damaged")
     assert jars._sha256(jars._fetch_one(cache, jar)) == jar.sha256
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "10.1.2.3"])
+def test_services_stay_on_loopback_wherever_pages_are_served(tmp_path: Path, host: str) -> None:
+    settings = Settings(home=tmp_path, host=host)
+    assert settings.brokers == "127.0.0.1:19092"
+    assert str(settings.registry_url) == "http://127.0.0.1:18081/apis/ccompat/v7"
+    listeners = Services(settings).broker_properties(tmp_path)
+    assert host not in " ".join([listeners["listeners"], listeners["advertised.listeners"]])
+    other = Settings(home=tmp_path, services_host=host)
+    assert f"PLAINTEXT://{host}:" in Services(other).broker_properties(tmp_path)["listeners"]

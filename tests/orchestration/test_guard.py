@@ -24,6 +24,7 @@ from mesh_pipelines.pipeline.snapshot import snapshot
 from mesh_pipelines.plan.apply import apply_contracts
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
+from mesh_pipelines.web.sign_in import program_token
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("services"), pytest.mark.timeout(280)]
 
@@ -66,10 +67,12 @@ class Dagster:
     def __init__(self, settings: Settings, domain: str) -> None:
         self._url = f"http://127.0.0.1:{settings.dagster_port}/graphql"
         self._domain = domain
+        self._settings = settings
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
         body = json.dumps({"query": query, "variables": variables}).encode()
-        request = urllib.request.Request(self._url, data=body, headers={"Content-Type": "application/json"})
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {program_token(self._settings)}"}
+        request = urllib.request.Request(self._url, data=body, headers=headers)
         with urllib.request.urlopen(request, timeout=90) as answer:
             response = json.load(answer)
         assert "errors" not in response, response["errors"]

@@ -16,10 +16,10 @@ from tests.portal.serving import (
     ASSETS,
     BROKEN,
     NEVER,
-    NO_BROWSER,
     ORPHAN,
     UNSEEN,
     Mesh,
+    chromium,
     mesh_of,
     place,
     served,
@@ -61,13 +61,4 @@ def address(mesh: Mesh) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """The machine's own Chromium."""
-    from playwright.sync_api import sync_playwright
-
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if path is None:
-        pytest.fail(NO_BROWSER, pytrace=False)
-    with sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
+    yield from chromium()

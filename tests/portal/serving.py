@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import shutil
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import pytest
 import uvicorn
 from fastapi import FastAPI
 from starlette.testclient import TestClient
@@ -68,7 +70,7 @@ class Mesh:
     def signed_in(self, **options: Any) -> TestClient:
         """A client that has signed in by the development link."""
         client = self.client(**options)
-        token = self.app.state.portal.development.token()
+        token = self.app.state.portal.sign_in.development.token()
         done = client.post("/sign-in", data={"token": token}, headers=self.own, follow_redirects=False)
         assert done.status_code == 303
         return client
@@ -108,6 +110,19 @@ def served(app: FastAPI, port: int) -> Generator[str]:
     finally:
         server.should_exit = True
         thread.join(15)
+
+
+def chromium() -> Iterator[Browser]:
+    """The machine's own Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.fail(NO_BROWSER, pytrace=False)
+    with sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield opened
+        opened.close()
 
 
 @dataclass

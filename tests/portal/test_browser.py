@@ -131,7 +131,7 @@ def test_everything_works_without_scripts(browser: Browser, address: str) -> Non
 
 def test_an_incident_is_acknowledged(browser: Browser, mesh: Mesh, address: str) -> None:
     incident = mesh.history.incidents(open_only=True)[0]
-    token = mesh.app.state.portal.development.token()
+    token = mesh.app.state.portal.sign_in.development.token()
     with visiting(browser, address) as visit:
         page = visit.open(f"/incidents/{incident.id}")
         assert page.locator("textarea").count() == 0

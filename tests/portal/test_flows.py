@@ -197,7 +197,7 @@ def shop(services: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def sign_in(shop: Shop, page: Page) -> None:
-    token = shop.mesh.app.state.portal.development.token()
+    token = shop.mesh.app.state.portal.sign_in.development.token()
     page.goto(f"{shop.address}/sign-in?token={token}")
     page.click("text=Sign in as the development user")
     page.wait_for_url(f"{shop.address}/")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from starlette.testclient import TestClient
 
-from mesh_pipelines.portal.security import HEADERS
+from mesh_pipelines.web.security import HEADERS
 from tests.portal.serving import NEVER, Mesh
 
 ANSWERS = [

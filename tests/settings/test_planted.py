@@ -45,7 +45,7 @@ history = History.open(settings)
 app = create_app(settings, history)
 app.state.portal.watcher.refresh(anew=True)
 client = TestClient(app, base_url=settings.portal_address)
-token = app.state.portal.development.token()
+token = app.state.portal.sign_in.development.token()
 headers = {"Origin": settings.portal_address}
 assert client.post("/sign-in", data={"token": token}, headers=headers, follow_redirects=False).status_code == 303
 for path in ["/", "/quality", "/incidents", "/api", "/api/products", "/api/incidents", "/api/objectives", "/metrics"]:
