@@ -18,7 +18,7 @@ from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.contract.read.load import ContractFiles, load_products, read_files
+from mesh_pipelines.contract.read.load import ContractFiles, files_of, load_products
 from mesh_pipelines.errors import ContractInvalid, ContractNotApplied, TableDamaged, UnknownProduct
 from mesh_pipelines.kafka.registry import Registry
 from mesh_pipelines.lake.applied import applied_hashes, catalogued, kept_contract
@@ -173,13 +173,13 @@ class Platform:
         """The texts that a product's contract was applied with; those of its folder where it never was.
 
         Raises:
-            ContractInvalid: it never was, and a file cannot be read.
+            ContractInvalid: it never was, and a file cannot be read or is not the one that was checked.
         """
         if product.fqn in self.applied_hashes([product.fqn]):
             kept = self.tables_of(product).versions.contract(product.contract_hash)
             if kept:
                 return kept.files
-        return read_files(product.folder)
+        return files_of(product)
 
     def contracts_changed(self) -> None:
         """Forget what was applied: a contract has been applied since."""
@@ -204,7 +204,7 @@ class Platform:
                 f"{product.fqn}: its contract file differs from the contract of its newest version",
                 next_step="mesh apply",
             )
-        tables.apply(read_files(proposed.folder), operator())
+        tables.apply(files_of(proposed), operator())
         return proposed
 
     @cached_property

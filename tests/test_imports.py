@@ -17,7 +17,9 @@ PACKAGE = "mesh_pipelines"
 HEAVY = {
     *("authlib", "confluent_kafka", "dagster", "dagster_duckdb", "duckdb", "fastapi", "fastavro", "great_expectations"),
     *(
+        "httpcore2",
         "httpx",
+        "httpx2",
         "jgo",
         "jinja2",
         "joserfc",

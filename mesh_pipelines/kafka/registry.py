@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mesh_pipelines.errors import EnvironmentFault, MeshError, RegistryUnreachable, SettingInvalid
 from mesh_pipelines.formats.format import Schemas, UnknownSchema
 from mesh_pipelines.settings import Settings, revealed
+
+if TYPE_CHECKING:
+    from mesh_pipelines.bounded_http import Bounds
 
 T = TypeVar("T")
 
@@ -35,6 +38,8 @@ class Registry:
     def _client(self) -> Any:
         from confluent_kafka.schema_registry import SchemaRegistryClient
 
+        from mesh_pipelines.bounded_http import Bounds
+
         config = {
             "url": self._settings.registry_url.reveal(),
             "timeout": self._settings.timeout_s,
@@ -42,7 +47,9 @@ class Registry:
             **revealed(self._settings.schema_registry_config),
         }
         try:
-            return SchemaRegistryClient(config)
+            client = SchemaRegistryClient(config)
+            _limit(client, Bounds(self._settings.timeout_s))
+            return client
         except (ValueError, TypeError, OSError) as error:
             raise SettingInvalid(
                 f"MESH_SCHEMA_REGISTRY_URL or MESH_SCHEMA_REGISTRY_CONFIG: {error}", next_step="see docs/settings.md"
@@ -169,6 +176,16 @@ class Registry:
         return RegistryUnreachable(
             f"the schema registry at {self._settings.registry_url} does not answer: {reason}", next_step=step
         )
+
+
+def _limit(client: Any, bounds: Bounds) -> None:
+    """Hold a registry's client, and the one that gets its tokens, to bounds: it has no setting for either."""
+    from mesh_pipelines.bounded_http import limit
+
+    rest = client._rest_client
+    limit(rest.session, bounds)
+    if own := getattr(rest.bearer_field_provider, "client", None):
+        limit(own, bounds)
 
 
 def _reasons(schemas: Schemas, ours: str, registered: str, mode: str) -> list[str]:

@@ -15,9 +15,9 @@ from pathlib import Path
 from queue import Full, Queue
 from threading import Event, Thread
 
-from requests import PreparedRequest, Session
-from requests.auth import AuthBase
+import httpx2
 
+from mesh_pipelines.bounded_http import Bounds, limit
 from mesh_pipelines.settings import Settings
 
 Send = Callable[[bytes], None]
@@ -27,6 +27,8 @@ _ENDPOINT = "/api/v1/lineage"
 _PATIENCE_S = 3.0
 _LEFT_ALONE_S = 60.0
 _QUEUED = 100
+# Nothing in an answer matters.
+_ANSWER_BYTES = 65_536
 _log = logging.getLogger(__name__)
 
 
@@ -104,32 +106,27 @@ def append_to(file: Path) -> Send:
     return send
 
 
-class _Bearer(AuthBase):
-    """The key, and nothing else: without an object of its own the client looks for passwords in ``~/.netrc``."""
-
-    def __init__(self, key: str | None) -> None:
-        self._key = key
-
-    def __call__(self, request: PreparedRequest) -> PreparedRequest:
-        if self._key:
-            request.headers["Authorization"] = f"Bearer {self._key}"
-        return request
-
-
 def post_to(url: str, key: str | None) -> Send:
     """Posts an event; follows no redirect, since that could carry it and the key elsewhere."""
-    session = Session()
-    session.auth = _Bearer(key)
+    client = httpx2.Client(auth=_bearer(key), timeout=_PATIENCE_S, follow_redirects=False)
+    limit(client, Bounds(_PATIENCE_S, _ANSWER_BYTES))
     plain = url.rstrip("/")
     address = plain if "/" in plain.split("://", 1)[1] else plain + _ENDPOINT
 
     def send(event: bytes) -> None:
-        headers = {"Content-Type": "application/json"}
-        answer = session.post(address, event, headers=headers, timeout=_PATIENCE_S, allow_redirects=False, stream=True)
-        with answer:
-            if not 200 <= answer.status_code < 300:
-                raise OSError(f"it answered {answer.status_code}")
-            # Read, so that the connection can be used again; a long answer is not worth it.
-            answer.raw.read(65_536)
+        answer = client.post(address, content=event, headers={"Content-Type": "application/json"})
+        if not answer.is_success:
+            raise OSError(f"it answered {answer.status_code}")
 
     return send
+
+
+def _bearer(key: str | None) -> Callable[[httpx2.Request], httpx2.Request]:
+    """The key, and nothing else."""
+
+    def signed(request: httpx2.Request) -> httpx2.Request:
+        if key:
+            request.headers["Authorization"] = f"Bearer {key}"
+        return request
+
+    return signed

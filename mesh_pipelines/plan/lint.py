@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.model import DataProduct, RuleKind
 from mesh_pipelines.contract.read.load import CONTRACT, TRANSFORM
+from mesh_pipelines.contract.read.plain_file import NotPlain, write_plain
 from mesh_pipelines.errors import ContractInvalid, Fault, MeshError, TransformInvalid
 from mesh_pipelines.gx.suite import suite_file, suite_text
 from mesh_pipelines.gx.validate import check_expectation
@@ -80,8 +81,12 @@ def write_suites(platform: Platform) -> list[str]:
     written: list[str] = []
     for product in ordered(platform.proposed):
         text, file = suite_text(product), suite_file(product)
-        if not file.exists() or file.read_text(encoding="utf-8") != text:
-            file.write_text(text, encoding="utf-8")
+        if file.is_symlink() or not file.exists() or file.read_text(encoding="utf-8") != text:
+            try:
+                write_plain(file, text)
+            except NotPlain as error:
+                fault = Fault(file, 0, "", error.what, "put the file itself there")
+                raise ContractInvalid(product.fqn, (fault,)) from error
             written.append(product.fqn)
     return written
 

@@ -36,6 +36,7 @@ _STATUS: Mapping[type[errors.MeshError], int] = {
     errors.NothingPublished: 404,
     errors.UsageError: 400,
     errors.TableMissing: 404,
+    errors.ContractInvalid: 409,
 }
 
 

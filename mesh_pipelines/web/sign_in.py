@@ -37,6 +37,9 @@ _PROGRAM = "program"
 _PROGRAM_SALT = "program of the mesh"
 # A program makes a token for each question.
 _PROGRAM_SECONDS = 60
+# Of a provider: its keys and its description of itself are some kilobytes.
+_ANSWER_S = 10.0
+_ANSWER_BYTES = 1_048_576
 CALLBACK = "/sign-in/callback"
 _log = logging.getLogger(__name__)
 
@@ -96,13 +99,20 @@ def provider(settings: Settings) -> OAuth | None:
         )
     from authlib.integrations.starlette_client import OAuth
 
+    from mesh_pipelines.bounded_http import BoundedAsyncTransport, Bounds
+
+    bounds = Bounds(_ANSWER_S, _ANSWER_BYTES)
     oauth, secret = OAuth(), settings.oidc_client_secret
     oauth.register(
         "provider",
         client_id=settings.oidc_client_id,
         client_secret=secret.get_secret_value() if secret else None,
         server_metadata_url=f"{settings.oidc_issuer.rstrip('/')}/.well-known/openid-configuration",
-        client_kwargs={"scope": "openid email profile", "code_challenge_method": "S256"},
+        client_kwargs={
+            "scope": "openid email profile",
+            "code_challenge_method": "S256",
+            "transport": BoundedAsyncTransport(bounds),
+        },
     )
     return oauth
 

@@ -147,4 +147,4 @@ def test_a_backend_that_is_not_there_is_an_error_of_its_way_only(caplog: pytest.
     way.put(b"{}")
     way.wait()
     [said] = warnings(caplog)
-    assert said.startswith("lineage is no longer sent to the backend: ConnectionError: ")
+    assert said.startswith("lineage is no longer sent to the backend: ConnectError: ")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from starlette.testclient import TestClient
 
+from mesh_pipelines.settings import Settings
 from mesh_pipelines.web.security import HEADERS
-from tests.portal.serving import NEVER, Mesh
+from tests.portal.serving import NEVER, Mesh, mesh_of, place
 
 ANSWERS = [
     ("GET", "/", 200),
@@ -152,3 +155,30 @@ def test_who_has_not_signed_in_changes_nothing(mesh: Mesh, client: TestClient) -
     for path in (f"/incidents/{incident.id}/acknowledge", f"/products/{domain}/{name}/quarantine/redrive"):
         assert client.post(path, headers=mesh.own).status_code == 401
     assert mesh.history.incident(incident.id) == incident
+
+
+def test_a_contract_that_is_swapped_for_a_link_serves_no_other_file(tmp_path: Path) -> None:
+    file = place(tmp_path / "assets", "shop.orders")
+    settings = Settings(home=tmp_path / "home", assets=tmp_path / "assets")
+    with mesh_of(settings, days=1) as mesh:
+        key = settings.home / "portal.key"
+        client = mesh.client()
+        pages = ["/products/shop/orders/contract.yaml", "/products/shop/orders/contract"]
+        pages += ["/api/v1/products/shop/orders/contract", "/products/shop/orders/use"]
+        assert [client.get(path).status_code for path in pages] == [200] * 4
+        file.unlink()
+        file.symlink_to(key)
+        for path in pages:
+            answer = client.get(path)
+            assert answer.status_code in (200, 409)
+            assert key.read_text() not in answer.text
+        assert client.get(pages[0]).status_code == 409
+
+
+def test_a_link_to_a_page_writes_no_words_into_it(client: TestClient) -> None:
+    path = "/products/shop/never/quarantine"
+    assert "7 events came back" in client.get(path, params={"back": "7", "held": "1"}).text
+    for back, held in (("//evil.example", "1"), ("call 555", "1"), ("7", "call 555")):
+        answer = client.get(path, params={"back": back, "held": held})
+        assert "came back" not in answer.text
+        assert "555" not in answer.text

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import re
-import stat
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +29,7 @@ from yaml.events import (
 from yaml.nodes import ScalarNode
 from yaml.resolver import Resolver
 
+from mesh_pipelines.contract.read.plain_file import NotPlain, read_plain
 from mesh_pipelines.errors import Fault
 
 MAX_BYTES = 1024 * 1024
@@ -164,12 +164,13 @@ def read_text(file: Path) -> str:
         FaultyDocument: it is missing, no plain file, too big, or not UTF-8.
     """
     try:
-        status = file.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise _refuse(file, 0, "must be a regular file", "replace it with a file")
-        if status.st_size > MAX_BYTES:
-            raise _refuse(file, 0, f"must be at most {MAX_BYTES:,} bytes, got {status.st_size:,}", "make it shorter")
-        return file.read_bytes().decode("utf-8")
+        content = read_plain(file, MAX_BYTES)
+        if len(content) > MAX_BYTES:
+            size = file.stat().st_size
+            raise _refuse(file, 0, f"must be at most {MAX_BYTES:,} bytes, got {size:,}", "make it shorter")
+        return content.decode("utf-8")
+    except NotPlain as error:
+        raise _refuse(file, 0, error.what, "put the file itself there") from error
     except FileNotFoundError as error:
         raise _refuse(file, 0, "does not exist", "create it, for instance with mesh init") from error
     except OSError as error:

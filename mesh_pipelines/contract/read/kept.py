@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +20,7 @@ import msgspec
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.read.document import MAX_BYTES
+from mesh_pipelines.contract.read.plain_file import NotPlain, read_plain
 
 _READERS = ("fastavro", "jsonschema", "msgspec", "open-data-contract-standard", "PyYAML", "sqlglot")
 
@@ -32,13 +33,14 @@ class Kept:
         self._before = _read(self._file) if self._file else {}
         self._now: dict[str, DataProduct] = {}
 
-    def product(self, folder: Path, names: Iterable[str], load: Callable[[Path], DataProduct]) -> DataProduct:
+    def product(self, folder: Path, names: Sequence[str], load: Callable[[Path], DataProduct]) -> DataProduct:
         """The product of a folder, made of the files of these names: kept from before, or loaded."""
         key = _key(folder, names) if self._file else None
         if key is None:
             return load(folder)
         product = self._before.get(key) or load(folder)
-        if key in self._before or _is_exact(product):
+        # A file that changed while it was loaded makes another product than that of the key.
+        if key in self._before or (_is_exact(product) and _key(folder, names) == key):
             self._now[key] = product
         return product
 
@@ -66,12 +68,14 @@ def _key(folder: Path, names: Iterable[str]) -> str | None:
     """A hash of what the product of a folder is made of; None if that is not regular files of a sensible size."""
     hashed = hashlib.sha256(os.fsencode(f"{_code()}{folder}"))
     for name in names:
-        file = folder / name
-        if not file.exists():
+        try:
+            content = read_plain(folder / name, MAX_BYTES)
+        except FileNotFoundError:
             continue
-        if not file.is_file() or file.stat().st_size > MAX_BYTES:
+        except (NotPlain, OSError):
             return None
-        content = file.read_bytes()
+        if len(content) > MAX_BYTES:
+            return None
         hashed.update(f"\n{name} {len(content)}\n".encode())
         hashed.update(content)
     return hashed.hexdigest()

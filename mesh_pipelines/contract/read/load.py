@@ -111,6 +111,23 @@ def read_files(folder: Path) -> ContractFiles:
         raise ContractInvalid(_fqn(folder), tuple(error.faults)) from error
 
 
+def files_of(product: DataProduct) -> ContractFiles:
+    """The texts that a product was made of: those of its folder, if they still make just this contract.
+
+    Raises:
+        ContractInvalid: a file cannot be read, or says something else than what was read and checked.
+    """
+    files = read_files(product.folder)
+    try:
+        found = hash_of(product.folder, files)
+    except FaultyDocument as error:
+        raise ContractInvalid(product.fqn, tuple(error.faults)) from error
+    if found != product.contract_hash:
+        fault = Fault(product.folder / CONTRACT, 0, "", "has changed since it was checked", "try again")
+        raise ContractInvalid(product.fqn, (fault,))
+    return files
+
+
 def hash_of(folder: Path, files: ContractFiles) -> str:
     """The contract hash of these texts.
 

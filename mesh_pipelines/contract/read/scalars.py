@@ -13,6 +13,8 @@ from typing import Any
 import yaml
 from yaml.events import ScalarEvent
 
+from mesh_pipelines.contract.read.document import FaultyDocument, read_text
+
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _WORD = re.compile(r"\w+|\S")
 
@@ -24,13 +26,13 @@ def place_in(file: Path, line: int, text: str, offset: int) -> tuple[int, int]:
     written: it is the one that comes after as many of its like. The column is 0 where no such word is found.
     """
     try:
-        written = file.read_text(encoding="utf-8")
+        written = read_text(file)
         scalar = next(
             event
             for event in yaml.parse(written, Loader=_LOADER)
             if isinstance(event, ScalarEvent) and event.value == text and event.end_mark.line + 1 >= line
         )
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, StopIteration):
+    except (FaultyDocument, yaml.YAMLError, StopIteration):
         return line, 0
     return _place(written, scalar, offset) or (scalar.start_mark.line + 1, 0)
 
