@@ -37,7 +37,8 @@
         ├── DownloadFailed
         ├── StorageUnavailable    transient
         ├── TableOutdated
-        └── TableDamaged
+        ├── TableDamaged
+        └── TablesLost
 
 Whether an error may pass by itself (``transient``) is part of its type and decides whether anything retries.
 A message names what is wrong and where; ``next_step`` is the command or the edit that goes on from there.
@@ -338,3 +339,9 @@ class NotAuthorized(EnvironmentFault):
     """The broker knows the client and does not let it do what is needed; the message names the right that it lacks."""
 
     code = "M413"
+
+
+class TablesLost(EnvironmentFault):
+    """The warehouse has tables of the product that the catalog does not know: it was lost, or is another one."""
+
+    code = "M414"

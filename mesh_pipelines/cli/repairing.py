@@ -16,12 +16,14 @@ from mesh_pipelines.cli.program import (
     GroupedHelp,
     OneProduct,
     OutputFormat,
+    Products,
     app,
     fqn,
     platform,
+    settings,
     verb,
 )
-from mesh_pipelines.errors import UsageError
+from mesh_pipelines.errors import TablesLost, UsageError
 
 if TYPE_CHECKING:
     from mesh_pipelines.contract.model import DataProduct
@@ -150,6 +152,39 @@ def rollback(
     version = step(mesh, product, to, why)
     output.records([version_record(version)])
     output.say(f"readers of {product.fqn} see version {version.number}; next: fix the cause, then mesh run")
+
+
+@verb(Group.REPAIR, example="mesh recover --dry-run", fails="a table cannot be brought back; the message says why")
+def recover(
+    names: Products = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be brought back.")] = False,
+    output_format: OutputFormat = Format.TABLE,
+) -> None:
+    """Bring back tables that the warehouse has and the catalog does not know, from their newest metadata.
+
+    A catalog that was lost is made anew from the files of the warehouse. All versions then read as before, and landing
+    goes on where it was. Nothing in the warehouse is changed.
+    """
+    from mesh_pipelines.platform import Platform
+    from mesh_pipelines.repair.recover import recover as step
+    from mesh_pipelines.repair.recover import recoverable
+
+    output, mesh = Output(output_format), Platform.open(settings())
+    found = recoverable(mesh, [fqn(name) for name in names or ()])
+    output.records([record(one) for one in found], ("product", "kind", "written_at", "metadata"))
+    if dry_run or not found:
+        output.say(f"{len(found)} tables can be brought back; next: {'mesh recover' if found else 'mesh status'}")
+        return
+    failed = 0
+    for one in found:
+        try:
+            step(mesh, one)
+        except TablesLost as error:
+            output.error(error)
+            failed += 1
+    output.say(f"{len(found) - failed} tables of {len(found)} are back; next: mesh status")
+    if failed:
+        raise typer.Exit(1)
 
 
 class Source(StrEnum):

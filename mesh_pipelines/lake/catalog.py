@@ -63,3 +63,14 @@ def table_name(product: DataProduct, kind: Kind) -> tuple[str, str, str]:
 def table_missing(product: DataProduct, kind: Kind) -> TableMissing:
     """The error of a table that should be there."""
     return TableMissing(f"{product.fqn}: its table {kind} does not exist", next_step="mesh apply")
+
+
+def create_namespace(catalog: Catalog, name: tuple[str, ...]) -> None:
+    """Make sure that there is a namespace; an SQL catalog looks before it writes, and may lose a race to another."""
+    from sqlalchemy.exc import IntegrityError
+
+    try:
+        catalog.create_namespace_if_not_exists(name)
+    except IntegrityError:
+        if not catalog.namespace_exists(name):
+            raise

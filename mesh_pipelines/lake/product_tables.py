@@ -13,11 +13,12 @@ from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.read.load import ContractFiles
 from mesh_pipelines.lake.applied import AppliedContract, columns_of
 from mesh_pipelines.lake.base import BaseTable
-from mesh_pipelines.lake.catalog import Kind
+from mesh_pipelines.lake.catalog import Kind, create_namespace
 from mesh_pipelines.lake.checks import Checks
 from mesh_pipelines.lake.commit import TABLE_PROPERTIES
 from mesh_pipelines.lake.delta import Changes
 from mesh_pipelines.lake.log import Log
+from mesh_pipelines.lake.lost import refuse_over_lost
 from mesh_pipelines.lake.state import State
 from mesh_pipelines.lake.tables import ProductTable, kinds
 from mesh_pipelines.lake.versions import Versions
@@ -129,23 +130,17 @@ class ProductTables:
         return not self.missing()
 
     def create(self) -> list[Kind]:
-        """Create what is missing; gives what was created."""
+        """Create what is missing; gives what was created.
+
+        Raises:
+            TablesLost: the warehouse has one of them.
+        """
         missing = self.missing()
         if missing:
-            _create_namespace(self._catalog, (self.product.domain,))
-            _create_namespace(self._catalog, (self.product.domain, self.product.name))
+            refuse_over_lost(self._catalog, self.product.fqn, missing)
+            create_namespace(self._catalog, (self.product.domain,))
+            create_namespace(self._catalog, (self.product.domain, self.product.name))
         for kind in missing:
             table = self._tables[kind]
             self._catalog.create_table_if_not_exists(table.name, schema=table.schema, properties=dict(TABLE_PROPERTIES))
         return missing
-
-
-def _create_namespace(catalog: Catalog, name: tuple[str, ...]) -> None:
-    """Make sure that there is a namespace; an SQL catalog looks before it writes, and may lose a race to another."""
-    from sqlalchemy.exc import IntegrityError
-
-    try:
-        catalog.create_namespace_if_not_exists(name)
-    except IntegrityError:
-        if not catalog.namespace_exists(name):
-            raise

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.lake.catalog import Kind, table_missing, table_name
 from mesh_pipelines.lake.log import landed_in, losses_in, position_in, quarantined_in, redriven_in
-from mesh_pipelines.lake.properties import Properties, TableProperties
+from mesh_pipelines.lake.lost import lost_table
+from mesh_pipelines.lake.properties import Name, Properties, TableProperties
 from mesh_pipelines.lake.tables import kinds
 from mesh_pipelines.lake.versions import moved_since, newest_in, published_in
 from mesh_pipelines.positions import Position, Version
@@ -46,7 +47,8 @@ def standings(tables: TableProperties, products: Iterable[DataProduct]) -> dict[
     existing = tables.existing([table_name(product, kind) for product in products for kind in kinds(product)])
     found = tables.of([table_name(product, kind) for product in products for kind in _read(product)])
     return {
-        product.fqn: _standing(
+        product.fqn: _lost(tables, product, existing)
+        or _standing(
             product,
             all(table_name(product, kind) in existing for kind in kinds(product)),
             {kind: found[name] for kind in _read(product) if (name := table_name(product, kind)) in found},
@@ -57,6 +59,15 @@ def standings(tables: TableProperties, products: Iterable[DataProduct]) -> dict[
 
 def _read(product: DataProduct) -> tuple[Kind, ...]:
     return ("versions", "log") if product.has_log else ("versions",)
+
+
+def _lost(tables: TableProperties, product: DataProduct, existing: Set[Name]) -> Standing | None:
+    """The standing of a product of which the warehouse has a table that the catalog does not know."""
+    lacking: list[Kind] = [kind for kind in kinds(product) if table_name(product, kind) not in existing]
+    for kind in lacking:
+        if lost := lost_table(tables.catalog, product.fqn, kind):
+            return Standing(False, missing=f"{lost.error.code} {lost.error.message}")
+    return None
 
 
 def _standing(product: DataProduct, applied: bool, found: Mapping[Kind, Properties]) -> Standing:

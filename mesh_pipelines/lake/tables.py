@@ -14,6 +14,7 @@ from mesh_pipelines.contract.types import arrow_schema, log_schema
 from mesh_pipelines.errors import TableDamaged, TableOutdated
 from mesh_pipelines.lake.catalog import Kind, table_missing, table_name
 from mesh_pipelines.lake.files import DataFiles
+from mesh_pipelines.lake.lost import missing_or_lost
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -94,6 +95,7 @@ class ProductTable:
 
         Raises:
             TableMissing: the product was not applied.
+            TablesLost: it was, and the catalog does not know it any more.
             TableDamaged: it was, and the table's metadata is gone or torn.
         """
         if self._loaded is not None:
@@ -150,7 +152,8 @@ class ProductTable:
                 # Writers remove the metadata of many commits ago: what the catalog named may be that by now.
                 return self._catalog.load_table(self.name)
         except NoSuchTableError as error:
-            raise table_missing(self.product, self.kind) from error
+            missing = table_missing(self.product, self.kind)
+            raise missing_or_lost(self._catalog, self.product.fqn, self.kind, missing) from error
         except (FileNotFoundError, ValidationError) as error:
             raise TableDamaged(
                 f"{self.product.fqn}: the metadata of its table {self.kind} cannot be read: "

@@ -14,7 +14,7 @@ from typing import Literal
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.objectives import duration, patience, roughly
-from mesh_pipelines.errors import ContractInvalid, ServiceFailed
+from mesh_pipelines.errors import ContractInvalid, ServiceFailed, TablesLost
 from mesh_pipelines.observe.store.records import Health, ObjectiveState
 from mesh_pipelines.pipeline.attempts import Failure, mark_of, mends
 from mesh_pipelines.pipeline.due import need
@@ -104,6 +104,15 @@ def without_file(fqn: str) -> Problem:
     return Problem("proposed", "notice", text, f"mesh versions {fqn}")
 
 
+def without_catalog(error: TablesLost, fqn: str) -> Problem:
+    """A product of which the warehouse has tables, and neither the catalog nor a contract file knows of it."""
+    return _lost_tables(fqn, error.message)
+
+
+def _lost_tables(fqn: str, text: str) -> Problem:
+    return Problem("broken", "bad", text.removeprefix(f"{fqn}: "), f"mesh recover {fqn}", TablesLost.code)
+
+
 def health(severities: Collection[str], *, is_published: bool) -> Health:
     """A product's health, by how severe what is wrong with it is."""
     if "bad" in severities:
@@ -121,8 +130,10 @@ def _unloaded(observed: Observed) -> Iterator[Problem]:
 
 def _no_tables(level: Level, observed: Observed) -> Problem:
     """A product that has none was not applied yet; one that was seen with a version has lost them."""
-    severity = "warning" if observed.version is None else "bad"
     code, _, text = (level.standing.missing or "").partition(" ")
+    if code == TablesLost.code:
+        return _lost_tables(level.product.fqn, text)
+    severity = "warning" if observed.version is None else "bad"
     return Problem("broken", severity, text, f"mesh apply {level.product.fqn}", code)
 
 

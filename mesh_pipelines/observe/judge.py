@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from mesh_pipelines.contract.objectives import Objective, freshness_window, roughly
+from mesh_pipelines.errors import TablesLost
 from mesh_pipelines.observe.health import WAITING, health, late
 from mesh_pipelines.observe.measure import Measured, Memory, Seen
 from mesh_pipelines.observe.store.records import Current, ObjectiveState, RuleState
@@ -199,7 +200,8 @@ def _good(objective: Objective, measured: Measured, value: float | None, lost: b
 
 def _unreadable(seen: Seen, before: Memory, now: datetime) -> Iterator[Finding]:
     missing = seen.standing.missing if seen.standing else None
-    if problem := seen.error or (missing if before.marks else None):
+    is_lost = bool(missing and missing.startswith(TablesLost.code))
+    if problem := seen.error or (missing if before.marks or is_lost else None):
         yield Finding("broken", "tables", "its tables cannot be read", problem, "bad", now)
 
 

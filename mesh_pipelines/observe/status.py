@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from mesh_pipelines.lake.lost import lost_in
 from mesh_pipelines.observe.health import (
     WAITING,
     Observed,
@@ -16,6 +17,7 @@ from mesh_pipelines.observe.health import (
     late,
     of_contract,
     problems,
+    without_catalog,
     without_file,
     worst,
 )
@@ -72,7 +74,12 @@ def status(platform: Platform, now: datetime | None = None) -> list[ProductStatu
     sound = statuses(platform, found.values(), moment)
     broken = [_status("", [of_contract(one)], name) for name, one in platform.broken.items() if name not in found]
     others = [_status(str(one.alignment), [without_file(name)], name) for name, one in platform.fileless.items()]
-    return sorted([*sound, *broken, *others], key=lambda one: one.product)
+    lost = [
+        _status("", [without_catalog(tables[0].error, name)], name)
+        for name, tables in lost_in(platform.tables).items()
+        if name not in found and name not in platform.broken and name not in platform.fileless
+    ]
+    return sorted([*sound, *broken, *others, *lost], key=lambda one: one.product)
 
 
 def statuses(platform: Platform, found: Iterable[Level], now: datetime) -> list[ProductStatus]:

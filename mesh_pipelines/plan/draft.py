@@ -17,10 +17,11 @@ from graphlib import CycleError, TopologicalSorter
 from mesh_pipelines.contract.compare import changes
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.read.load import hash_of, read_files
-from mesh_pipelines.errors import ApplyRefused, MeshError
+from mesh_pipelines.errors import ApplyRefused, MeshError, TablesLost
 from mesh_pipelines.formats.format import Schemas
 from mesh_pipelines.formats.registered import format_of
 from mesh_pipelines.lake.evolve import plan_evolution
+from mesh_pipelines.lake.lost import refuse_over_lost
 from mesh_pipelines.plan.actions import (
     MEND,
     Action,
@@ -194,6 +195,11 @@ def _plan_tables(platform: Platform, products: tuple[DataProduct, ...], refuse: 
     for product in products:
         tables = platform.tables_of(product)
         if missing := tables.missing():
+            try:
+                refuse_over_lost(platform.catalog, product.fqn, missing)
+            except TablesLost as error:
+                refuse(product.fqn, error)
+                continue
             actions.append(CreateTables(product.fqn, tuple(missing)))
         try:
             changes = plan_evolution(tables)
