@@ -12,7 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator
+import weakref
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,13 +64,19 @@ Function: TypeAlias = Callable[..., Any] | str
 
 
 class Worker:
-    """One process, which answers one call at a time."""
+    """One process, which answers one call at a time, and ends with this object.
 
-    def __init__(self) -> None:
+    ``environment`` has variables for it besides those that any program needs. A ``quiet`` one says nothing of its own,
+    as native code does when it fails.
+    """
+
+    def __init__(self, environment: Mapping[str, str] | None = None, *, quiet: bool = False) -> None:
         ours, theirs = socketpair()
         with ours, theirs:
-            self._process = _starter().submit(_start, theirs.fileno()).result()
+            started = _starter().submit(_start, theirs.fileno(), {**_environment(), **(environment or {})}, quiet)
+            self._process = started.result()
             self._connection = Connection(ours.detach())
+        self._end = weakref.finalize(self, _end, self._process, self._connection)
         self._seconds = 0.0
         self._is_ready = False
 
@@ -117,9 +124,7 @@ class Worker:
 
     def close(self) -> None:
         """End the process, whatever it is doing."""
-        self._process.kill()
-        self._process.wait()
-        self._connection.close()
+        self._end()
 
     def _ask(self, limits: Limits, function: Function, arguments: tuple[Any, ...]) -> None:
         if not self._is_ready:
@@ -222,9 +227,18 @@ def _starter() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, thread_name_prefix="worker-starter")
 
 
-def _start(descriptor: int) -> subprocess.Popen[bytes]:
+def _start(descriptor: int, environment: Mapping[str, str], quiet: bool) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-P", "-m", "mesh_pipelines.worker.child", str(descriptor), str(os.getpid())]
-    return subprocess.Popen(command, pass_fds=[descriptor], stdin=subprocess.DEVNULL, env=_environment())
+    said = subprocess.DEVNULL if quiet else None
+    return subprocess.Popen(
+        command, pass_fds=[descriptor], stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=environment
+    )
+
+
+def _end(process: subprocess.Popen[bytes], connection: Connection) -> None:
+    process.kill()
+    process.wait()
+    connection.close()
 
 
 def _environment() -> dict[str, str]:
