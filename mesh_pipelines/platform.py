@@ -10,15 +10,16 @@ from __future__ import annotations
 import difflib
 import getpass
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property, wraps
 from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
-from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.model import DataProduct, Field
 from mesh_pipelines.contract.read.load import ContractFiles, files_of, load_products
+from mesh_pipelines.contract.telling import unquoted
 from mesh_pipelines.errors import ContractInvalid, ContractNotApplied, TableDamaged, UnknownProduct
 from mesh_pipelines.kafka.registry import Registry
 from mesh_pipelines.lake.applied import applied_hashes, catalogued, kept_contract
@@ -253,6 +254,27 @@ class Readable(Mapping[str, DataProduct]):
 
     def __len__(self) -> int:
         return len(self._platform.proposed) + len(self._platform.broken)
+
+
+def fields_behind(platform: Platform, product: DataProduct) -> tuple[Field, ...]:
+    """The fields of whatever a step of a product reads: its own and its inputs', under the contracts that rule."""
+    inputs = (platform.products[name] for name in product.inputs if name in platform.products)
+    return tuple(each for one in (product, *inputs) for each in one.fields)
+
+
+@contextmanager
+def discreet(platform: Platform, product: DataProduct) -> Generator[None]:
+    """Errors of what is done for a product tell no value that is not public, whatever a library says in them.
+
+    Whoever called keeps them: in a log, in Dagster's storage, in the history, in lineage.
+    """
+    try:
+        yield
+    except Exception as error:
+        told = unquoted(error, fields_behind(platform, product))
+        if told is error:
+            raise
+        raise told from None
 
 
 def ordered(products: Mapping[str, DataProduct]) -> tuple[DataProduct, ...]:

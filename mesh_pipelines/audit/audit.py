@@ -19,7 +19,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from mesh_pipelines.contract.metrics.together import duplicate_groups, duplicates_query
-from mesh_pipelines.contract.model import DataProduct, Rule, RuleKind, Unit
+from mesh_pipelines.contract.model import DataProduct, Field, Rule, RuleKind, Unit
+from mesh_pipelines.contract.telling import words
 from mesh_pipelines.engine import View
 from mesh_pipelines.rules.compile import (
     CompiledRule,
@@ -27,7 +28,7 @@ from mesh_pipelines.rules.compile import (
     holds,
 )
 from mesh_pipelines.rules.mask import Known
-from mesh_pipelines.rules.results import Audit, RuleResult, State, outcome, result, verdict
+from mesh_pipelines.rules.results import Audit, RuleResult, State, outcome, result, told, verdict
 from mesh_pipelines.sandbox.author import Allowance, Author
 from mesh_pipelines.sql.quote import literal, quote
 
@@ -44,13 +45,15 @@ class Context:
 
     Rules that are an author's own SQL, and expectations, run in a worker: ``view`` gives the rows there (None: they are
     copied), ``inputs`` are those of a derived product, by ``domain.name``. Each rule may take the ``allowance``, the
-    expectations together. What is ``known`` is not computed again.
+    expectations together. What is ``known`` is not computed again. ``fields`` are those of all that the rules can read,
+    which decides what results may tell; the product's where none are given.
     """
 
     view: Callable[[], View] | None = None
     inputs: Mapping[str, View] = field(default_factory=dict[str, View])
     allowance: Allowance = field(default_factory=Allowance)
     known: Known | None = None
+    fields: Sequence[Field] = ()
 
 
 def audit(
@@ -74,7 +77,9 @@ def audit(
         row_results = dict(zip((one.rule.id for one in rules.row_rules), run.scan(rules.row_rules), strict=True))
         expected = {result.rule: result for result in run.expectations(rules.expectations)}
         known = {**expected, **row_results}
-        results = run.with_samples(rules.rules, [known.get(one.rule.id) or run.measure_one(one) for one in rules.rules])
+        found = [known.get(one.rule.id) or run.measure_one(one) for one in rules.rules]
+        telling = [told(each, one.rule, run.fields) for one, each in zip(rules.rules, found, strict=True)]
+        results = run.with_samples(rules.rules, telling)
     at = datetime.now(UTC).isoformat(timespec="microseconds")
     return Audit(run.rows, results, verdict(product, candidate_id, results, at))
 
@@ -93,6 +98,11 @@ class _Run:
     given: Context
     author: Author
     rows: int = 0
+
+    @property
+    def fields(self) -> Sequence[Field]:
+        """The fields of all that the rules can read."""
+        return self.given.fields or self.product.fields
 
     @property
     def known(self) -> Known | None:
@@ -231,8 +241,8 @@ class _Run:
         import duckdb
 
         engines = error if isinstance(error, duckdb.Error) else error.__cause__
-        quotes_values = isinstance(engines, duckdb.Error) and not all(field.is_public for field in self.product.fields)
-        message = type(engines).__name__ if quotes_values else str(error).strip().splitlines()[0]
+        is_engines = isinstance(engines, duckdb.Error)
+        message = words(engines, self.fields) if is_engines else str(error).strip().splitlines()[0]
         return replace(result(rule, State.ERROR, self.rows), milliseconds=_since(started), message=message)
 
     def _sample_query(self, compiled: CompiledRule) -> str:

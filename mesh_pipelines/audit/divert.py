@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from mesh_pipelines.contract.envelope import FATE, OP, RAW, REASON, RULE, Fate, Op
-from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.model import DataProduct, Rule
+from mesh_pipelines.contract.telling import may_tell
 from mesh_pipelines.rules.compile import CompiledRule, compile_divert_rules
 from mesh_pipelines.rules.results import threshold_text
 from mesh_pipelines.sql.quote import literal, quote
@@ -37,7 +38,7 @@ class Diverter:
         self._judged = {FATE, OP, *(name for one in rules for name in one.rule.fields)}
         self._first_broken_sql = _first_broken_sql(rules)
         self._ids = pa.array([one.rule.id for one in rules], pa.string())
-        self._reasons = pa.array([_reason(one) for one in rules], pa.string())
+        self._reasons = pa.array([_reason(one.rule, product) for one in rules], pa.string())
 
     def divert(self, batch: pa.Table) -> pa.Table:
         """Give the events that break a diverting rule their fate, rule, reason and raw bytes; drop the raw column.
@@ -93,11 +94,15 @@ def _first_broken_sql(rules: tuple[CompiledRule, ...]) -> str:
     return f"SELECT CASE WHEN {passes} THEN NULL {cases} END::INTEGER AS number FROM {_BATCH}"
 
 
-def _reason(compiled: CompiledRule) -> str:
-    """Why a rule holds an event back: the contract's own words, or the promise."""
-    rule = compiled.rule
+def _reason(rule: Rule, product: DataProduct) -> str:
+    """Why a rule holds an event back: the contract's own words, or the promise.
+
+    Beside an event a list of values says what it had, or nearly: where that may not be told, the check is named alone.
+    """
     if rule.description:
         return rule.description
+    if not may_tell(field for field in product.fields if field.name in rule.fields):
+        return f"{', '.join(rule.fields)} breaks {rule.check}"
     limits = ", ".join(f"{name} {value}" for name, value in rule.arguments.items() if name != rule.check)
     promise = str(rule.arguments.get(rule.check, limits)) or threshold_text(rule)
     return f"{', '.join(rule.fields)} breaks {rule.check}: {promise}"

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from mesh_pipelines.contract.model import SECONDS, DataProduct, Kind, Number, ServiceLevel
+from mesh_pipelines.contract.telling import may_tell
 
 WINDOW_DAYS = 30
 # How soon a derived product follows its inputs where its contract does not say.
@@ -133,7 +134,7 @@ def _objective(product: DataProduct, level: ServiceLevel) -> Objective | None:
 def _of_duration(product: DataProduct, level: ServiceLevel, target: float) -> Objective | None:
     seconds = level.seconds()
     element = level.element if level.property == "freshness" else ""
-    if seconds is None or (element and not _is_time(product, element)):
+    if seconds is None or (element and not _has_age(product, element)):
         return None
     if level.property == "retention" and not product.has_log:
         return None
@@ -151,8 +152,10 @@ def _of_duration(product: DataProduct, level: ServiceLevel, target: float) -> Ob
     )
 
 
-def _is_time(product: DataProduct, name: str) -> bool:
-    return any(field.name == name and field.type.kind in _TIMES for field in product.fields)
+def _has_age(product: DataProduct, name: str) -> bool:
+    """Whether the age of a field's newest value can be measured and told: it is the value, to the second."""
+    found = (field for field in product.fields if field.name == name)
+    return any(field.type.kind in _TIMES and may_tell([field]) for field in found)
 
 
 def _in_percent(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.metrics.refusal import Uncompilable
 from mesh_pipelines.contract.model import DataProduct, Rule, RuleKind
+from mesh_pipelines.contract.telling import may_tell
 from mesh_pipelines.engine import check
 from mesh_pipelines.errors import ContractInvalid
 from mesh_pipelines.gx.suite import expectation
@@ -113,7 +114,7 @@ def check_expectation(rule: Rule) -> str:
 
 def _told(answer: Answer, product: DataProduct) -> Answer:
     """An answer whose error quotes no value that is not public: the library's words may."""
-    if answer.error and not all(field.is_public for field in product.fields):
+    if answer.error and not may_tell(product.fields):
         return replace(answer, error="the expectation could not be computed")
     return answer
 

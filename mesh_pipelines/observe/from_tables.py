@@ -14,9 +14,9 @@ from mesh_pipelines.contract.objectives import objectives
 from mesh_pipelines.engine import connect
 from mesh_pipelines.observe.measure import Memory, Seen
 from mesh_pipelines.observe.store.records import Publication, RuleState
-from mesh_pipelines.platform import Platform
+from mesh_pipelines.platform import Platform, fields_behind
 from mesh_pipelines.positions import Version
-from mesh_pipelines.rules.results import State, blocks
+from mesh_pipelines.rules.results import State, blocks, measure_told
 from mesh_pipelines.sql.quote import quote
 
 # Audits are read from a little before the last that is known: two may be stored in another order than they were made.
@@ -44,8 +44,14 @@ def news(platform: Platform, seen: Seen, audited: datetime | None, published: da
         since = audited - _AGAIN if audited else _EVER
         rows = platform.tables_of(seen.product).checks.since(since).to_pylist()
         runs = {version.candidate_id: version.run for version in [*versions, newest]}
-        audits = [list(results) for results in _audits(rows, runs)]
+        audits = [[_told(platform, seen.product, one) for one in results] for results in _audits(rows, runs)]
     return News(audits, _publications(versions, first=published is None))
+
+
+def _told(platform: Platform, product: DataProduct, state: RuleState) -> RuleState:
+    """A stored result as far as the contract that rules now tells it: a field may have been public when it was made."""
+    rule = next((one for one in product.rules if one.id == state.rule), None)
+    return replace(state, measured=measure_told(state.measured, state.bad, rule, fields_behind(platform, product)))
 
 
 def with_times(platform: Platform, seen: Seen, memory: Memory) -> Memory:

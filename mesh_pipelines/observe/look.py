@@ -13,7 +13,7 @@ from mesh_pipelines.observe.measure import Seen
 from mesh_pipelines.observe.status import status_of
 from mesh_pipelines.observe.unloaded import unloaded
 from mesh_pipelines.pipeline.level import Streams, ask, levels, unreadable
-from mesh_pipelines.platform import Platform
+from mesh_pipelines.platform import Platform, discreet
 
 
 def look(platform: Platform, now: datetime) -> list[Seen]:
@@ -42,7 +42,8 @@ def told(error: Exception) -> str:
 def _alone(platform: Platform, product: DataProduct, streams: Streams, now: datetime) -> Seen:
     """One product, looked at by itself, since looking at all together failed."""
     try:
-        [level] = levels(platform, [product], streams).values()
+        with discreet(platform, product):
+            [level] = levels(platform, [product], streams).values()
     except Exception as error:
         level = unreadable(product, told(error), streams)
         return Seen(level, status_of(level, now), level.standing.missing)

@@ -32,7 +32,7 @@ from mesh_pipelines.observe.store.records import MEASURES, ContractRevision, Cur
 from mesh_pipelines.observe.store.rollup import tidy_daily
 from mesh_pipelines.observe.store.times import SECOND, day_of, micros
 from mesh_pipelines.observe.store.writer import SLOT_S, Finding, Writer
-from mesh_pipelines.platform import Platform
+from mesh_pipelines.platform import Platform, discreet
 
 # Rows of samples a day, whatever the number of products: with few, every round is one, with a thousand every fourth
 # minute. A row is some twenty bytes, and two days are kept whole.
@@ -269,7 +269,8 @@ class _Round:
     def _alone(self, one: _Product) -> Generator[None]:
         """Errors of one product are its own, and the round goes on."""
         try:
-            yield
+            with discreet(self._platform, one.seen.product):
+                yield
         except LeaseLost:
             raise
         except Exception as error:

@@ -26,6 +26,7 @@ from openlineage.client.serde import Serde
 from mesh_pipelines.contract.column_lineage import Influence, Lineage, SourceColumn, lineage
 from mesh_pipelines.contract.model import DataProduct, Field, FieldType, Kind, OnFailure
 from mesh_pipelines.contract.names import person
+from mesh_pipelines.contract.telling import may_tell
 from mesh_pipelines.contract.types import duckdb_type
 from mesh_pipelines.errors import MeshError, TransformInvalid, Undecodable
 from mesh_pipelines.openlineage.facts import Done, Outcome, RunOf, Step, StepRun
@@ -97,7 +98,7 @@ class Events:
         if isinstance(error, MeshError) and not isinstance(error, _QUOTING):
             return code + str(error)
         shown = [product, *(self._products[name] for name in product.inputs if name in self._products)]
-        public = all(one.is_public for each in shown for one in each.fields)
+        public = may_tell(one for each in shown for one in each.fields)
         return code + (str(error) if public else type(error).__name__)
 
     def _job_facets(self, step: Step, product: DataProduct) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from mesh_pipelines.pipeline.due import Need, await_due, to_run
 from mesh_pipelines.pipeline.level import Level, levels
 from mesh_pipelines.pipeline.report import within_run
 from mesh_pipelines.pipeline.snapshot import snapshot
-from mesh_pipelines.platform import Platform
+from mesh_pipelines.platform import Platform, discreet
 from mesh_pipelines.repair.upkeep import compact, expire, reconcile
 
 _IN_FLIGHT = [
@@ -113,7 +113,15 @@ def upkeep(platform: Platform, domain: str, products: Sequence[DataProduct]) -> 
             lambda product: reconcile(platform, product),
         ),
     }
-    jobs = {name: _job(f"{domain}_{name}", about, products, work) for name, (about, work) in works.items()}
+
+    def discreetly(work: Callable[[DataProduct], Any]) -> Callable[[DataProduct], Any]:
+        def done(product: DataProduct) -> Any:
+            with discreet(platform, product):
+                return work(product)
+
+        return done
+
+    jobs = {name: _job(f"{domain}_{name}", about, products, discreetly(work)) for name, (about, work) in works.items()}
     schedules = [
         dg.ScheduleDefinition(
             name=f"{domain}_compact_hourly",

@@ -22,7 +22,7 @@ import msgspec
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import AuditBlocked, ConcurrentWriter, MeshError, UsageError
 from mesh_pipelines.lake.storage import fault_of
-from mesh_pipelines.platform import Platform
+from mesh_pipelines.platform import Platform, discreet
 from mesh_pipelines.settings import Settings
 
 if TYPE_CHECKING:
@@ -96,7 +96,10 @@ class Failure:
 def remembered(
     step: str,
 ) -> Callable[[Callable[Concatenate[Platform, DataProduct, P], T]], Callable[Concatenate[Platform, DataProduct, P], T]]:
-    """A step whose failure is remembered, whoever called it, and forgotten when the step succeeds."""
+    """A step whose failure is remembered, whoever called it, and forgotten when the step succeeds.
+
+    The failure tells no value of a field that is not public, whatever a library said.
+    """
 
     def decorate(
         work: Callable[Concatenate[Platform, DataProduct, P], T],
@@ -104,7 +107,8 @@ def remembered(
         @wraps(work)
         def attempt(platform: Platform, product: DataProduct, *args: P.args, **kwargs: P.kwargs) -> T:
             try:
-                done = work(platform, product, *args, **kwargs)
+                with discreet(platform, product):
+                    done = work(platform, product, *args, **kwargs)
             except Exception as error:
                 note(platform, product, step, error)
                 raise

@@ -24,7 +24,7 @@ from mesh_pipelines.pipeline.attempts import note, remembered
 from mesh_pipelines.pipeline.publish import blocked
 from mesh_pipelines.pipeline.race import outlast
 from mesh_pipelines.pipeline.report import done_of, reported, written_bytes
-from mesh_pipelines.platform import Platform, by_applied_contract
+from mesh_pipelines.platform import Platform, by_applied_contract, fields_behind
 from mesh_pipelines.positions import Version
 from mesh_pipelines.sandbox.author import Allowance
 
@@ -198,7 +198,8 @@ def _audit(
 ) -> tuple[Version, Audit]:
     from mesh_pipelines.audit.audit import Context, audit
 
-    context = Context(candidate.view, inputs, Allowance.of(platform.settings), candidate.known)
+    allowance, fields = Allowance.of(platform.settings), fields_behind(platform, product)
+    context = Context(candidate.view, inputs, allowance, candidate.known, fields)
     found = audit(engine, candidate.relation, product, candidate_id=candidate.draft.candidate_id, context=context)
     return candidate.audited(found), found
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from mesh_pipelines.contract.model import DataProduct, OnFailure, Rule, RuleKind, Unit
+from mesh_pipelines.contract.model import DataProduct, Field, OnFailure, Rule, RuleKind, Unit
+from mesh_pipelines.contract.telling import may_tell
 from mesh_pipelines.positions import Verdict
 
 
@@ -27,6 +29,17 @@ class State(StrEnum):
 
 
 _UNKNOWN = (State.ERROR, State.NOT_EXECUTED)
+# What these measure is how many rows there are, or break the rule.
+_COUNTING = (RuleKind.ROW, RuleKind.UNIQUE, RuleKind.ROW_COUNT)
+# Of queries only those that are plainly counts of rows, and sums and shares of them: as much as a row rule tells.
+_LONG_QUERY = 2_000
+_COUNT = r"count\(\s*\*?\s*\)(\s+FILTER\s*\(\s*WHERE\s[^()]*\))?"
+_WHERE = r"(\s+WHERE\s((?!\b(SELECT|FROM|UNION|EXCEPT|INTERSECT)\b).)*)?"
+_INNER = re.compile(rf"\(\s*SELECT\s+{_COUNT}\s+FROM\s+[\w.]+\s*\)", re.IGNORECASE)
+_COUNTS = re.compile(
+    rf"\s*SELECT(\s|\(|\)|abs|{_COUNT}|[\d.+*/-])+(\sAS\s+\w+)?\s+FROM\s+\$?\{{(object|table)\}}{_WHERE}\s*",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -94,6 +107,34 @@ def result(rule: Rule, state: State, rows: int) -> RuleResult:
         milliseconds=0.0,
         message="",
     )
+
+
+def measure_told(measured: float | None, bad: int | None, rule: Rule | None, fields: Iterable[Field]) -> float | None:
+    """What a rule measured, as far as it may be told: stored, shown and sent with its result.
+
+    Counts of rows may. An author's query or an expectation may measure a value, such as the greatest of a column, and
+    ``fields`` are those of all that it can read; what of them it does read is not asked. None for a rule nobody knows.
+    """
+    if (rule is not None and _counts(rule)) or may_tell(fields):
+        return measured
+    return None if bad is None else float(bad)
+
+
+def told(result: RuleResult, rule: Rule, fields: Iterable[Field]) -> RuleResult:
+    """A rule's result as far as it may be told; ``fields`` are those of all that the rule can read."""
+    fields = tuple(fields)
+    found = replace(result, measured=measure_told(result.measured, result.bad, rule, fields))
+    if rule.kind is RuleKind.EXPECTATION and result.state is State.ERROR and not may_tell(fields):
+        # The library's words may quote values.
+        return replace(found, message="the expectation could not be computed")
+    return found
+
+
+def _counts(rule: Rule) -> bool:
+    if rule.kind is RuleKind.SQL:
+        query = " ".join(str(rule.arguments.get("query", "")).split())
+        return len(query) < _LONG_QUERY and _COUNTS.fullmatch(_INNER.sub("0", query)) is not None
+    return rule.kind in _COUNTING
 
 
 def verdict(product: DataProduct, candidate_id: str, results: Sequence[RuleResult], at: str) -> Verdict:

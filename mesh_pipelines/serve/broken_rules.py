@@ -148,17 +148,20 @@ def groups(shelf: Shelf, rule: Rule, limit: int) -> Rows:
     """
     product, masked = shelf.product, set(shelf.masked)
     columns = (*rule.fields, COPIES, *((EVENTS, KEYS) if product.has_log else ()))
-    if any(field.name in masked for field in product.key) or (masked and not product.key):
+    if masked:
+        # A message key is what its producer wrote there, whatever the contract's key is.
         masked.add(KEYS)
     events = f"list({quote(PARTITION)} || ':' || {quote(OFFSET)} ORDER BY {quote(PARTITION)}, {quote(OFFSET)})"
     keys = f"list_sort(list(DISTINCT {quote(KEY)}))"
     more = f", {events}[1:{_NAMED}], {keys}[1:{_NAMED}]" if product.has_log else ""
     names = ", ".join(map(quote, rule.fields))
+    # The order of rows tells as well.
+    order = [COPIES + " DESC", *(quote(name) for name in rule.fields if name not in masked)]
     complete = " AND ".join(f"{quote(name)} IS NOT NULL" for name in rule.fields)
     state = shelf.state((PARTITION, OFFSET, KEY) if product.has_log else ())
     found = shelf.fetch(
         f"SELECT {names}, count(*) AS {COPIES}{more} FROM ({state}) WHERE {complete} GROUP BY {names} "
-        f"HAVING count(*) > 1 ORDER BY {COPIES} DESC, {names} LIMIT {limit + 1}"
+        f"HAVING count(*) > 1 ORDER BY {', '.join(order)} LIMIT {limit + 1}"
     )
     shown = tuple(
         tuple(MASKED if name in masked else _text(name, value) for name, value in zip(columns, row, strict=True))

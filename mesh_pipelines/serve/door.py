@@ -6,7 +6,7 @@ where only a part of it is not public: parts are not cut out of lists, maps and 
 was ruled out: the one that forgets is the leak.
 
 Messages are not rows. Where an engine's words may quote a value, they are kept only for products whose fields are all
-public (``Field.is_public``), since messages are stored and told to everybody.
+public (``contract/telling.py``), since messages are stored and told to everybody.
 """
 
 from __future__ import annotations

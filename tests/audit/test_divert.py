@@ -127,3 +127,12 @@ def test_a_product_without_diverting_rules_is_not_even_looked_at(make_product, m
     monkeypatch.setattr(Diverter, "_first_broken", None)
     given = batch(product, [{}, {"a": 1}])
     assert divert(given, product).equals(given.drop_columns([VALUE]))
+
+
+def test_a_reason_repeats_no_list_or_limit_of_a_field_that_is_not_public(make_product) -> None:
+    properties = [{**one, "classification": "confidential"} for one in FRAGMENT["properties"]]
+    del (rule := dict(properties[1]["quality"][0]))["description"]
+    properties[1]["quality"] = [rule]
+    product = make_product({"properties": properties})
+    found = divert(batch(product, [{"speed": 300, "place": "JFK"}, {"speed": 1, "place": "BOS"}]), product)
+    assert [row["_reason"] for row in found.to_pylist()] == ["speed breaks maximum", "place breaks invalidValues"]

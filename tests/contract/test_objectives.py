@@ -91,6 +91,15 @@ def test_what_cannot_be_measured_is_no_objective(flights: DataProduct, given: Se
     assert objectives(product) == ()
 
 
+def test_the_age_of_a_field_that_is_not_public_is_no_objective(flights: DataProduct) -> None:
+    product = level(flights, ServiceLevel("freshness", 1, "d", "departure"))
+    assert [one.element for one in objectives(product)] == ["departure"]
+    hidden = tuple(
+        replace(one, classification="confidential") if one.name == "departure" else one for one in product.fields
+    )
+    assert objectives(replace(product, fields=hidden)) == ()
+
+
 def test_derived_products_land_nothing(flights: DataProduct) -> None:
     levels = (ServiceLevel("throughput", 5), ServiceLevel("retention", 1, "y"), ServiceLevel("errorRate", 1, "%"))
     derived = level(flights, *levels, topic=None, alignment=Alignment.AGGREGATE)

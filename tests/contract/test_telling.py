@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import traceback
+
 import duckdb
+import pyarrow as pa
 import pytest
 
 from mesh_pipelines.contract.model import Field, FieldType, Kind
-from mesh_pipelines.contract.telling import got, may_tell, words
+from mesh_pipelines.contract.telling import got, may_tell, unquoted, words
+from mesh_pipelines.errors import EnvironmentFault, TransformInvalid
 
 PUBLIC = Field("name", FieldType(Kind.STRING))
 SECRET = Field("name", FieldType(Kind.STRING), classification="restricted")
@@ -57,3 +61,43 @@ def test_what_duckdb_quotes_of_rows_is_not_told(query: str) -> None:
         with pytest.raises(duckdb.Error, match="canary") as raised:
             connection.execute(query).fetchall()
     assert words(raised.value, [SECRET]) == type(raised.value).__name__
+
+
+def quoting(error: Exception) -> Exception:
+    """A fault of ours that repeats what a library said, as the steps raise it."""
+    try:
+        raise TransformInvalid(f"shop.orders: transform.sql: {error}", next_step="mesh lint") from error
+    except TransformInvalid as raised:
+        return raised
+
+
+def shown(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        quoting(duckdb.ConversionException("Conversion Error: Could not convert 'canary'\n\nLINE 1: 'canary'")),
+        quoting(OSError("Conversion Error: Could not convert 'canary'")),
+        duckdb.InvalidInputException("Invalid Input Error: canary"),
+        pa.ArrowInvalid("Could not convert 'canary' with type str"),
+        ValueError("canary"),
+        KeyError("canary"),
+        UnicodeDecodeError("utf-8", b"canary\xff", 6, 7, "canary"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_on_its_way_out_quotes_no_value_that_is_not_public(error: Exception) -> None:
+    assert unquoted(error, [PUBLIC]) is error
+    assert "canary" in shown(error)
+    found = unquoted(error, [PUBLIC, SECRET])
+    assert "canary" not in shown(found) + repr(found) + str(getattr(found, "message", ""))
+    assert isinstance(found, RuntimeError if isinstance(error, UnicodeDecodeError) else type(error))
+
+
+def test_an_error_that_is_not_about_rows_keeps_its_words() -> None:
+    unbound = quoting(duckdb.BinderException("Binder Error: no column amuont"))
+    for error in (unbound, OSError(28, "No space left on device"), EnvironmentFault("the broker is away")):
+        before = str(error)
+        assert str(unquoted(error, [SECRET])) == before

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import duckdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.scaffold import scaffold
 from mesh_pipelines.errors import AuditBlocked, ConcurrentWriter, MeshError, RegistryUnreachable, UnknownVersion
-from mesh_pipelines.pipeline.attempts import Failure, Mark, failure_of, failures, forget, mends, note
+from mesh_pipelines.pipeline.attempts import Failure, Mark, failure_of, failures, forget, mends, note, remembered
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
+from tests.building import contract_text, write_contract
 
+INPUTS = "- {property: mesh.inputs, value: [shop.orders]}"
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 STOOD = Mark("hash", (0, 0, 0), {0: 10}, {"a.b": 3})
 
@@ -97,3 +101,26 @@ def test_an_error_is_told_even_where_it_cannot_be_remembered(platform: Platform)
     (platform.settings.home / "attempts").write_text("not a folder")
     note(platform, platform.product("shop.orders"), "land", RegistryUnreachable("it is away"))
     assert failure_of(platform.settings, "shop.orders") is None
+
+
+@pytest.mark.parametrize(("classification", "is_told"), [("public", True), ("restricted", False)])
+def test_a_failure_tells_values_of_public_fields_only(
+    local_settings: Settings, classification: str, is_told: bool
+) -> None:
+    fields = f"- {{name: id, logicalType: string, primaryKey: true, classification: {classification}}}"
+    write_contract(local_settings.assets, contract_text("shop.orders", fields))
+    derived = contract_text("shop.totals", alignment="aggregate-aligned", settings=INPUTS)
+    write_contract(local_settings.assets, derived, "SELECT id FROM shop.orders")
+    platform = Platform.open(local_settings)
+
+    @remembered("snapshot")
+    def step(platform: Platform, product: DataProduct) -> None:
+        raise duckdb.ConversionException("Conversion Error: Could not convert string 'canary'")
+
+    # The derived product's own fields are public: it is its input's that the error may quote.
+    for product in platform.in_order:
+        with pytest.raises(duckdb.ConversionException) as raised:
+            step(platform, product)
+        kept = failure_of(local_settings, product.fqn)
+        assert kept
+        assert ("canary" in str(raised.value), "canary" in kept.message) == (is_told, is_told)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh_pipelines.contract.model import DataProduct, OnFailure, Rule, RuleKind
-from mesh_pipelines.rules.results import RuleResult, State, blocks, outcome, result, verdict
+from mesh_pipelines.contract.model import DataProduct, Field, FieldType, Kind, OnFailure, Rule, RuleKind
+from mesh_pipelines.rules.results import RuleResult, State, blocks, outcome, result, told, verdict
 from tests.building import contract_text, written
 
 RULE = Rule("amount.minimum", RuleKind.ROW, "minimum", ("amount",), {"minimum": 0}, dimension="validity")
@@ -94,3 +94,55 @@ def test_the_verdict_counts_every_rule_once_and_passes_only_if_none_blocks(produ
 def test_an_audit_without_rules_passes(product: DataProduct) -> None:
     found = verdict(product, "c1", [], "now")
     assert (found.passed, found.rules) == (True, 0)
+
+
+SECRET = Field("salary", FieldType(Kind.LONG), classification="confidential")
+OPEN = Field("name", FieldType(Kind.STRING))
+MEASURING = (
+    Rule("greatest", RuleKind.SQL, "sql", (), {"query": "SELECT max(salary) FROM {object}"}),
+    Rule(
+        "one",
+        RuleKind.SQL,
+        "sql",
+        (),
+        {"query": "SELECT count(*) FROM {object} WHERE name = (SELECT max(name) FROM x)"},
+    ),
+    Rule("sum", RuleKind.SQL, "sql", (), {"query": "SELECT count(*) * max(salary) FROM {object}"}),
+    Rule(
+        "rows",
+        RuleKind.SQL,
+        "sql",
+        (),
+        {"query": "SELECT 1 FROM {object} WHERE FALSE UNION SELECT salary FROM {object}"},
+    ),
+    Rule("library", RuleKind.EXPECTATION, "expect_column_max_to_be_between", (), {}),
+)
+COUNTING = (
+    RULE,
+    Rule("unique", RuleKind.UNIQUE, "unique", ("salary",)),
+    Rule("rows", RuleKind.ROW_COUNT, "rowCount", ()),
+    *(
+        Rule(name, RuleKind.SQL, "sql", (), {"query": query})
+        for name, query in {
+            "high": "SELECT count(*) FROM {object} WHERE salary > 10",
+            "beside": "SELECT (SELECT count(*) FROM shop.orders) - count(*) AS missing FROM {object}",
+            "share": "select 100.0 * count(*) filter (where salary > 10) / count() from ${table}",
+        }.items()
+    ),
+)
+
+
+@pytest.mark.parametrize("rule", [*MEASURING, *COUNTING], ids=lambda rule: rule.id)
+def test_what_is_measured_is_told_of_public_fields_and_counts_of_any(rule: Rule) -> None:
+    measured = replace(result(rule, State.FAIL, 7), measured=7777.0)
+    assert told(measured, rule, [OPEN]) == measured
+    assert told(measured, rule, [OPEN, SECRET]).measured == (7777.0 if rule in COUNTING else None)
+
+
+def test_of_an_expectation_the_count_of_bad_rows_is_told_and_no_word_of_the_library() -> None:
+    rule = MEASURING[-1]
+    counted = replace(result(rule, State.FAIL, 7), bad=3, measured=7777.0)
+    assert told(counted, rule, [SECRET]).measured == 3.0
+    failed = replace(result(rule, State.ERROR, 7), message="could not convert 'canary'")
+    assert told(failed, rule, [OPEN]) == failed
+    assert told(failed, rule, [SECRET]).message == "the expectation could not be computed"

@@ -25,7 +25,7 @@ QUALITY = """
 """
 PROPERTIES = """
 - {name: id, logicalType: integer, primaryKey: true%s}
-- {name: amount, logicalType: integer, logicalTypeOptions: {minimum: 0}}
+- {name: amount, logicalType: integer, logicalTypeOptions: {minimum: 0}%s}
 - {name: label, logicalType: string, unique: true}
 """
 Events = list[tuple[str, dict[str, Any]]]
@@ -34,8 +34,8 @@ Events = list[tuple[str, dict[str, Any]]]
 class Orders:
     """One product's tables, without a broker."""
 
-    def __init__(self, settings: Settings, more: str = "") -> None:
-        write_contract(settings.assets, contract_text("shop.orders", PROPERTIES % more, quality=QUALITY))
+    def __init__(self, settings: Settings, more: str = "", amounts: str = "") -> None:
+        write_contract(settings.assets, contract_text("shop.orders", PROPERTIES % (more, amounts), quality=QUALITY))
         self.platform = Platform.open(settings)
         assert not self.platform.broken
         self.platform.tables_of(self.product).create()
@@ -191,3 +191,14 @@ def test_programs_get_the_same_as_json(orders: Orders, command: Any) -> None:
     row = {"_partition": 0, "_offset": 4, "_timestamp": None, "id": 5, "amount": -5, "label": "l5"}
     assert found[0]["rows"] == [row]
     assert (found[1]["measured"], found[1]["promised"]) == (-1.0, "mustBeLessThan -1000")
+
+
+def test_message_keys_are_not_shown_beside_anything_that_is_not_public(local_settings: Settings) -> None:
+    orders = Orders(local_settings, amounts=", classification: confidential")
+    orders.judge([("canary-1", order(1, label="same")[1]), ("canary-2", order(2, label="same")[1])])
+    [shared] = failing(orders.shelf(Reader.VISITOR), "label.unique")
+    assert shared.rows
+    assert shared.rows.masked >= {"keys"}
+    assert "canary" not in repr(shared)
+    [owned] = failing(orders.shelf(), "label.unique")
+    assert "canary-1" in repr(owned)
