@@ -195,6 +195,15 @@ class Settings(BaseSettings):
             raise ValueError(f"must be an address like {example}")
         return address
 
+    @field_validator("bootstrap_servers", "warehouse", "portal_url", "dagster_url", "oidc_issuer")
+    @classmethod
+    def _without_password(cls, place: str | None, info: ValidationInfo) -> str | None:
+        if place and any(Address(place).secrets()):
+            other = {"bootstrap_servers": "MESH_KAFKA_CONFIG", "warehouse": "MESH_CATALOG_CONFIG"}
+            into = other.get(str(info.field_name))
+            raise ValueError(f"must have no password or token in it{f'; put it into {into}' if into else ''}")
+        return place
+
     @model_validator(mode="after")
     def _hide_secrets(self) -> Self:
         remember(self.secrets())

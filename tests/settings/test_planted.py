@@ -154,6 +154,12 @@ def test_no_command_page_or_file_shows_a_secret(said: Callable[..., str], tmp_pa
         {"MESH_SCHEMA_REGISTRY_CONFIG": f'{{"bogus.key": "{SECRETS["basic"]}"}}'},
         {"MESH_SMTP_URL": f"ftp://u:{SECRETS['smtp']}@host"},
         {"MESH_OPENLINEAGE_URL": f"u:{SECRETS['lineage']}@host"},
+        {"MESH_WAREHOUSE": f"s3://me:{quote(SECRETS['key'], safe='')}@bucket/tables"},
+        {"MESH_PORTAL_URL": f"https://me:{SECRETS['oidc']}@portal.example.com"},
+        {"MESH_DAGSTER_URL": f"https://dagster.example.com/?token={quote(SECRETS['oidc'])}"},
+        {"MESH_OIDC_ISSUER": f"https://me:{SECRETS['oidc']}@id.example.com"},
+        {"MESH_BOOTSTRAP_SERVERS": f"kafka://me:{SECRETS['kafka']}@127.0.0.1:9"},
+        {"HTTP_PROXY": f"http://me:{SECRETS['rest']}@127.0.0.1:9", "MESH_SCHEMA_REGISTRY_URL": "http://127.0.0.2:9"},
     ],
     ids=lambda settings: "-".join(settings).removeprefix("MESH_").lower(),
 )
