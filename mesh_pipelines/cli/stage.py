@@ -17,6 +17,7 @@ from mesh_pipelines.demo.contracts import provide
 from mesh_pipelines.errors import MeshError, ServiceFailed, UsageError
 from mesh_pipelines.local.services import Services
 from mesh_pipelines.local.supervisor import Supervisor
+from mesh_pipelines.local.troubles import note
 from mesh_pipelines.observe.status import status
 from mesh_pipelines.orchestration.graphql import load_errors
 from mesh_pipelines.orchestration.instance import children
@@ -42,14 +43,16 @@ def run_up(settings: Settings, output: Output, *, services_only: bool) -> int:
         pages = None if services_only else _start_pages(stack, settings, output)
         _addresses(settings, output, pages=not services_only)
         output.say("everything runs; Ctrl-C stops it")
+        crew = _Crew(settings, output, services, pages)
         domains = _Domains(settings, output) if pages else None
         while not stop.wait(_WATCH_S):
-            _check(services, pages)
+            crew.tend()
             if domains:
                 domains.look()
         output.say("stopping")
+        code = crew.leave()
     output.say("stopped; what was produced and published is kept")
-    return 0
+    return code
 
 
 def run_demo(settings: Settings, output: Output, *, once: bool, speed: float | None) -> int:
@@ -61,18 +64,20 @@ def run_demo(settings: Settings, output: Output, *, once: bool, speed: float | N
         platform = _apply(settings, output)
         pages = _start_pages(stack, settings, output)
         _addresses(settings, output, pages=True)
+        crew = _Crew(settings, output, services, pages)
         watcher = _Watcher(platform, output)
         _replay(watcher, stop, until=_JANUARY if once else None, speed=speed)
         if once:
-            done = _await_all(platform, stop, watcher, lambda: _check(services, pages))
+            done = _await_all(platform, stop, watcher, crew.tend)
             code = _report(platform, output, done)
         else:
             output.say("replayed; Dagster publishes what comes. Ctrl-C stops everything")
             while not stop.wait(_WATCH_S):
-                _check(services, pages)
+                crew.tend()
                 watcher.look()
             code = 0
         output.say("stopping")
+        code = crew.leave() or code
     output.say("stopped; what was produced and published is kept, and the next mesh demo continues from there")
     return code
 
@@ -173,11 +178,37 @@ def _addresses(settings: Settings, output: Output, *, pages: bool) -> None:
         output.say(f"  {name:<16} {address}")
 
 
-def _check(services: Services | None, pages: Supervisor | None) -> None:
-    if services:
-        services.check()
-    if pages:
-        pages.check()
+class _Crew:
+    """All that runs beside this process: kept running, and what is wrong with it said and written down."""
+
+    def __init__(self, settings: Settings, output: Output, services: Services | None, pages: Supervisor | None) -> None:
+        self._home = settings.home
+        self._output = output
+        self._supervisors = [one for one in (services.supervisor if services else None, pages) if one]
+        self._noted: dict[str, str] | None = None
+
+    def tend(self) -> None:
+        """Start again what has ended, and say so."""
+        for supervisor in self._supervisors:
+            for text in supervisor.tend():
+                self._output.say(f"  {text}")
+        self._note(self._troubles())
+
+    def leave(self) -> int:
+        """The exit code: 3 where something does not run, which is said."""
+        troubles = self._troubles()
+        for name, reason in troubles.items():
+            self._output.error(ServiceFailed(f"{name} {reason}", next_step=f"read the logs in {self._home / 'logs'}"))
+        self._note({})
+        return ServiceFailed.exit_code if troubles else 0
+
+    def _troubles(self) -> dict[str, str]:
+        return {name: text for one in self._supervisors for name, text in one.troubles().items()}
+
+    def _note(self, troubles: dict[str, str]) -> None:
+        if troubles != self._noted:
+            note(self._home, troubles)
+            self._noted = troubles
 
 
 def _replay(watcher: _Watcher, stop: threading.Event, *, until: date | None, speed: float | None) -> None:

@@ -8,7 +8,6 @@ them again from the contracts was, too, since events on the topics name schemas 
 from __future__ import annotations
 
 import base64
-import os
 import subprocess
 import urllib.error
 import urllib.request
@@ -17,12 +16,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
-
 from mesh_pipelines.errors import ServiceFailed
 from mesh_pipelines.local.jars import OnFile, fetch, unpack
 from mesh_pipelines.local.java import java
 from mesh_pipelines.local.supervisor import Child, Supervisor, answers
+from mesh_pipelines.local.troubles import identity, is_alive
 from mesh_pipelines.settings import Settings
 
 # Small heaps, a collector without threads of its own and no optimising compiler: what starts fastest on two cores.
@@ -78,29 +76,17 @@ class Services:
         """Kill the broker outright, as a crash of its machine would; ``stop`` and ``start`` bring it back."""
         self.supervisor.kill("Kafka")
 
-    def check(self) -> None:
-        """Check that both are alive.
-
-        Raises:
-            ServiceFailed: one has ended.
-        """
-        self.supervisor.check()
-
     def _claim(self) -> None:
         """Make sure no other process runs the services of this home folder."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError, ValueError):
-            holder = int(self._pid_file.read_text())
-            if (
-                holder != os.getpid()
-                and psutil.pid_exists(holder)
-                and "python" in psutil.Process(holder).name().lower()
-            ):
+        with suppress(FileNotFoundError):
+            holder = self._pid_file.read_text()
+            if holder != identity() and is_alive(holder):
                 raise ServiceFailed(
-                    f"process {holder} already runs the services of {self.settings.home}",
+                    f"process {holder.split()[0]} already runs the services of {self.settings.home}",
                     next_step="use those, stop that process, or set MESH_HOME to another folder",
                 )
-        self._pid_file.write_text(str(os.getpid()))
+        self._pid_file.write_text(identity())
 
     def _release(self) -> None:
         self._pid_file.unlink(missing_ok=True)

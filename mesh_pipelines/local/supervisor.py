@@ -1,8 +1,9 @@
 """Child processes with a name, a log and a readiness probe: started together, watched, and none left behind.
 
 Each child leads a session of its own, so that a Ctrl-C in the terminal reaches only the parent, which then stops the
-children in reverse order, and so that a stop reaches what a child has started itself. On Linux a child also dies with
-a parent that was killed outright.
+children in reverse order, and so that a stop reaches what a child has started itself. One that ends by itself is
+started again, after a pause that doubles. Of a parent that was killed outright nothing stays behind: on Linux a child
+dies with it, and a process that waits for its end (``reaper.py``) kills what children have started.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +30,12 @@ _PR_SET_PDEATHSIG = 1
 # Ctrl-C is promised to end everything within ten seconds: most for going quietly, the rest for making sure.
 _QUIET_S = 7.0
 _POLL_S = 0.1
+_FIRST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 60.0
+# What has run for so long after it was started again is well.
+_WELL_S = 30.0
+# It ended so often without having been well in between: it keeps failing.
+_OFTEN = 3
 
 
 @dataclass(frozen=True)
@@ -44,11 +52,23 @@ class Child:
     ready_s: float = 90.0
 
 
+@dataclass
+class _Trouble:
+    """A child that has ended by itself: how often, why, and when it is started again, or was."""
+
+    times: int
+    reason: str
+    again_at: float | None
+    started_at: float = 0.0
+
+
 class Supervisor:
     """Runs children and stops them. Use as a context manager, or call ``stop``."""
 
     def __init__(self) -> None:
         self._running: list[tuple[Child, subprocess.Popen[bytes]]] = []
+        self._troubles: dict[str, _Trouble] = {}
+        self._reaper: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Supervisor:
         return self
@@ -68,7 +88,7 @@ class Supervisor:
                 check_port(host, port, setting, child.name)
         try:
             for child in children:
-                self._running.append((child, _spawn(child)))
+                self._running.append((child, self._spawn(child)))
             self._await(children)
         except BaseException:
             self.stop()
@@ -87,6 +107,74 @@ class Supervisor:
                     f"{child.name} ended with exit code {code}\n{_tail(child.log)}", next_step=_look(child)
                 )
 
+    def tend(self) -> list[str]:
+        """Start again what has ended by itself, after a pause that doubles; gives what there is to say about it."""
+        said: list[str] = []
+        for place, (child, process) in enumerate(self._running):
+            trouble = self._troubles.get(child.name)
+            now = time.monotonic()
+            if process.poll() is not None:
+                if trouble is None or trouble.again_at is None:
+                    said.append(self._ended(child, process, trouble))
+                elif now >= trouble.again_at:
+                    self._running[place] = (child, self._spawn(child))
+                    trouble.again_at, trouble.started_at = None, now
+                    said.append(f"{child.name} is started again")
+            elif trouble:
+                said += self._again(child, process, trouble)
+        return said
+
+    def troubles(self) -> dict[str, str]:
+        """Children that do not run, or keep failing, by name; and why."""
+        return {
+            name: f"{one.reason}, {one.times} times" if one.times > 1 else one.reason
+            for name, one in self._troubles.items()
+            if one.again_at is not None or one.times >= _OFTEN
+        }
+
+    def _ended(self, child: Child, process: subprocess.Popen[bytes], before: _Trouble | None) -> str:
+        """Note that a child has ended; what it has started is killed, since it holds what the next one needs."""
+        _signal_group(process.pid, signal.SIGKILL)
+        self._tell_reaper(f"-{process.pid}")
+        times = before.times + 1 if before else 1
+        pause = min(_FIRST_PAUSE_S * 2 ** min(times - 1, 20), _LONGEST_PAUSE_S)
+        reason = f"ended with exit code {process.returncode}"
+        self._troubles[child.name] = _Trouble(times, reason, time.monotonic() + pause)
+        often = f" for the {times}th time" if times >= _OFTEN else ""
+        return f"{child.name} {reason}{often}; it is started again in {pause:.0f} s ({_look(child)})"
+
+    def _again(self, child: Child, process: subprocess.Popen[bytes], trouble: _Trouble) -> list[str]:
+        """What there is to say of a child that was started again."""
+        since = time.monotonic() - trouble.started_at
+        if since > _WELL_S and child.ready():
+            del self._troubles[child.name]
+            return [f"{child.name} runs again"]
+        if since > child.ready_s and not child.ready():
+            # It is noticed as any other end.
+            _signal_group(process.pid, signal.SIGKILL)
+        return []
+
+    def _spawn(self, child: Child) -> subprocess.Popen[bytes]:
+        process = _SPAWNER.submit(_spawn, child).result()
+        self._tell_reaper(f"+{process.pid}")
+        return process
+
+    def _tell_reaper(self, word: str) -> None:
+        if self._reaper is None:
+            argv = [sys.executable, "-S", "-I", str(Path(__file__).with_name("reaper.py"))]
+            self._reaper = subprocess.Popen(argv, stdin=subprocess.PIPE, start_new_session=True)
+        assert self._reaper.stdin is not None
+        with suppress(BrokenPipeError):
+            self._reaper.stdin.write(f"{word}\n".encode())
+            self._reaper.stdin.flush()
+
+    def _dismiss_reaper(self) -> None:
+        if self._reaper and self._reaper.stdin:
+            self._tell_reaper("end")
+            self._reaper.stdin.close()
+            self._reaper.wait()
+            self._reaper = None
+
     def kill(self, name: str) -> None:
         """Kill one child outright, with all that it has started, and wait until it is gone."""
         [process] = [process for child, process in self._running if child.name == name]
@@ -103,6 +191,7 @@ class Supervisor:
         """
         [child] = [child for child, process in self._running if child.name == name and process.poll() is not None]
         self._running = [(one, process) for one, process in self._running if one is not child]
+        self._troubles.pop(name, None)
         self.start([child])
 
     def pid(self, name: str) -> int:
@@ -113,6 +202,7 @@ class Supervisor:
     def stop(self) -> None:
         """End all children, newest first; what does not go quietly is killed. All are gone when this returns."""
         running, self._running = self._running, []
+        self._troubles.clear()
         family = {process.pid: _family(process.pid) for _, process in running}
         for _, process in reversed(running):
             _signal_group(process.pid, signal.SIGTERM)
@@ -127,6 +217,7 @@ class Supervisor:
                     member.kill()
             process.wait()
         psutil.wait_procs([member for members in family.values() for member in members], timeout=_QUIET_S)
+        self._dismiss_reaper()
 
     def _await(self, children: Sequence[Child]) -> None:
         waiting = {child.name: (child, time.monotonic() + child.ready_s) for child in children}
@@ -197,12 +288,24 @@ def _spawn(child: Child) -> subprocess.Popen[bytes]:
             cwd=child.cwd,
             start_new_session=True,
             close_fds=True,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            preexec_fn=_die_with(os.getpid()) if sys.platform == "linux" else None,
         )
 
 
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def _die_with(parent: int) -> Callable[[], None]:
+    """What a child does first: ask to be killed when the thread that forked it ends."""
+    prctl = ctypes.CDLL(None).prctl
+
+    def ask() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return ask
+
+
+# The kernel's death signal follows the thread that forked, not the process: this one lives as long as the process.
+_SPAWNER = ThreadPoolExecutor(1, thread_name_prefix="spawner")
 
 
 def _signal_group(pid: int, number: signal.Signals) -> None:

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from pydantic import BaseModel, Field
 
+from mesh_pipelines.local.troubles import noted
 from mesh_pipelines.observe.store.records import Health, ProductDay
 from mesh_pipelines.portal.landscape import FACETS, Entry, Landscape
 from mesh_pipelines.portal.shared import Portal, page, portal_of
@@ -82,9 +83,11 @@ def catalog(request: Request, asked: Annotated[CatalogQuestion, Query()]) -> HTM
 
 
 @router.get("/healthz", response_class=PlainTextResponse)
-def health() -> Response:
-    """That the portal answers."""
-    return PlainTextResponse("ok\n")
+def health(request: Request) -> Response:
+    """That the portal answers, and which services that `mesh up` runs do not: then with status 503."""
+    troubles = noted(portal_of(request).settings.home)
+    text = "".join(f"{name} {reason}\n" for name, reason in troubles.items())
+    return PlainTextResponse(text or "ok\n", status_code=503 if troubles else 200)
 
 
 def find(
