@@ -27,11 +27,12 @@ import httpx2
 Resolve = Callable[[str, int], Sequence[str]]
 
 _PLAIN = ("", "identity")
+_OF_FORM = (b"content-encoding", b"content-length", b"transfer-encoding")
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What one answer may cost: seconds from the first to the last byte, and bytes of its body."""
+    """What one answer may cost: seconds from the first to the last byte, and bytes of its body; of 0 it is not read."""
 
     seconds: float
     body_bytes: int = 16_777_216
@@ -179,6 +180,9 @@ class BoundedTransport(httpx2.BaseTransport):
         request.headers["Accept-Encoding"] = "identity"
         with _spent(self._bounds):
             answer = self._inner.handle_request(request)
+            if not self._bounds.body_bytes:
+                answer.close()
+                return _whole(answer, b"")
             try:
                 _check_plain(answer, request)
                 body = bytearray()
@@ -251,7 +255,9 @@ def _check_size(size: int, bounds: Bounds, request: httpx2.Request) -> None:
 
 
 def _whole(answer: httpx2.Response, body: bytes) -> httpx2.Response:
-    return httpx2.Response(answer.status_code, headers=answer.headers, content=body, extensions=answer.extensions)
+    # What the headers say of its form is true no more.
+    headers = [one for one in answer.headers.raw if one[0].lower() not in _OF_FORM]
+    return httpx2.Response(answer.status_code, headers=headers, content=body, extensions=answer.extensions)
 
 
 def _proxy_of(url: str) -> str | None:

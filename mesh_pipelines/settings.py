@@ -168,6 +168,11 @@ class Settings(BaseSettings):
     )
     mail_from: str = Field(default="mesh-pipelines@localhost", description="The sender of notifications by mail.")
 
+    notify_allow: Names = Field(
+        default=(),
+        description="Where notifications may go: hosts, prefixes of addresses, mail domains. Unset: public addresses.",
+    )
+
     oidc_issuer: str | None = Field(
         default=None,
         description="The OpenID Connect provider that signs people in to the portal. Unset: sign-in on loopback only.",

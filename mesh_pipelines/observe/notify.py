@@ -3,7 +3,8 @@
 Messages follow from incidents and from what was said of them before, both of which are in the history: so nothing is
 said twice after a restart, and what did not arrive is tried again. It happens apart from observing, with a limit on the
 time of each message; a channel that does not answer delays nothing but itself. No address comes from anywhere but a
-contract, no redirect is followed, and no proxy or password is taken from this process's environment.
+contract, and the operator says which are asked (``targets.py``); no redirect is followed, and no proxy or password is
+taken from this process's environment.
 """
 
 from __future__ import annotations
@@ -23,14 +24,18 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from mesh_pipelines.bounded_http import Bounds, client_of
 from mesh_pipelines.contract.model import SupportChannel
 from mesh_pipelines.errors import MeshError
 from mesh_pipelines.observe.store.history import History
 from mesh_pipelines.observe.store.records import Delivery, Incident
+from mesh_pipelines.observe.targets import NotAllowed, Targets, recipients_of
 from mesh_pipelines.settings import Settings
 
 SCOPE = "notifications"
 _TIMEOUT_S = 10.0
+# A post, from resolving the name to the head of the answer.
+_POST_S = 20.0
 # However slowly a server drips its answer.
 _DEADLINE_S = 30.0
 _SIDE_BY_SIDE = 8
@@ -156,8 +161,8 @@ def send(message: Message, settings: Settings) -> str | None:
         if message.channel.lower().startswith("mailto:"):
             _mail(message, settings)
         else:
-            _post(message)
-    except _NotSent as error:
+            _post(message, settings)
+    except (_NotSent, NotAllowed) as error:
         return str(error)
     except Exception as error:
         # Only its kind: the text of many holds the address, and that of a webhook is a secret.
@@ -237,24 +242,29 @@ def _outcome(before: Delivery | None, incident: Incident, channel: str, problem:
     return replace(before, tries=min(before.tries + 1, 20), next_try=now + wait, problem=problem)
 
 
-def _post(message: Message) -> None:
-    import requests
+def _post(message: Message, settings: Settings) -> None:
+    targets = Targets(settings.notify_allow)
+    checked = targets.check(message.channel)
 
-    with requests.Session() as session:
-        session.trust_env = False
-        # The answer's body is not read: nothing in it matters, and it may never end.
-        with session.post(
-            message.channel, json=message.body, timeout=_TIMEOUT_S, allow_redirects=False, stream=True
-        ) as answer:
-            if not 200 <= answer.status_code < 300:
-                raise _NotSent(f"answered {answer.status_code}")
+    def resolve(host: str, port: int) -> Sequence[str]:
+        if (host.strip("[]").lower(), port) != checked:
+            raise NotAllowed("its address is written in an unusual form")
+        return targets.resolve(host, port)
+
+    # The answer's body is not read: nothing in it matters.
+    with client_of(Bounds(_POST_S, 0), resolve) as client:
+        answer = client.post(message.channel, json=message.body)
+        if not answer.is_success:
+            raise _NotSent(f"answered {answer.status_code}")
 
 
 def _mail(message: Message, settings: Settings) -> None:
     mail = EmailMessage()
     mail["Subject"] = message.subject
     mail["From"] = settings.mail_from
-    mail["To"] = unquote(urlsplit(message.channel).path)
+    recipients = recipients_of(message.channel)
+    Targets(settings.notify_allow).check_mail(recipients)
+    mail["To"] = recipients
     mail.set_content(message.text)
     server = urlsplit(settings.smtp_url.reveal() if settings.smtp_url else "")
     secure = server.scheme == "smtps"

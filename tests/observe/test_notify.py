@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,7 @@ from mesh_pipelines.observe.notify import Courier, notify
 from mesh_pipelines.observe.store.history import History
 from mesh_pipelines.observe.store.writer import Finding
 from mesh_pipelines.settings import Settings
+from tests.hostile import answering, endless_body
 
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 
@@ -91,6 +93,12 @@ def mails() -> Iterator[tuple[Mails, int]]:
     controller.start()
     yield handler, port
     controller.stop()
+
+
+@pytest.fixture
+def local_settings(local_settings: Settings) -> Settings:
+    """With hooks on this machine, which have to be allowed by name."""
+    return local_settings.model_copy(update={"notify_allow": "127.0.0.1, @example.com, @example.org, @b.c"})
 
 
 @pytest.fixture
@@ -293,3 +301,59 @@ def test_a_mail_server_that_is_not_there_is_a_failure_that_is_noted(history: His
     settings = local_settings.model_copy(update={"smtp_url": "smtp://127.0.0.1:1"})
     [delivery] = notify(history, settings, NOW)
     assert delivery.problem == "ConnectionRefusedError"
+
+
+def told(history: History, settings: Settings, url: str) -> list[str | None]:
+    """What became of a message to an address."""
+    named(history, webhook(url))
+    opened(history)
+    return [one.problem for one in notify(history, settings, NOW)]
+
+
+def test_a_hook_on_this_machine_is_asked_only_if_it_is_listed(
+    history: History, local_settings: Settings, web: Web
+) -> None:
+    [problem] = told(history, local_settings.model_copy(update={"notify_allow": ()}), f"{web.url}/hook")
+    assert problem is not None
+    assert "MESH_NOTIFY_ALLOW" in problem
+    assert web.url not in problem
+    assert web.posted == []
+
+
+def test_a_name_that_is_resolved_again_is_not_another_host(
+    history: History, local_settings: Settings, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that has a public address when it is judged, and one of this machine a moment later."""
+    asked: list[str] = []
+    resolved = socket.getaddrinfo
+
+    def rebinding(host: Any, port: Any, *args: Any, **kwargs: Any) -> Any:
+        if host != "hooks.example.org":
+            return resolved(host, port, *args, **kwargs)
+        asked.append(host)
+        address = "203.0.113.7" if len(asked) > 1 else "127.0.0.1"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", rebinding)
+    port = web.server.server_port
+    settings = local_settings.model_copy(update={"notify_allow": "hooks.example.org"})
+    assert told(history, settings, f"http://hooks.example.org:{port}/hook") == [None]
+    assert asked == ["hooks.example.org"]
+    assert [one["path"] for one in web.posted] == ["/hook"]
+
+
+def test_an_answer_without_end_is_not_read(history: History, local_settings: Settings) -> None:
+    with answering(endless_body) as address:
+        assert told(history, local_settings, address) == [None]
+
+
+def test_mail_goes_only_to_recipients_that_are_listed(
+    history: History, local_settings: Settings, mails: tuple[Mails, int]
+) -> None:
+    server, port = mails
+    settings = local_settings.model_copy(update={"smtp_url": f"smtp://127.0.0.1:{port}"})
+    for recipient in ("x@evil.example", "a@example.com,x@evil.example", "x@evil.example%2Ca@example.com"):
+        named(history, SupportChannel("ops", f"mailto:{recipient}", "email", "notifications"), product=recipient)
+        opened(history, recipient)
+    assert all("MESH_NOTIFY_ALLOW" in str(one.problem) for one in notify(history, settings, NOW))
+    assert server.taken == []

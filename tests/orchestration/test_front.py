@@ -218,8 +218,12 @@ def test_a_large_request_is_refused(pages: Pages) -> None:
 
 
 def test_a_head_without_end_is_refused(pages: Pages) -> None:
-    with pytest.raises(requests.ConnectionError):
-        pages.get("/", **{f"X-{number}": "x" * 60_000 for number in range(200)})
+    try:
+        status = pages.get("/", **{f"X-{number}": "x" * 60_000 for number in range(200)}).status_code
+    except requests.ConnectionError:
+        # It hung up before all was sent.
+        status = 431
+    assert status == 431
     assert pages.get("/", **{f"X-{number}": "x" for number in range(200)}).status_code == 431
     assert pages.get("/").status_code == 200
 
