@@ -13,8 +13,9 @@ import httpx2
 import pytest
 
 from mesh_pipelines.bounded_http import BoundedAsyncTransport, Bounds, client_of
-from mesh_pipelines.errors import RegistryUnreachable
+from mesh_pipelines.errors import RegistryUnreachable, SettingInvalid, StorageUnavailable
 from mesh_pipelines.kafka.registry import Registry
+from mesh_pipelines.lake.catalog import open_catalog
 from mesh_pipelines.openlineage.delivery import post_to
 from mesh_pipelines.settings import Settings
 from tests.hostile import HOSTILE, Answer, answering, cut_off, endless_body, packed
@@ -132,3 +133,23 @@ def test_redirects_and_proxies_of_the_environment_are_not_followed(monkeypatch: 
     with answering(endless_body) as proxy, answering(answer) as address, client_of(_BOUNDS) as client:
         monkeypatch.setenv("HTTP_PROXY", proxy)
         assert client.get(address).status_code == 302
+
+
+@hostile
+def test_a_rest_catalog_is_given_up_on(answer: Answer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mesh_pipelines.lake.rest._BOUNDS", _BOUNDS)
+    with answering(answer) as address, frugal(), pytest.raises((StorageUnavailable, SettingInvalid)):
+        open_catalog(Settings(home=tmp_path, catalog_uri=address))
+
+
+def test_a_rest_catalog_that_answers_is_used(tmp_path: Path) -> None:
+    asked: list[bytes] = []
+
+    def answer(client: object) -> None:
+        body = b'{"defaults": {}, "overrides": {}, "namespaces": [["shop"]]}'
+        client.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" + body)  # pyright: ignore
+
+    with answering(answer) as address:
+        catalog = open_catalog(Settings(home=tmp_path, catalog_uri=address))
+        asked.append(str(catalog.list_namespaces()).encode())
+    assert asked == [b"[('shop',)]"]

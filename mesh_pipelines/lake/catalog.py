@@ -14,6 +14,7 @@ from mesh_pipelines.settings import Settings, revealed
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
 
+_REST = "mesh_pipelines.lake.rest.BoundedRestCatalog"
 Kind = Literal["log", "base", "versions", "checks"]
 
 
@@ -29,8 +30,11 @@ def open_catalog(settings: Settings) -> Catalog:
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
     uri = settings.catalog.reveal()
-    kind = "rest" if uri.startswith(("http://", "https://")) else "sql"
-    properties = {"type": kind, "uri": uri, "warehouse": settings.warehouse_uri, **revealed(settings.catalog_config)}
+    kind = {"py-catalog-impl": _REST} if uri.startswith(("http://", "https://")) else {"type": "sql"}
+    properties = {**kind, "uri": uri, "warehouse": settings.warehouse_uri, **revealed(settings.catalog_config)}
+    if "type" in properties:
+        # Theirs, in place of ours.
+        properties.pop("py-catalog-impl", None)
     try:
         if uri.startswith("sqlite:///"):
             _prepare(Path(uri.removeprefix("sqlite:///")))

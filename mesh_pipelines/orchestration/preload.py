@@ -15,6 +15,7 @@ _LIBRARIES = (
     "dagster._cli.api",
     # What the registry's client makes its requests by; it imports that with its first client.
     "httpcore2",
+    "mesh_pipelines.bounded_http",
     "mesh_pipelines.orchestration.definitions",
     "mesh_pipelines.orchestration.run_storage",
     "pyiceberg.catalog.sql",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
-from itsdangerous import URLSafeTimedSerializer
+from itsdangerous import TimestampSigner, URLSafeTimedSerializer
 from joserfc.jwk import RSAKey
 from starlette.testclient import TestClient
 
@@ -251,3 +252,37 @@ def test_the_key_is_its_owners_alone_and_long(tmp_path: Path) -> None:
     file.write_text("short")
     with pytest.raises(SettingInvalid):
         secret_key(settings)
+
+
+def with_cookie(mesh: Mesh, cookie: str) -> TestClient:
+    """A client that has a copy of a cookie."""
+    client = mesh.client()
+    client.cookies.set("mesh_portal", cookie)
+    return client
+
+
+def test_a_copy_of_the_cookie_is_worth_nothing_after_signing_out(mesh: Mesh) -> None:
+    client = mesh.signed_in()
+    cookie = client.cookies["mesh_portal"].strip('"')
+    assert "Sign out" in with_cookie(mesh, cookie).get("/").text
+    client.post("/sign-out", headers=mesh.own)
+    assert "Sign out" not in with_cookie(mesh, cookie).get("/").text
+
+
+def test_a_session_of_the_development_link_is_worth_nothing_beside_a_provider(tmp_path: Path, issuer: Provider) -> None:
+    place(tmp_path / "assets", "shop.hers")
+    settings = Settings(home=tmp_path / "home", assets=tmp_path / "assets")
+    with mesh_of(settings, days=1) as before:
+        cookie = before.signed_in().cookies["mesh_portal"].strip('"')
+    provided = settings.model_copy(update={"oidc_issuer": issuer.issuer, "oidc_client_id": CLIENT})
+    with mesh_of(provided, days=1) as after:
+        client = with_cookie(after, cookie)
+        assert "Sign out" not in client.get("/").text
+        assert not may_redrive(after, client, "shop.hers")
+
+
+def test_a_cookie_signed_with_a_stolen_key_names_no_session(mesh: Mesh) -> None:
+    user = {"user": {"name": "x", "names": [], "everything": True}, "session": "x" * 43}
+    data = base64.b64encode(json.dumps(user).encode())
+    forged = TimestampSigner(secret_key(mesh.settings)).sign(data).decode()
+    assert "Sign out" not in with_cookie(mesh, forged).get("/").text
