@@ -162,7 +162,7 @@ class Author:
         except MemoryError as error:
             raise self.invalid("the SQL needs more memory than MESH_MEMORY_LIMIT allows") from error
         except WorkerLost as error:
-            raise self.invalid(f"the SQL {error}: it needs more memory than there is, or the engine fails") from error
+            raise self.invalid(f"the SQL {error}") from error
         except NotReadable as error:
             raise self.invalid(f"the SQL {error}") from error
         except duckdb.Error as error:

@@ -38,12 +38,13 @@ def parse_select(text: str) -> Select:
         raise NotReadable("nests too deeply") from error
     if not isinstance(tree, exp.Query) or tree.find(*_STATEMENTS):
         raise NotReadable("must be exactly one SELECT")
+    tables = tuple(_tables(tree))
     expressions = frozenset(expression.alias.lower() for expression in tree.find_all(exp.CTE))
     for name in sorted(expressions):
         # In a recursive one's first part, the name is still that of the engine's view.
-        if not name.isidentifier() or name.startswith(_OF_THE_ENGINE):
-            raise NotReadable(f"calls a table expression {name}; choose a name of letters that is not the engine's")
-    return Select(text, tuple(_tables(tree)), tuple(_qualifiers(tree)), expressions)
+        if name.startswith(_OF_THE_ENGINE):
+            raise NotReadable(f"calls a table expression {name}; choose a name that is not the engine's")
+    return Select(text, tables, tuple(_qualifiers(tree)), expressions)
 
 
 def _one_statement(text: str) -> str:

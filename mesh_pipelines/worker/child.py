@@ -13,15 +13,21 @@ import pickle
 import resource
 import signal
 import sys
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pkgutil import resolve_name
 
+# The exit code of a process that took more memory than it may.
+OUT_OF_MEMORY = 77
 READY, YIELDED, RETURNED, RAISED = "ready", "yielded", "returned", "raised"
 _PR_SET_PDEATHSIG = 1
 _serving = False
+# How often the memory of a call is looked at, and how many times as much may be mapped as held: allocators keep some.
+_LOOK_S = 0.05
+_MAPPED = 4
 
 
 def main() -> None:
@@ -55,15 +61,37 @@ def _serve(connection: Connection) -> None:
     connection.send((READY, None))
     while True:
         name, arguments, cpu, memory = connection.recv()
-        _limit(cpu, memory)
-        connection.send(_answer(connection, name, arguments))
+        with _limited(cpu, memory):
+            connection.send(_answer(connection, name, arguments))
 
 
-def _limit(cpu: int, memory: int) -> None:
-    """Let the kernel end this process when it takes so many seconds from now on, and refuse it more bytes than this."""
+@contextmanager
+def _limited(cpu: int, memory: int) -> Generator[None]:
+    """End this process when it takes so many seconds of CPU from now on, or holds so many bytes."""
     soft = int(time.process_time()) + 1 + cpu if cpu else resource.RLIM_INFINITY
     resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
-    resource.setrlimit(resource.RLIMIT_DATA, (memory or resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    mapped = _MAPPED * memory or resource.RLIM_INFINITY
+    resource.setrlimit(resource.RLIMIT_DATA, (mapped, resource.RLIM_INFINITY))
+    if not memory or sys.platform != "linux":
+        yield
+        return
+    done = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(memory, done), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _watch(memory: int, done: threading.Event) -> None:
+    """End this process when it holds more than these bytes, until ``done``."""
+    page = resource.getpagesize()
+    while not done.wait(_LOOK_S):
+        with open("/proc/self/statm", encoding="ascii") as statm:
+            if int(statm.read().split()[1]) * page > memory:
+                os._exit(OUT_OF_MEMORY)
 
 
 def _answer(connection: Connection, name: str, arguments: tuple[object, ...]) -> tuple[str, object]:

@@ -24,7 +24,7 @@ from signal import SIGXCPU, Signals
 from socket import socketpair
 from typing import Any, TypeAlias
 
-from mesh_pipelines.worker.child import RAISED, READY, RETURNED, is_worker
+from mesh_pipelines.worker.child import OUT_OF_MEMORY, RAISED, READY, RETURNED, is_worker
 
 # What a program needs to find its libraries, its language and its time zone.
 _ENVIRONMENT = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ")
@@ -90,7 +90,7 @@ class Worker:
 
         Raises:
             Overdue: it took more time than the limits. The worker is gone.
-            WorkerLost: it crashed. The worker is gone.
+            WorkerLost: it crashed, or needed more memory than the limits. The worker is gone.
             Exception: what the function raises; a MemoryError for one, above the limits.
         """
         self._ask(limits, function, arguments)
@@ -157,6 +157,8 @@ class Worker:
         self._connection.close()
         if -ended == SIGXCPU:
             return Overdue(_OVERDUE)
+        if ended == OUT_OF_MEMORY:
+            return WorkerLost("needed more memory than it may have, and was stopped")
         how = f"by {Signals(-ended).name}" if ended < 0 else f"with exit code {ended}"
         return WorkerLost(f"ended the process that it ran in, {how}")
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from mesh_pipelines.audit.audit import audit
+from mesh_pipelines.audit.audit import Context, audit
 from mesh_pipelines.contract.envelope import Fate
 from mesh_pipelines.contract.read.load import load_product, read_files
 from mesh_pipelines.engine import connect, create_view
@@ -32,6 +32,7 @@ from mesh_pipelines.pipeline.snapshot import Snapshot, snapshot
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.positions import PartitionOffset, Position, Version
 from mesh_pipelines.repair.upkeep import rebuild
+from mesh_pipelines.sandbox.author import Allowance
 from mesh_pipelines.settings import Settings
 from tests.building import contract_text, log_row, log_table, write_contract
 
@@ -182,7 +183,8 @@ class Mesh:
             create_view(engine, "read", tables.state.sql(taken.candidate))
             rows = sorted(engine.execute('FROM "all"').fetchall(), key=repr)
             assert sorted(engine.execute("FROM read").fetchall(), key=repr) == rows
-            whole = audit(engine, "all", self.product, candidate_id=taken.candidate.candidate_id)
+            context = Context(allowance=Allowance.of(self.settings))
+            whole = audit(engine, "all", self.product, candidate_id=taken.candidate.candidate_id, context=context)
         assert [_said(one) for one in taken.audit.results] == [_said(one) for one in whole.results]
         assert (taken.audit.rows, taken.candidate.rows) == (whole.rows, len(rows))
         assert taken.audit.verdict.blocking == whole.verdict.blocking

@@ -99,7 +99,14 @@ def test_the_time_of_a_generator_is_its_own(worker: Worker) -> None:
 def test_what_needs_too_much_memory_ends_there(worker: Worker) -> None:
     with pytest.raises(MemoryError):
         worker.call(Limits(30, memory=300 * MEGABYTE), bytearray, 2000 * MEGABYTE)
+    assert worker.is_alive
     assert len(worker.call(Limits(30), bytes, 400 * MEGABYTE)) == 400 * MEGABYTE
+
+
+def test_what_fills_too_much_memory_ends_there(worker: Worker) -> None:
+    with pytest.raises(WorkerLost, match="needed more memory than it may have"):
+        worker.call(Limits(30, memory=200 * MEGABYTE), sorted, range(20_000_000))
+    assert not worker.is_alive
 
 
 def test_cpu_is_limited_however_long_it_may_take(worker: Worker) -> None:
