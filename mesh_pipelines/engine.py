@@ -161,11 +161,8 @@ def _check_function(connection: duckdb.DuckDBPyConnection, name: str) -> None:
 
 
 @contextmanager
-def interrupting(connection: duckdb.DuckDBPyConnection, seconds: float | None) -> Generator[None]:
+def interrupting(connection: duckdb.DuckDBPyConnection, seconds: float) -> Generator[None]:
     """Interrupt what runs on the connection after so many seconds, again and again until the block ends."""
-    if seconds is None:
-        yield
-        return
     done = threading.Event()
 
     def watch() -> None:
