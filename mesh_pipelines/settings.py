@@ -70,6 +70,11 @@ class Settings(BaseSettings):
         default=Path("assets"), description="Folder of the contracts: <domain>/<product>/contract.yaml."
     )
 
+    files_group: str | None = Field(
+        default=None,
+        description="A group that may read the files of the home folder. Unset: only their owner may.",
+    )
+
     bootstrap_servers: str | None = Field(
         default=None, description="Kafka's bootstrap servers. Unset: the local broker of `mesh up`."
     )

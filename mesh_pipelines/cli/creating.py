@@ -43,12 +43,14 @@ def init(
     In a folder without contracts it also writes mesh.toml, so that commands work from every folder below.
     """
     from mesh_pipelines.contract.scaffold import scaffold
+    from mesh_pipelines.local.private import for_others
 
     output, known = Output(), settings()
     begins = known.config is None and not known.assets.exists() and known.assets == Path.cwd() / "assets"
-    files = scaffold(known.assets, name, inputs=inputs or (), owner=owner)
-    if begins:
-        files = [*files, _write_settings_file(Path.cwd())]
+    with for_others():
+        files = scaffold(known.assets, name, inputs=inputs or (), owner=owner)
+        if begins:
+            files = [*files, _write_settings_file(Path.cwd())]
     for file in files:
         output.say(f"wrote {relative(file)}")
     output.say(f"next: describe the product there, then: mesh lint {fqn(name)}")
@@ -69,6 +71,7 @@ def lint(
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
     """Check contracts, rules and transforms offline, and name every fault with its file and line."""
+    from mesh_pipelines.local.private import for_others
     from mesh_pipelines.plan import lint as step
 
     output, mesh = Output(output_format), platform()
@@ -83,7 +86,9 @@ def lint(
             inputs = ", ".join(one.unbound)
             output.say(f"{one.product}: its SQL was not checked, because the contract of {inputs} has faults")
     if write and not faults:
-        for product in step.write_suites(mesh):
+        with for_others():
+            written = step.write_suites(mesh)
+        for product in written:
             output.say(f"wrote the expectations of {product}")
     rules = sum(one.rules for one in results)
     if faults:

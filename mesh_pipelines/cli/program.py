@@ -101,10 +101,14 @@ def verb(
 
 
 def settings() -> Settings:
-    """The settings of this process."""
+    """The settings of this process, which from now on creates files for their owner, or the group that they name."""
+    from mesh_pipelines.local.private import keep_private
     from mesh_pipelines.settings import Settings
 
-    return Settings.load()
+    found = Settings.load()
+    if said := keep_private(found):
+        typer.echo(said, err=True)
+    return found
 
 
 def platform() -> Platform:

@@ -15,6 +15,7 @@ from mesh_pipelines.cli.output import Output, record
 from mesh_pipelines.cli.program import relative
 from mesh_pipelines.demo.contracts import provide
 from mesh_pipelines.errors import MeshError, ServiceFailed, UsageError
+from mesh_pipelines.local.private import for_others
 from mesh_pipelines.local.services import Services
 from mesh_pipelines.local.supervisor import Supervisor
 from mesh_pipelines.local.troubles import note
@@ -57,7 +58,9 @@ def run_up(settings: Settings, output: Output, *, services_only: bool) -> int:
 
 def run_demo(settings: Settings, output: Output, *, once: bool, speed: float | None) -> int:
     """Run the demo mesh; with ``once`` bounded to January and ending by itself. Gives the exit code."""
-    if provide(settings.assets):
+    with for_others():
+        provided = provide(settings.assets)
+    if provided:
         output.say(f"wrote the demo's contracts to {relative(settings.assets)}")
     with _stopping() as stop, ExitStack() as stack:
         services = _start_services(stack, settings, output, stop)

@@ -23,6 +23,7 @@ from dagster._utils.log import configure_loggers
 
 from mesh_pipelines.confidential import hiding
 from mesh_pipelines.errors import MeshError
+from mesh_pipelines.local.private import keep_private
 from mesh_pipelines.observe.unloaded import note_domains
 from mesh_pipelines.orchestration.graphql import load_errors, reload, reload_all
 from mesh_pipelines.orchestration.locations import Location, Locations
@@ -100,6 +101,7 @@ def main() -> None:
     """Run until an interrupt."""
     setup_interrupt_handlers()
     settings = Settings.load()
+    keep_private(settings)
     try:
         with capture_interrupts(), DagsterInstance.get() as instance:
             _run(settings, instance)

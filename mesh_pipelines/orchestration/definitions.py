@@ -17,6 +17,7 @@ from mesh_pipelines.collector import spare_what_is_alive, without_collector
 from mesh_pipelines.confidential import masked
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.names import is_in
+from mesh_pipelines.local.private import keep_private
 from mesh_pipelines.observe.unloaded import note_products
 from mesh_pipelines.orchestration.assets import broken_asset, product_assets, unloaded_asset
 from mesh_pipelines.orchestration.automation import domain_sensor, upkeep
@@ -29,7 +30,9 @@ _log = logging.getLogger(__name__)
 def domain_definitions(domain: str, settings: Settings | None = None) -> dg.Definitions:
     """The definitions of all products of one domain (default settings: this process's environment)."""
     with without_collector():
-        return _definitions(Platform.open(settings), domain)
+        platform = Platform.open(settings)
+        keep_private(platform.settings)
+        return _definitions(platform, domain)
 
 
 def _definitions(platform: Platform, domain: str) -> dg.Definitions:
@@ -76,7 +79,9 @@ def _each(
 def of_folder(file: str) -> dg.Definitions:
     """The definitions of the domain whose folder holds this file: what ``assets/<domain>/definitions.py`` calls."""
     with without_collector():
-        definitions = _definitions(Platform.open(), Path(file).resolve().parent.name)
+        platform = Platform.open()
+        keep_private(platform.settings)
+        definitions = _definitions(platform, Path(file).resolve().parent.name)
         # A process that loads a code location does so once, and then asks about it and forks runs.
         spare_what_is_alive()
     return definitions
