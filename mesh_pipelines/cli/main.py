@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -54,7 +55,7 @@ def invoke(arguments: list[str] | None = None) -> int:
         Output().err.print("interrupted: what was committed stays, run the same command to go on from there")
         return _INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_output()
         return 0
     except Exception as error:
         if os.environ.get("MESH_DEBUG"):
@@ -71,12 +72,39 @@ def invoke(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _open_closed() -> None:
+    """Give a process that was started with closed outputs some: a file that it opens would get their numbers."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            handle = os.open(os.devnull, os.O_RDWR)
+            if handle != number:
+                os.dup2(handle, number)
+                os.close(handle)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", encoding="utf-8"))
+
+
+def _leave_output() -> None:
+    """Let what is still to be written go nowhere: whoever read it has had enough."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        with suppress(OSError):
+            os.dup2(nowhere, number)
+
+
 def main() -> None:
     """The console script."""
     collect_rarely()
+    _open_closed()
     code = invoke()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        # Who read it has gone, or its disk is full: there is nobody to tell.
+        _leave_output()
     # Leave without tearing the interpreter down: DuckDB's bindings report what other libraries still hold at that point
     # as leaks, dozens of lines that mean nothing to the user.
     os._exit(code)

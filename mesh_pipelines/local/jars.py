@@ -125,8 +125,9 @@ def _download(artifact: Any, path: Path, jar: Jar) -> None:
 
 
 def _stamp(path: Path, sha256: str) -> str:
+    """What changes with the file. Its size and time of writing can be set back, the time of its last change cannot."""
     status = path.stat()
-    return f"{sha256} {status.st_size} {status.st_mtime_ns}"
+    return f"{sha256} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
 
 
 def _sha256(path: Path) -> str:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import tempfile
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,13 +49,27 @@ def secret_key(settings: Settings) -> str:
     """The key that signs cookies and links: a file of the home folder that only its owner can read."""
     file = settings.home / _KEY_FILE
     settings.home.mkdir(parents=True, exist_ok=True)
-    try:
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return _read(file)
-    with os.fdopen(handle, "w") as opened:
-        opened.write(secrets.token_urlsafe(48))
+    # An empty one is what a full disk left of a key: nothing was ever signed with it.
+    if not file.exists() or not file.stat().st_size:
+        _make_key(file)
     return _read(file)
+
+
+def _make_key(file: Path) -> None:
+    """Write a new key aside, to the disk, and then give it its name; of two that do so at once the first counts."""
+    handle, aside = tempfile.mkstemp(prefix=f"{_KEY_FILE}.", dir=file.parent)
+    try:
+        with os.fdopen(handle, "w") as opened:
+            opened.write(secrets.token_urlsafe(48))
+            opened.flush()
+            os.fsync(opened.fileno())
+        if file.exists() and not file.stat().st_size:
+            os.replace(aside, file)
+            return
+        with suppress(FileExistsError):
+            os.link(aside, file)
+    finally:
+        Path(aside).unlink(missing_ok=True)
 
 
 def _read(file: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -129,6 +130,31 @@ def test_a_damaged_jar_is_fetched_again(own: Settings, tmp_path: Path) -> None:
     path = jars._fetch_one(cache, jar)
     path.write_bytes(b"damaged")
     assert jars._sha256(jars._fetch_one(cache, jar)) == jar.sha256
+
+
+def test_a_jar_that_is_changed_in_place_with_its_size_and_time_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = b"the jar of this test"
+    jar = jars.Jar("kafka", "a", "b", "1", "jar", "", hashlib.sha256(content).hexdigest())
+    path = Path(jars._context(tmp_path).project("a", "b").at_version("1").artifact("", "jar").cached_path)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    assert jars._fetch_one(tmp_path, jar) == path
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.write(b"THE")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    fetched: list[Path] = []
+
+    def download(artifact: object, path: Path, jar: object) -> None:
+        fetched.append(path)
+        path.write_bytes(content)
+
+    monkeypatch.setattr(jars, "_download", download)
+    assert jars._fetch_one(tmp_path, jar).read_bytes() == content
+    assert fetched == [path]
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "10.1.2.3"])
