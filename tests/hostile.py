@@ -85,8 +85,8 @@ def _drip(client: socket.socket, begin: bytes) -> None:
 
 
 @contextmanager
-def answering(answer: Answer) -> Generator[str]:
-    """A server that answers every connection so; gives its address."""
+def answering(answer: Answer, *, reads: bool = True) -> Generator[str]:
+    """A server that answers every connection so, once it has been asked or at once; gives its address."""
     _bomb()
     with socket.create_server(("127.0.0.1", 0)) as server:
         stop = threading.Event()
@@ -100,7 +100,8 @@ def answering(answer: Answer) -> Generator[str]:
         def handle(client: socket.socket) -> None:
             client.settimeout(_STOP_S)
             with client, suppress(OSError):
-                client.recv(65_536)
+                if reads:
+                    client.recv(65_536)
                 answer(client)
 
         threading.Thread(target=serve, daemon=True).start()

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import logging
 import smtplib
+import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from ipaddress import ip_address
-from typing import Any, Literal
+from typing import IO, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -38,6 +40,8 @@ _TIMEOUT_S = 10.0
 _POST_S = 20.0
 # However slowly a server drips its answer.
 _DEADLINE_S = 30.0
+# Bytes of all replies of a mail server to one mail.
+_MOST_REPLIES = 262_144
 _SIDE_BY_SIDE = 8
 _REMIND = timedelta(days=1)
 # Of an incident that was over and came back, no more often.
@@ -268,7 +272,7 @@ def _mail(message: Message, settings: Settings) -> None:
     mail.set_content(message.text)
     server = urlsplit(settings.smtp_url.reveal() if settings.smtp_url else "")
     secure = server.scheme == "smtps"
-    client: type[smtplib.SMTP] = smtplib.SMTP_SSL if secure else smtplib.SMTP
+    client = _BoundedSecure if secure else _BoundedPlain
     with client(server.hostname or "", server.port or 0, timeout=_TIMEOUT_S) as connection:
         if not secure and connection.ehlo()[0] == 250 and connection.has_extn("starttls"):
             connection.starttls(context=ssl.create_default_context())
@@ -278,6 +282,61 @@ def _mail(message: Message, settings: Settings) -> None:
                 raise _NotSent("the mail server offers no TLS, and the password is not sent without it")
             connection.login(unquote(server.username), unquote(server.password or ""))
         connection.send_message(mail)
+
+
+class _Replies:
+    """The replies of a mail server: so many bytes, and until a time, however slowly they come."""
+
+    def __init__(self, inner: IO[bytes], connection: socket.socket) -> None:
+        self._inner = inner
+        self._left = _MOST_REPLIES
+        # Looks at the socket have a time-out each; a byte for each of them would go on for ever.
+        self._timer = threading.Timer(_DEADLINE_S, _hang_up, (connection,))
+        self._timer.daemon = True
+        self._timer.start()
+
+    def readline(self, size: int) -> bytes:
+        """The next line."""
+        line = self._inner.readline(size)
+        self._left -= len(line)
+        if self._left < 0:
+            raise _NotSent("the mail server's replies are too long")
+        return line
+
+    def close(self) -> None:
+        """Hang up."""
+        self._timer.cancel()
+        self._inner.close()
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+class _Bounded:
+    """A client of a mail server whose replies are bounded: it reads them from what it keeps as its ``file``."""
+
+    _replies: _Replies | None = None
+
+    @property
+    def file(self) -> _Replies | None:
+        """What replies are read from."""
+        return self._replies
+
+    @file.setter
+    def file(self, opened: IO[bytes] | None) -> None:
+        if self._replies:
+            self._replies.close()
+        self._replies = _Replies(opened, self.sock) if opened else None  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class _BoundedPlain(_Bounded, smtplib.SMTP):
+    """Without TLS from the start."""
+
+
+class _BoundedSecure(_Bounded, smtplib.SMTP_SSL):
+    """With TLS from the start."""
 
 
 def _is_loopback(host: str | None) -> bool:

@@ -84,8 +84,9 @@ class Front:
 
     async def _answer(self, request: Request, send: Send) -> Response | None:
         """An answer of our own; None where Dagster has answered."""
-        path = request.url.path
-        if not _is_plain(request.scope["path"]):
+        # As Dagster's routes see it.
+        path = str(request.scope["path"])
+        if not _is_plain(path):
             return PlainTextResponse("Nothing here", 404)
         if self._settings.oidc_issuer and path.startswith("/sign-"):
             return await self._signing(request)
@@ -101,7 +102,7 @@ class Front:
         return None
 
     async def _graphql(self, request: Request, role: Role, send: Send) -> Response | None:
-        if request.method in ("GET", "HEAD") and not request.url.query:
+        if request.method in ("GET", "HEAD") and not request.scope["query_string"]:
             # The page to write queries in.
             await self._dagster(request.scope, request.receive, send)
             return None

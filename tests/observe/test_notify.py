@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
@@ -25,7 +26,7 @@ from mesh_pipelines.observe.notify import Courier, notify
 from mesh_pipelines.observe.store.history import History
 from mesh_pipelines.observe.store.writer import Finding
 from mesh_pipelines.settings import Settings
-from tests.hostile import answering, endless_body
+from tests.hostile import Answer, answering, endless_body
 
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 
@@ -357,3 +358,32 @@ def test_mail_goes_only_to_recipients_that_are_listed(
         opened(history, recipient)
     assert all("MESH_NOTIFY_ALLOW" in str(one.problem) for one in notify(history, settings, NOW))
     assert server.taken == []
+
+
+def endless_replies(client: socket.socket) -> None:
+    while True:
+        client.sendall(b"220-hello\r\n" * 10_000)
+
+
+def dripped_reply(client: socket.socket) -> None:
+    client.sendall(b"220-")
+    while True:
+        client.sendall(b"x")
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("replies", [endless_replies, dripped_reply])
+def test_a_mail_server_without_end_is_given_up_on(
+    history: History, local_settings: Settings, replies: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh_pipelines.observe.notify._DEADLINE_S", 2.0)
+    named(history, SupportChannel("mail", "mailto:a@b.c", "email", "notifications"))
+    opened(history)
+    with answering(replies, reads=False) as address:
+        settings = local_settings.model_copy(update={"smtp_url": address.replace("http", "smtp")})
+        [delivery] = notify(history, settings, NOW)
+        assert delivery.problem
+        deadline = time.monotonic() + 20
+        while "message" in {one.name for one in threading.enumerate()}:
+            assert time.monotonic() < deadline, "a thread goes on"
+            time.sleep(0.05)
