@@ -23,6 +23,7 @@ from mesh_pipelines.observe.status import status
 from mesh_pipelines.orchestration.graphql import load_errors
 from mesh_pipelines.orchestration.instance import children
 from mesh_pipelines.orchestration.locations import Locations
+from mesh_pipelines.orchestration.roles import check_reach
 from mesh_pipelines.pipeline.due import needs
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.portal.process import child
@@ -39,6 +40,8 @@ _PATIENCE_S = 270.0
 
 def run_up(settings: Settings, output: Output, *, services_only: bool) -> int:
     """Start the services, and Dagster unless told otherwise; stay until Ctrl-C. Gives the exit code."""
+    if not services_only:
+        check_reach(settings)
     with _stopping() as stop, ExitStack() as stack:
         services = _start_services(stack, settings, output, stop)
         pages = None if services_only else _start_pages(stack, settings, output)
@@ -58,6 +61,7 @@ def run_up(settings: Settings, output: Output, *, services_only: bool) -> int:
 
 def run_demo(settings: Settings, output: Output, *, once: bool, speed: float | None) -> int:
     """Run the demo mesh; with ``once`` bounded to January and ending by itself. Gives the exit code."""
+    check_reach(settings)
     with for_others():
         provided = provide(settings.assets)
     if provided:

@@ -288,3 +288,16 @@ def test_sql_that_may_not_or_cannot_run_is_one_error(mesh: Callable[..., Done], 
     assert done.text.split()[0] in ("M204", "M201")
     assert "next: " in done.text
     assert "root:" not in done.text
+
+
+@pytest.mark.parametrize("command", ["up", "demo"])
+def test_nothing_is_started_that_others_could_reach_without_signing_in(
+    mesh: Callable[..., Done], command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MESH_HOST", "0.0.0.0")
+    monkeypatch.delenv("MESH_OIDC_ISSUER", raising=False)
+    done = mesh(command)
+    assert done.code == 2
+    assert "M205" in done.text
+    assert "MESH_OIDC_ISSUER" in done.text
+    assert "starting" not in done.text
