@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import quote
 
 from pydantic import (
     BaseModel,
@@ -318,7 +319,8 @@ class Settings(BaseSettings):
     @property
     def catalog(self) -> Address:
         """The Iceberg catalog's URI in use."""
-        return self.catalog_uri or Address(f"sqlite:///{self.home / 'catalog.db'}")
+        # SQLAlchemy reads what is escaped in the path of a file as what it stands for.
+        return self.catalog_uri or Address(f"sqlite:///{quote(str(self.home / 'catalog.db'))}")
 
     @property
     def reports_lineage(self) -> bool:

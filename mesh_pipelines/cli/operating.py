@@ -62,18 +62,26 @@ def observe(
 
 
 @verb(Group.OPERATE, example="mesh doctor")
-def doctor(output_format: OutputFormat = Format.TABLE) -> None:
+def doctor(
+    security: Annotated[
+        bool, typer.Option("--security", help="Name what is open: listeners, files, sign-in, secrets.")
+    ] = False,
+    output_format: OutputFormat = Format.TABLE,
+) -> None:
     """Check the installation: libraries, how landing works, and whether broker, registry and catalog answer."""
     from mesh_pipelines.observe.doctor import doctor as step
+    from mesh_pipelines.observe.exposure import exposure
+    from mesh_pipelines.web.security import is_loopback
 
     output = Output(output_format)
-    findings = [record(one) for one in step(platform())]
+    found = exposure(settings(), is_loopback) if security else step(platform())
+    findings = [record(one) for one in found]
     output.records(findings, ("what", "found", "next_step"))
     wrong = [one["what"] for one in findings if one["next_step"]]
     if wrong:
-        output.say(f"something is wrong with: {', '.join(wrong)}")
+        output.say(f"{'open' if security else 'something is wrong with'}: {', '.join(wrong)}")
         raise typer.Exit(3)
-    output.say("everything is ready; next: mesh status")
+    output.say("nothing is open" if security else "everything is ready; next: mesh status")
 
 
 @verb(Group.OPERATE, example="mesh tag insights.punctuality 12 report-2013")

@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import unquote
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.errors import SettingInvalid, StorageUnavailable, TableMissing
@@ -37,7 +38,7 @@ def open_catalog(settings: Settings) -> Catalog:
         properties.pop("py-catalog-impl", None)
     try:
         if uri.startswith("sqlite:///"):
-            _prepare(Path(uri.removeprefix("sqlite:///")))
+            _prepare(Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0])))
         return load_catalog("mesh", **properties)
     except (ArgumentError, NotInstalledError, ImportError, ValueError) as error:
         raise SettingInvalid(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from mesh_pipelines.errors import TableDamaged
+from mesh_pipelines.lake.moved import NEWEST_FORMAT, gone, newer
 from mesh_pipelines.local_path import local_path
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class _Metadata(msgspec.Struct):
     """What is read of a metadata file; the rest is passed over without being built."""
 
     properties: dict[str, str] = {}
+    format_version: int = msgspec.field(default=1, name="format-version")
 
 
 class TableProperties:
@@ -106,16 +108,22 @@ class TableProperties:
         unpack = Compressor.get_compressor(location).stream_decompressor
         try:
             with self._open(location) as stream, unpack(stream) as plain:
-                return msgspec.json.decode(plain.read(), type=_Metadata).properties
+                found = msgspec.json.decode(plain.read(), type=_Metadata)
         except FileNotFoundError:
             # Writers drop metadata of ten commits ago: the table has moved on since the catalog was asked.
-            table = self._loaded(name)
+            try:
+                table = self._loaded(name)
+            except FileNotFoundError as error:
+                raise gone(self.catalog, name, location) from error
             return table.properties if table else None
         except msgspec.MsgspecError as error:
             raise TableDamaged(
                 f"{'.'.join(name[:-1])}: the metadata of its table {name[-1]} cannot be read: {error}",
                 next_step="restore it from a copy of the warehouse",
             ) from error
+        if found.format_version > NEWEST_FORMAT:
+            raise newer(name, found.format_version)
+        return found.properties
 
     def _open(self, location: str) -> Any:
         if path := _local(location):
