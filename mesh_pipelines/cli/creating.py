@@ -97,15 +97,21 @@ def lint(
     output.say(f"{len(results)} contracts with {rules} rules are sound; next: mesh apply")
 
 
+TakeOver = Annotated[
+    bool, typer.Option("--take-over", help="Change topics that mesh apply did not create, too, and make them its own.")
+]
+
+
 @verb(Group.CREATE, example="mesh plan operations.flights", fails="a change is refused, or a contract has faults")
-def plan(names: Products = None, output_format: OutputFormat = Format.TABLE) -> None:
+def plan(names: Products = None, take_over: TakeOver = False, output_format: OutputFormat = Format.TABLE) -> None:
     """Print what `mesh apply` would create and change, and do nothing."""
-    _plan(names, Output(output_format))
+    _plan(names, Output(output_format), take_over=take_over)
 
 
 @verb(Group.CREATE, example="mesh apply operations.flights", fails="a change is refused, or a contract has faults")
 def apply(
     names: Products = None,
+    take_over: TakeOver = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="The same as mesh plan.")] = False,
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
@@ -116,10 +122,10 @@ def apply(
 
     output = Output(output_format)
     if dry_run:
-        _plan(names, output)
+        _plan(names, output, take_over=take_over)
         return
     mesh = platform()
-    drafted = draft(mesh, proposals(mesh, names))
+    drafted = draft(mesh, proposals(mesh, names), take_over=take_over)
     done: list[Action] = []
 
     def tell(action: Action) -> None:
@@ -138,12 +144,12 @@ def apply(
         raise typer.Exit(max(error.exit_code for error in failed.values()))
 
 
-def _plan(names: list[str] | None, output: Output) -> None:
+def _plan(names: list[str] | None, output: Output, *, take_over: bool) -> None:
     from mesh_pipelines.plan.actions import describe
     from mesh_pipelines.plan.draft import draft
 
     mesh = platform()
-    drafted = draft(mesh, proposals(mesh, names))
+    drafted = draft(mesh, proposals(mesh, names), take_over=take_over)
     _print_actions(drafted.actions, output, done=False)
     for action in drafted.actions:
         output.say(f"would {describe(action)}")

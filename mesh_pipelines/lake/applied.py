@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 # The hash of the contract applied last, a property of the table of versions.
 APPLIED = "mesh.applied"
+# The id of the topic that ``mesh apply`` created for the product or took over, beside it; ``FOREIGN`` for another's.
+TOPIC = "mesh.topic"
+FOREIGN = "foreign"
 _FOLDER = "contracts"
 # What was read of a contract never changes: by the address of its file.
 _read: dict[str, AppliedContract] = {}

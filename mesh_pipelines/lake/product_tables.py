@@ -66,14 +66,16 @@ class ProductTables:
         """The table that has every column of the contract: its log, or the base of a product without one."""
         return self.load("log" if self.product.has_log else "base")
 
-    def apply(self, files: ContractFiles, by: str) -> None:
+    def apply(self, files: ContractFiles, by: str, topic: str | None = None) -> None:
         """Let the product's contract, which is made of these files, rule from now on; ``by`` is who applied it.
+
+        ``topic`` is as in ``Versions.apply``.
 
         Raises:
             ConcurrentWriter: another writer committed meanwhile; transient.
         """
         columns = columns_of(self.product, self.columns())
-        self.versions.apply(AppliedContract(self.product, files, columns), by)
+        self.versions.apply(AppliedContract(self.product, files, columns), by, topic)
 
     @cached_property
     def base(self) -> BaseTable:

@@ -223,8 +223,10 @@ class Versions:
             name.removeprefix(TAGS): int(text) for name, text in properties.items() if name.startswith(TAGS) and text
         }
 
-    def apply(self, contract: AppliedContract, by: str) -> None:
+    def apply(self, contract: AppliedContract, by: str, topic: str | None = None) -> None:
         """Keep a contract and let it rule from now on, in one commit; ``by`` is who applied it.
+
+        ``topic`` is the id of its topic if that is the product's own, ``applied.FOREIGN`` if it is not.
 
         Raises:
             ConcurrentWriter: another writer committed meanwhile; transient.
@@ -233,7 +235,16 @@ class Versions:
         applied.store(table, contract)
         about = {"contract_version": product.contract_version, "contract_hash": product.contract_hash, "by": by}
         row = _row(datetime.now(UTC), APPLY, 0, product.contract_hash, json.dumps(about))
-        self._append(table, [row], {applied.APPLIED: product.contract_hash})
+        owned = {applied.TOPIC: topic} if topic else {}
+        self._append(table, [row], {applied.APPLIED: product.contract_hash, **owned})
+
+    def own_topic(self, topic_id: str) -> None:
+        """Record that a topic was created for the product, or taken over.
+
+        Raises:
+            ConcurrentWriter: another writer committed meanwhile; transient.
+        """
+        append(self._load(), [], {applied.TOPIC: topic_id})
 
     def contract(self, contract_hash: str) -> AppliedContract | None:
         """What was applied under this hash; None where it was not kept.

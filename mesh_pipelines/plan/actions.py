@@ -12,6 +12,7 @@ from mesh_pipelines.errors import ApplyRefused, MeshError
 
 # Told of a product and why nothing may be done for it.
 Refuse: TypeAlias = Callable[[str, MeshError], None]
+_TAKEN = " (it is taken over: mesh apply did not create it)"
 MEND = "fix the contract, or publish the change as a product with a new name"
 
 
@@ -25,21 +26,26 @@ class CreateTopic:
 
 @dataclass(frozen=True)
 class AddPartitions:
-    """More partitions for a topic whose events are not ordered by key."""
+    """More partitions for a topic whose events are not ordered by key; it may be taken over with that."""
 
     product: str
     topic: str
     before: int
     after: int
+    takes_over: bool = False
 
 
 @dataclass(frozen=True)
 class AlterTopic:
-    """Topic configuration that differs from the contract: name to (value now, value wanted)."""
+    """Topic configuration that differs from the contract: name to (value now, value wanted).
+
+    ``takes_over``: apply did not create the topic, and treats it as the product's own from then on.
+    """
 
     product: str
     topic: str
     config: Mapping[str, tuple[str, str]]
+    takes_over: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,13 +86,17 @@ class EvolveTables:
 
 @dataclass(frozen=True)
 class RecordContract:
-    """A contract that is to rule from now on: its version, hash and texts, and the version that rules now."""
+    """A contract that is to rule from now on: its version, hash and texts, and the version that rules now.
+
+    ``owns``: its topic is created or taken over by this plan.
+    """
 
     product: str
     version: str
     before: str | None
     contract_hash: str
     files: ContractFiles
+    owns: bool = False
 
 
 Action = (
@@ -107,10 +117,11 @@ def describe(action: Action) -> str:
         case CreateTopic(topic=topic):
             config = ", ".join(f"{name}={value}" for name, value in topic_config(topic).items())
             return f"create topic {topic.name} with {topic.partitions} partitions ({config})"
-        case AddPartitions(topic=name, before=before, after=after):
-            return f"add partitions to topic {name}: {before} -> {after}"
-        case AlterTopic(topic=name, config=config):
-            return f"alter topic {name}: " + ", ".join(f"{key} {old} -> {new}" for key, (old, new) in config.items())
+        case AddPartitions(topic=name, before=before, after=after, takes_over=taken):
+            return f"add partitions to topic {name}: {before} -> {after}{_TAKEN if taken else ''}"
+        case AlterTopic(topic=name, config=config, takes_over=taken):
+            changes = ", ".join(f"{key} {old} -> {new}" for key, (old, new) in config.items())
+            return f"alter topic {name}: {changes}{_TAKEN if taken else ''}"
         case RegisterSchema(subject=subject):
             return f"register the schema of subject {subject}"
         case SetCompatibility(subject=subject, before=before, after=after):

@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection, Iterable
 from typing import assert_never
 
 from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.contract.read.load import ContractFiles
 from mesh_pipelines.errors import ConcurrentWriter, MeshError
 from mesh_pipelines.kafka.continuity import broken_off
+from mesh_pipelines.lake.applied import FOREIGN
 from mesh_pipelines.lake.evolve import evolve
 from mesh_pipelines.pipeline.attempts import forget
 from mesh_pipelines.plan.actions import (
@@ -26,18 +26,20 @@ from mesh_pipelines.plan.actions import (
     SetCompatibility,
 )
 from mesh_pipelines.plan.draft import plan
-from mesh_pipelines.plan.topic_plan import positions
+from mesh_pipelines.plan.topic_plan import is_own, positions
 from mesh_pipelines.platform import Platform, operator
 
 
-def apply_contracts(platform: Platform, products: Iterable[DataProduct]) -> tuple[Action, ...]:
-    """Do all that these products lack; gives what was done.
+def apply_contracts(
+    platform: Platform, products: Iterable[DataProduct], *, take_over: bool = False
+) -> tuple[Action, ...]:
+    """Do all that these products lack; gives what was done. ``take_over``: topics of others are changed as well.
 
     Raises:
         ContractInvalid, TransformInvalid, ApplyRefused: nothing was changed (``draft.plan``).
         EnvironmentFault: a service refused a change; what could be done for other products is done.
     """
-    actions = plan(platform, products)
+    actions = plan(platform, products, take_over=take_over)
     for error in execute(platform, actions).values():
         raise error
     return actions
@@ -93,12 +95,17 @@ def stopped(platform: Platform, products: Iterable[DataProduct]) -> list[str]:
 
 def _execute(platform: Platform, action: Action) -> None:
     match action:
-        case CreateTopic(topic=topic):
+        case CreateTopic(product=product, topic=topic):
             platform.streams.create(topic)
-        case AddPartitions(topic=name, after=after):
+            _own(platform, product, topic.name)
+        case AddPartitions(product=product, topic=name, after=after, takes_over=takes_over):
             platform.streams.add_partitions(name, after)
-        case AlterTopic(topic=name, config=config):
+            if takes_over:
+                _own(platform, product, name)
+        case AlterTopic(product=product, topic=name, config=config, takes_over=takes_over):
             platform.streams.alter(name, {key: new for key, (_, new) in config.items()})
+            if takes_over:
+                _own(platform, product, name)
         case RegisterSchema(subject=subject, schema=schema, schema_type=schema_type):
             platform.registry.register(subject, schema, schema_type)
         case SetCompatibility(subject=subject, after=after):
@@ -107,18 +114,39 @@ def _execute(platform: Platform, action: Action) -> None:
             platform.tables_of(platform.proposed[product]).create()
         case EvolveTables(product=product):
             evolve(platform.tables_of(platform.proposed[product]))
-        case RecordContract(product=product, files=files):
-            _record(platform, platform.proposed[product], files)
+        case RecordContract(product=product):
+            _record(platform, platform.proposed[product], action)
         case _:
             assert_never(action)
 
 
-def _record(platform: Platform, product: DataProduct, files: ContractFiles) -> None:
+def _own(platform: Platform, name: str, topic: str) -> None:
+    """Record a topic as a product's own, where its tables are there; where not, recording its contract does it."""
+    tables = platform.tables_of(platform.proposed[name])
+    if "versions" in tables.missing():
+        return
+    if topic_id := platform.streams.identity(topic)[1]:
+        tables.versions.own_topic(topic_id)
+
+
+def _record(platform: Platform, product: DataProduct, action: RecordContract) -> None:
     """Record a contract as applied; another apply that does the same at the same time is not a fault."""
     tables = platform.tables_of(product)
+    topic = _topic_record(platform, product, owns=action.owns)
     try:
-        tables.apply(files, operator())
+        tables.apply(action.files, operator(), topic)
     except ConcurrentWriter:
         if platform.applied_hashes([product.fqn])[product.fqn] != product.contract_hash:
-            tables.apply(files, operator())
+            tables.apply(action.files, operator(), topic)
     platform.contracts_changed()
+
+
+def _topic_record(platform: Platform, product: DataProduct, *, owns: bool) -> str | None:
+    """What is recorded of a product's topic with its contract: its id, or that it is not the product's own."""
+    if product.topic is None:
+        return None
+    topic_id = platform.streams.identity(product.topic.name)[1]
+    if owns or (topic_id and is_own(platform, product, topic_id)):
+        # Not known where the broker does not show a topic yet that it just created: then the contract's name counts.
+        return topic_id
+    return FOREIGN

@@ -10,8 +10,9 @@ it is there. What is compared with what: the file's contract with the one that w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from graphlib import CycleError, TopologicalSorter
 
 from mesh_pipelines.contract.compare import changes
@@ -26,6 +27,7 @@ from mesh_pipelines.plan.actions import (
     MEND,
     Action,
     CreateTables,
+    CreateTopic,
     EvolveTables,
     RecordContract,
     Refuse,
@@ -47,8 +49,10 @@ class Plan:
     refused: Mapping[str, tuple[MeshError, ...]]
 
 
-def draft(platform: Platform, names: Iterable[str]) -> Plan:
+def draft(platform: Platform, names: Iterable[str], *, take_over: bool = False) -> Plan:
     """What has to be done so that everything the files of these products promise exists, and what is refused.
+
+    ``take_over``: topics that apply did not create for these products are theirs from now on, and changed as well.
 
     Raises:
         BrokerUnreachable, RegistryUnreachable, StorageUnavailable: what is there could not be looked at; transient.
@@ -74,21 +78,24 @@ def draft(platform: Platform, names: Iterable[str]) -> Plan:
     _refuse_cycles(ruling, proposals, refuse)
     sound = tuple(one for one in proposals if one.fqn not in refused)
     actions: list[Action] = []
-    for part in (plan_names, plan_topics, _plan_subjects, _plan_tables, _plan_contracts):
+    for part in (plan_names, partial(plan_topics, take_over=take_over), _plan_subjects, _plan_tables):
         actions += part(platform, sound, refuse)
+    owning = {product.fqn for product in sound if take_over}
+    owning |= {action.product for action in actions if isinstance(action, CreateTopic)}
+    actions += _plan_contracts(platform, sound, owning, refuse)
     _refuse_derived(platform, proposals, refused)
     kept = tuple(action for action in actions if action.product not in refused)
     return Plan(kept, {name: tuple(errors) for name, errors in refused.items()})
 
 
-def plan(platform: Platform, products: Iterable[DataProduct]) -> tuple[Action, ...]:
+def plan(platform: Platform, products: Iterable[DataProduct], *, take_over: bool = False) -> tuple[Action, ...]:
     """The actions of a draft in which nothing is refused.
 
     Raises:
         ContractInvalid, TransformInvalid: a rule or a transform could never run, so nothing is made for it.
         ApplyRefused: a change would lose data or break readers; every such change of all products is named.
     """
-    found = draft(platform, (product.fqn for product in products))
+    found = draft(platform, (product.fqn for product in products), take_over=take_over)
     errors = [error for each in found.refused.values() for error in each]
     for error in errors:
         if not isinstance(error, ApplyRefused):
@@ -141,7 +148,9 @@ def _refuse_derived(platform: Platform, proposals: Sequence[DataProduct], refuse
             refused[product.fqn] = [ApplyRefused(problem, next_step=f"mesh plan {stopped[0]}")]
 
 
-def _plan_contracts(platform: Platform, products: tuple[DataProduct, ...], refuse: Refuse) -> list[Action]:
+def _plan_contracts(
+    platform: Platform, products: tuple[DataProduct, ...], owning: Collection[str], refuse: Refuse
+) -> list[Action]:
     applied = platform.applied_hashes([product.fqn for product in products])
     actions: list[Action] = []
     for product in products:
@@ -154,7 +163,8 @@ def _plan_contracts(platform: Platform, products: tuple[DataProduct, ...], refus
             continue
         before = platform.product(product.fqn).contract_version if applied.get(product.fqn) else None
         version = product.contract_version
-        actions.append(RecordContract(product.fqn, version, before, product.contract_hash, files))
+        owns = product.fqn in owning
+        actions.append(RecordContract(product.fqn, version, before, product.contract_hash, files, owns))
     return actions
 
 

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.model import DataProduct, TopicSettings
-from mesh_pipelines.plan.actions import Action, AddPartitions, AlterTopic, CreateTopic, Refuse, topic_config, unsafe
+from mesh_pipelines.errors import ApplyRefused
+from mesh_pipelines.lake.applied import APPLIED, TOPIC
+from mesh_pipelines.lake.standing import standings
+from mesh_pipelines.lake.versions import NEWEST
+from mesh_pipelines.plan.actions import (
+    Action,
+    AddPartitions,
+    AlterTopic,
+    CreateTopic,
+    Refuse,
+    describe,
+    topic_config,
+    unsafe,
+)
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.positions import Position
 
@@ -16,8 +30,6 @@ if TYPE_CHECKING:
 
 def positions(platform: Platform, products: Iterable[DataProduct]) -> list[tuple[DataProduct, Position]]:
     """The products that have landed anything, and how far."""
-    from mesh_pipelines.lake.standing import standings
-
     streamed = [product for product in products if product.topic]
     standing = standings(platform.tables, streamed) if streamed else {}
     return [(product, position) for product in streamed if (position := standing[product.fqn].position)]
@@ -40,8 +52,29 @@ def plan_names(platform: Platform, products: tuple[DataProduct, ...], refuse: Re
     return []
 
 
-def plan_topics(platform: Platform, products: tuple[DataProduct, ...], refuse: Refuse) -> list[Action]:
-    """What is missing of the topics and their settings; refuses what could lose events or their order."""
+def is_own(platform: Platform, product: DataProduct, topic_id: str) -> bool:
+    """Whether a topic is a product's own: ``mesh apply`` created it, or was told to take it over.
+
+    Applied contracts have a record of that; of those from before there was one, the topic that they name is theirs.
+    """
+    table = (product.domain, product.name, "versions")
+    properties = platform.tables.of([table]).get(table)
+    if properties is None:
+        return False
+    if TOPIC in properties:
+        return properties[TOPIC] == topic_id
+    was_applied = APPLIED in properties or NEWEST in properties
+    before = platform.product(product.fqn).topic if was_applied else None
+    return bool(before and product.topic and before.name == product.topic.name)
+
+
+def plan_topics(
+    platform: Platform, products: tuple[DataProduct, ...], refuse: Refuse, *, take_over: bool = False
+) -> list[Action]:
+    """What is missing of the topics and their settings; refuses what could lose events or their order.
+
+    A topic that is not the product's own is left as it is, unless it is taken over: others rely on how it is.
+    """
     streamed = [(product, product.topic) for product in products if product.topic]
     if not streamed:
         return []
@@ -55,14 +88,31 @@ def plan_topics(platform: Platform, products: tuple[DataProduct, ...], refuse: R
         elif found is None:
             actions.append(CreateTopic(product.fqn, topic))
         else:
-            actions += _plan_partitions(product, topic, found, refuse)
-            actions += _plan_config(platform, product, topic, found, refuse)
+            changes = [
+                *_plan_partitions(product, topic, found, refuse),
+                *_plan_config(platform, product, topic, found, refuse),
+            ]
+            if changes and not is_own(platform, product, found.topic_id):
+                if not take_over:
+                    refuse(product.fqn, _not_own(product, changes))
+                    continue
+                changes = [replace(change, takes_over=True) for change in changes]
+            actions += changes
     return actions
+
+
+def _not_own(product: DataProduct, changes: Sequence[AddPartitions | AlterTopic]) -> ApplyRefused:
+    """The refusal of changes to a topic that others made."""
+    wanted = "; ".join(describe(change) for change in changes)
+    return ApplyRefused(
+        f"{product.fqn}: mesh apply did not create its topic, so it does not {wanted}",
+        next_step=f"write in the contract what the topic has, or mesh apply {product.fqn} --take-over",
+    )
 
 
 def _plan_partitions(
     product: DataProduct, topic: TopicSettings, found: TopicDescription, refuse: Refuse
-) -> list[Action]:
+) -> list[AddPartitions]:
     if topic.partitions == found.partitions:
         return []
     if topic.partitions < found.partitions:
@@ -93,7 +143,7 @@ def _plan_config(
     topic: TopicSettings,
     found: TopicDescription,
     refuse: Refuse,
-) -> list[Action]:
+) -> list[AlterTopic]:
     differs = {
         name: (found.config.get(name, "unset"), wanted)
         for name, wanted in topic_config(topic).items()

@@ -135,3 +135,36 @@ def test_topics_that_kafka_takes_for_one_are_a_fault_of_both(tmp_path: Path) -> 
         ("shop.all_orders", f"its topic shop.all_orders is {how} shop_all.orders"),
         ("shop_all.orders", f"its topic shop_all.orders is {how} shop.all_orders"),
     ]
+
+
+INTERNAL = (
+    *(
+        "__consumer_offsets",
+        "__transaction_state",
+        "__share_group_state",
+        "__cluster_metadata",
+        "__remote_log_metadata",
+    ),
+    *("_schemas", "_SCHEMAS", "_confluent-metrics", "_confluent-ksql-default__command_topic", "_connect_offsets", "_"),
+    *("connect-configs", "connect-offsets", "connect-status", "connect_statuses", "kafka-connect-offsets"),
+    *("docker.connect.cluster-1.config", "mm2-offset-syncs.west.internal", "west.checkpoints.internal"),
+    *("kafkasql-journal", "strimzi.cruisecontrol.metrics"),
+)
+
+
+@pytest.mark.parametrize("topic", INTERNAL)
+def test_a_topic_of_the_platform_s_own_is_a_fault(tmp_path: Path, topic: str) -> None:
+    # Alone the contract is read, as one is that was applied before this was asked.
+    product = source(tmp_path, "orders", f"- {{property: mesh.topic, value: {topic}}}")
+    [(name, problem, fix)] = found(product)
+    assert (name, problem) == ("shop.orders", f"mesh.topic must not be a topic of the platform's own, got {topic!r}")
+    assert fix.startswith("set mesh.topic to a topic of events")
+
+
+@pytest.mark.parametrize("topic", ["connections", "connect-events", "orders_offsets", "internal", "orders-changelog"])
+def test_other_topics_are_not(tmp_path: Path, topic: str) -> None:
+    assert found(source(tmp_path, "orders", f"- {{property: mesh.topic, value: {topic}}}")) == []
+
+
+def test_a_product_may_be_called_as_it_likes(tmp_path: Path) -> None:
+    assert found(source(tmp_path, "internal"), source(tmp_path, "connect_status")) == []

@@ -1,7 +1,11 @@
-"""What is wrong between contracts and in none of them alone: unknown inputs, cycles, one topic for two products."""
+"""What is wrong with contracts beside what is around them: unknown inputs, cycles, topics of two or of the platform.
+
+It is asked of files only: a contract that was applied stays readable, whatever is refused since.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 
@@ -27,6 +31,24 @@ def faults_between(products: Mapping[str, DataProduct], broken: Set[str], contra
             path = " -> ".join(cycle)
             yield product.fqn, _fault(file, f"it depends on itself: {path}", "break the cycle")
     yield from _shared_topics(products, contract)
+    yield from _internal_topics(products, contract)
+
+
+# Kafka's own and its tools': offsets, transactions, schemas, metrics, settings of connectors and mirrors, journals.
+_INTERNAL = re.compile(
+    r"_.*|(.*[-._])?connect[-._](.*[-._])?(configs?|offsets?|status(es)?)|.*[-._]internal|kafkasql-.*|strimzi[-._].*",
+    re.IGNORECASE,
+)
+
+
+def _internal_topics(products: Mapping[str, DataProduct], contract: str) -> Iterator[tuple[str, Fault]]:
+    """Topics that belong to the broker or the tools around it; applied contracts are read without this check."""
+    for product in products.values():
+        # What a product is called by itself is no name that a tool would take.
+        if product.topic and product.topic.name != product.fqn and _INTERNAL.fullmatch(product.topic.name):
+            problem = f"mesh.topic must not be a topic of the platform's own, got {product.topic.name!r}"
+            fix = "set mesh.topic to a topic of events; names that begin with _ are Kafka's and its tools'"
+            yield product.fqn, _fault(product.folder / contract, problem, fix)
 
 
 def _shared_topics(products: Mapping[str, DataProduct], contract: str) -> Iterator[tuple[str, Fault]]:
