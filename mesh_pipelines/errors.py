@@ -38,7 +38,8 @@
         ├── StorageUnavailable    transient
         ├── TableOutdated
         ├── TableDamaged
-        └── TablesLost
+        ├── TablesLost
+        └── WrittenByNewer
 
 Whether an error may pass by itself (``transient``) is part of its type and decides whether anything retries.
 A message names what is wrong and where; ``next_step`` is the command or the edit that goes on from there.
@@ -46,6 +47,7 @@ A message names what is wrong and where; ``next_step`` is the command or the edi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -345,3 +347,15 @@ class TablesLost(EnvironmentFault):
     """The warehouse has tables of the product that the catalog does not know: it was lost, or is another one."""
 
     code = "M414"
+
+
+class WrittenByNewer(EnvironmentFault):
+    """State has a form that this release does not know: a newer one wrote it."""
+
+    code = "M415"
+
+    def __init__(self, what: str, unknown: Iterable[str]) -> None:
+        super().__init__(
+            f"{what} has {', '.join(sorted(unknown))}, which this release does not know",
+            next_step="use the release that wrote it, or a newer one",
+        )

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, TypeVar
+
+from mesh_pipelines.errors import WrittenByNewer
+
+T = TypeVar("T", "PartitionOffset", "Position", "Verdict", "Version")
 
 UNKNOWN_EPOCH = -1
 
@@ -94,9 +98,9 @@ class Position:
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Position:
         """The position of a decoded JSON object."""
-        partitions = {int(number): PartitionOffset(**offset) for number, offset in raw["partitions"].items()}
+        partitions = {int(number): _made(PartitionOffset, offset) for number, offset in raw["partitions"].items()}
         known: dict[str, Any] = {**raw, "partitions": partitions}
-        return cls(**known)
+        return _made(cls, known)
 
 
 @dataclass(frozen=True)
@@ -180,5 +184,16 @@ class Version:
         if raw["position"] is not None:
             raw["position"] = Position.from_dict(raw["position"])
         if raw["verdict"] is not None:
-            raw["verdict"] = Verdict(**(raw["verdict"] | {"blocking": tuple(raw["verdict"]["blocking"])}))
-        return cls(**raw)
+            raw["verdict"] = _made(Verdict, raw["verdict"] | {"blocking": tuple(raw["verdict"]["blocking"])})
+        return _made(cls, raw)
+
+
+def _made(kind: type[T], values: Mapping[str, Any]) -> T:
+    """A value of stored fields.
+
+    Raises:
+        WrittenByNewer: some are not known.
+    """
+    if unknown := values.keys() - {one.name for one in fields(kind)}:
+        raise WrittenByNewer(f"a stored {kind.__name__.lower()}", unknown)
+    return kind(**values)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mesh_pipelines.errors import WrittenByNewer
 from mesh_pipelines.positions import UNKNOWN_EPOCH, PartitionOffset, Position, Verdict, Version
 
 OFFSETS = st.dictionaries(st.integers(0, 4), st.builds(PartitionOffset, st.integers(0, 50), st.integers(-1, 5)))
@@ -155,3 +157,17 @@ def test_the_extent_of_a_version_is_its_offsets_or_without_a_stream_its_rows() -
     assert replace(version, position=at(3, 4)).extent == 7
     assert replace(version, position=at(30, 4)).extent == 34
     assert replace(version, position=START).extent == 0
+
+
+@pytest.mark.parametrize("where", [("version",), ("position",), ("verdict",), ("position", "partitions", "0")])
+def test_what_a_newer_release_stored_is_refused_with_its_names(where: tuple[str, ...]) -> None:
+    verdict = Verdict("c", "h", True, 1, 0, 0, 0, 0, "2026-01-01T00:00:00+00:00")
+    version = Version("shop.orders", 1, "c", "1.0.0", "h", "at", 3, position=at(3), verdict=verdict)
+    stored = json.loads(version.to_json())
+    assert Version.from_json(json.dumps(stored)) == version
+    place = stored
+    for key in where if where != ("version",) else ():
+        place = place[key]
+    place["epochs"] = 1
+    with pytest.raises(WrittenByNewer, match="has epochs, which this release does not know"):
+        Version.from_json(json.dumps(stored))

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.names import fqn, parts
 from mesh_pipelines.contract.read.load import ContractFiles, product_of
-from mesh_pipelines.errors import TableDamaged
+from mesh_pipelines.errors import TableDamaged, WrittenByNewer
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -136,6 +136,8 @@ def find(table: Table, folder: Path, contract_hash: str) -> AppliedContract | No
 
 def _decoded(folder: Path, contract_hash: str, raw: dict[str, Any], address: str) -> AppliedContract:
     columns = raw.pop("columns", {})
+    if unknown := raw.keys() - {one.name for one in fields(ContractFiles)}:
+        raise WrittenByNewer(f"{_fqn(folder)}: {address}", unknown)
     files = ContractFiles(**raw)
     kept = product_of(folder, files)
     if kept is None or kept.contract_hash != contract_hash:

@@ -9,7 +9,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from mesh_pipelines.errors import TableDamaged
+from mesh_pipelines.errors import TableDamaged, WrittenByNewer
 from mesh_pipelines.local_path import local_path
 
 if TYPE_CHECKING:
@@ -19,12 +19,10 @@ if TYPE_CHECKING:
 NEWEST_FORMAT = 3
 
 
-def newer(name: tuple[str, ...], version: int) -> TableDamaged:
+def newer(name: tuple[str, ...], version: int) -> WrittenByNewer:
     """The error of a table that a newer release wrote."""
-    return TableDamaged(
-        f"{'.'.join(name[:-1])}: its table {name[-1]} has format version {version}, newer than {NEWEST_FORMAT}, "
-        "the newest that this release reads",
-        next_step="use the release that wrote it, or a newer one",
+    return WrittenByNewer(
+        f"{'.'.join(name[:-1])}: its table {name[-1]}", [f"format version {version}, newer than {NEWEST_FORMAT}"]
     )
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from mesh_pipelines.contract.read.load import read_files
-from mesh_pipelines.errors import TableDamaged
+from mesh_pipelines.errors import TableDamaged, WrittenByNewer
+from mesh_pipelines.lake import applied as kept
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
 from tests.building import contract_text, write_contract
@@ -60,6 +61,18 @@ def test_a_table_of_a_later_format_is_said_with_its_version(local_settings: Sett
     folder = local_settings.home / "warehouse" / "shop.orders" / "versions" / "metadata"
     newest = max(folder.glob("*.metadata.json"))
     newest.write_text(json.dumps({**json.loads(newest.read_text()), "format-version": 9}))
-    with pytest.raises(TableDamaged, match="has format version 9, newer than 3") as refused:
+    with pytest.raises(WrittenByNewer, match="has format version 9, newer than 3") as refused:
         hashes(local_settings)
     assert "newer" in str(refused.value.next_step)
+
+
+def test_an_applied_contract_of_a_later_release_is_said_with_what_is_new(
+    local_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    applied(local_settings)
+    write_contract(local_settings.assets, contract_text("shop.orders", version="2.0.0"))
+    [file] = (local_settings.home / "warehouse").glob("*/versions/contracts/*.json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), "signatures": []}))
+    monkeypatch.setattr(kept, "_read", {})
+    with pytest.raises(WrittenByNewer, match="has signatures, which this release does not know"):
+        Platform.open(local_settings).product("shop.orders")
