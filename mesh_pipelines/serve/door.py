@@ -26,7 +26,7 @@ from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.types import duckdb_type
 from mesh_pipelines.engine import View
 from mesh_pipelines.errors import UsageError
-from mesh_pipelines.platform import Platform
+from mesh_pipelines.platform import Platform, discreet
 from mesh_pipelines.positions import Version
 from mesh_pipelines.sql.quote import quote
 
@@ -199,6 +199,9 @@ class Shelf:
 
         try:
             with (
+                # A page that fails is logged with what went wrong.
+                discreet(self.platform, self.ruling),
+                discreet(self.platform, self.product),
                 closing(engine.connect(self.platform.settings)) as connection,
                 engine.interrupting(connection, _PATIENCE_S),
             ):

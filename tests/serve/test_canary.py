@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import struct
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 from uuid import uuid4
 
 import dagster as dg
+import duckdb
 import pytest
 from confluent_kafka import Producer
 from dagster_duckdb import DuckDBResource
@@ -345,3 +347,13 @@ def test_the_age_of_a_field_that_is_not_public_is_not_measured(planted: Planted)
     states = history.objectives(planted.fqn)
     history.close()
     assert [one.property for one in states] == ["errorRate"]
+
+
+def test_a_page_that_fails_says_nothing_of_the_rows_it_read(planted: Planted) -> None:
+    platform = Platform.open(planted.settings)
+    product = platform.product(planted.fqn)
+    version = platform.tables_of(product).versions.current()
+    shelf = door.Shelf(platform, product, version, door.Reader.VISITOR)
+    with pytest.raises(duckdb.ConversionException) as raised:
+        shelf.fetch(f"SELECT max(secret)::INTEGER FROM ({shelf.state()})")
+    assert told("".join(traceback.format_exception(raised.value)).encode()) == []
