@@ -87,7 +87,7 @@ class Author:
     def rows(self, sql: str, tables: Collection[str], projection: str, batch_rows: int) -> pa.RecordBatchReader:
         """The rows of a SELECT over these tables, computed as they are read; the author is closed at their end.
 
-        ``projection`` is SQL of ours: what of the columns to give.
+        ``projection`` is SQL of ours: what of the columns to give, "" is all as they are.
 
         Raises:
             Exception: by ``invalid``, here or while reading; as ``columns``, or it fails, or the time is over.

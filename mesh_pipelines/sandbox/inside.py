@@ -84,12 +84,13 @@ def columns(text: Text) -> list[str]:
 def rows(text: Text, projection: str, batch_rows: int) -> Iterator[bytes]:
     """The rows of a SELECT, each part a stream in Arrow's format; the first has no rows.
 
-    ``projection`` is SQL of ours, after SELECT.
+    ``projection`` is SQL of ours, after SELECT; "" gives the columns as they are.
 
     Raises:
         NotReadable, duckdb.Error: as ``columns``; the second also at any part.
     """
-    reader = _relation(text).project(projection).to_arrow_reader(batch_rows)
+    relation = _relation(text)
+    reader = (relation.project(projection) if projection else relation).to_arrow_reader(batch_rows)
     yield _stream(reader.schema, [])
     while (batch := _next(reader)) is not None:
         yield _stream(reader.schema, [batch])

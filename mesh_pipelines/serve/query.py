@@ -47,7 +47,7 @@ def query(
     readings = [read_version(catalog, product, version=pinned.get(product.fqn)) for product in named]
     views = {(one.product.domain, one.product.name): one.view() for one in readings}
     author = Author(Allowance.of(settings), views, _invalid)
-    return author.rows(select.text, select.names | select.expressions, "*", _BATCH_ROWS)
+    return author.rows(select.text, select.names | select.expressions, "", _BATCH_ROWS)
 
 
 def _select(sql: str) -> Select:
