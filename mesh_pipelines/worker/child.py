@@ -118,4 +118,7 @@ def _portable(error: Exception) -> Exception:
 
 
 if __name__ == "__main__":
-    main()
+    # As a module of its own, this would know nothing of what others ask of it by name.
+    from mesh_pipelines.worker import child
+
+    child.main()

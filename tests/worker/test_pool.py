@@ -13,13 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from mesh_pipelines.worker.pool import Limits, Overdue, Pool, Worker, WorkerLost
+from mesh_pipelines.worker.child import is_worker
+from mesh_pipelines.worker.pool import Limits, Overdue, Pool, Worker, WorkerLost, guarded
 
 MEGABYTE = 2**20
 
 
 def environment(name: str) -> str | None:
     return os.environ.get(name)
+
+
+def guarded_process() -> int:
+    """The process in which guarded code runs."""
+    return guarded(os.getpid, cpu=5)
 
 
 def fail(message: str) -> None:
@@ -120,6 +126,14 @@ def test_a_crash_is_told_by_its_signal(worker: Worker) -> None:
     assert not worker.is_alive
     with pytest.raises(WorkerLost):
         worker.call(Limits(30), len, "")
+
+
+def test_a_worker_knows_that_it_is_one_and_starts_no_other(worker: Worker) -> None:
+    assert not is_worker()
+    assert worker.call(Limits(30), is_worker)
+    first = worker.call(Limits(30), guarded_process)
+    assert first == worker.call(Limits(30), os.getpid)
+    assert guarded_process() != os.getpid()
 
 
 def test_it_knows_no_variable_of_this_process(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
