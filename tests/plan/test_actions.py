@@ -11,6 +11,7 @@ import pytest
 
 from mesh_pipelines.contract.model import DataProduct, TopicSettings
 from mesh_pipelines.errors import ApplyRefused, MeshError, NotAuthorized
+from mesh_pipelines.lake.applied import TOPIC
 from mesh_pipelines.plan.actions import (
     MEND,
     Action,
@@ -84,7 +85,7 @@ class Broker:
 
     def describe(self, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, MeshError]]:
         found = {
-            name: SimpleNamespace(partitions=partitions, config=config)
+            name: SimpleNamespace(partitions=partitions, config=config, topic_id="id")
             for name, (partitions, config) in self.topics.items()
             if name in names
         }
@@ -99,10 +100,19 @@ class Broker:
 
 @dataclass
 class Asked:
-    """A platform as the plan of topics asks it: its broker, and a log that has landed up to an offset, or none."""
+    """A platform as the plan of topics asks it: its broker, and a log that has landed up to an offset, or none.
+
+    Its topic is the product's ``own``, or was made by others.
+    """
 
     streams: Broker
     landed: int | None = None
+    own: bool = True
+
+    @property
+    def tables(self) -> Any:
+        properties = {TOPIC: "id" if self.own else "of others"}
+        return SimpleNamespace(of=lambda names: dict.fromkeys(names, properties))
 
     def tables_of(self, product: DataProduct) -> Any:
         position = None if self.landed is None else Position("c", ORDERS, "id", {0: PartitionOffset(self.landed)})
@@ -170,6 +180,16 @@ def test_settings_that_differ_are_altered(orders: DataProduct) -> None:
     actions, refused = planned(Asked(Broker({ORDERS: (3, config_of(orders))})), changed)
     assert actions == [AlterTopic(ORDERS, ORDERS, {"max.message.bytes": ("unset", "9")})]
     assert refused == []
+
+
+def test_a_topic_of_others_is_left_as_it_is(orders: DataProduct) -> None:
+    changed = replace(orders, topic=replace(orders.topic, config={"max.message.bytes": "9"}))
+    actions, refused = planned(Asked(Broker({ORDERS: (3, config_of(orders))}), own=False), changed)
+    assert actions == []
+    assert refused == [
+        "shop.orders: mesh apply did not create its topic, so it does not alter topic shop.orders: "
+        "max.message.bytes unset -> 9"
+    ]
 
 
 @pytest.mark.parametrize(("landed", "behind"), [(None, 8), (2, 8), (9, 1), (10, 0)])
