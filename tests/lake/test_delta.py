@@ -155,6 +155,7 @@ def is_the_difference(found: Delta, before: tuple[int, Counts], after: tuple[int
 def read_by(log: Log, used: Base, found: Overlay) -> list[tuple[str, int, str | None]]:
     """The state by this base and overlay alone."""
     address = log.tables.base.keep(found)
+    assert log.tables.state.overlay(None) is None
     version = Version(
         *("shop.orders", 1, "c", "1", log.tables.product.contract_hash, "now", 0),
         position=log.position,
