@@ -20,6 +20,8 @@ class ChangeKind(StrEnum):
     ADD_REQUIRED = "add-required"
     RENAME = "rename"
     RENAME_NESTED = "rename-nested"
+    RENAME_EVENT = "rename-event"
+    LOSE_EVENT = "lose-event"
     DROP = "drop"
     WIDEN = "widen"
     RETYPE = "retype"
@@ -28,7 +30,7 @@ class ChangeKind(StrEnum):
     REKEY = "rekey"
 
 
-_SAFE = frozenset({ChangeKind.ADD, ChangeKind.RENAME, ChangeKind.WIDEN, ChangeKind.RELAX})
+_SAFE = frozenset({ChangeKind.ADD, ChangeKind.RENAME, ChangeKind.RENAME_EVENT, ChangeKind.WIDEN, ChangeKind.RELAX})
 _WIDENS = {(Kind.INT, Kind.LONG), (Kind.FLOAT, Kind.DOUBLE), (Kind.UUID, Kind.STRING)}
 
 
@@ -58,6 +60,8 @@ _SENTENCES = {
     ChangeKind.ADD_REQUIRED: "add {field} ({after}), required and without a default: earlier events do not have it",
     ChangeKind.RENAME: "rename {before} to {field}",
     ChangeKind.RENAME_NESTED: "rename {before} to {field}: only top-level fields can be renamed",
+    ChangeKind.RENAME_EVENT: "read {field} from {after}, and in earlier events from {before}",
+    ChangeKind.LOSE_EVENT: "read {field} from {after} and no more from {before}, which earlier events have",
     ChangeKind.DROP: "drop {field} ({before}): readers would lose it",
     ChangeKind.WIDEN: "widen {field} from {before} to {after}",
     ChangeKind.RETYPE: "change {field} from {before} to {after}: earlier values do not fit",
@@ -121,6 +125,10 @@ def _source(field: Field, former: dict[str, Field], names: set[str]) -> Field | 
 
 
 def _field_changes(old: Field, new: Field, path: str) -> Iterator[Change]:
+    if old.event_name not in new.event_names:
+        yield Change(ChangeKind.LOSE_EVENT, path, old.event_name, new.event_name)
+    elif old.event_name != new.event_name and old.name == new.name:
+        yield Change(ChangeKind.RENAME_EVENT, path, old.event_name, new.event_name)
     yield from _type_changes(old.type, new.type, path)
     if old.required and not new.required:
         yield Change(ChangeKind.RELAX, path)

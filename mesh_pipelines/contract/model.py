@@ -6,7 +6,7 @@ and table schemas, rules, checks, catalog) is computed from them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -97,7 +97,9 @@ class FieldType:
 class Field:
     """One column. ``default`` (JSON value) fills it for events written before it existed; None means null.
 
-    ``key_position`` counts from 1 for members of the primary key and is 0 elsewhere. ``aliases`` are former names.
+    ``name`` is the column; ``physical_name`` is what the events call it, "" where they call it the same.
+    ``key_position`` counts from 1 for members of the primary key and is 0 elsewhere. ``aliases`` are former names, of
+    the column or in events.
     ``classification`` is also that of a list's items and of a map's keys and values, where these are not public.
     """
 
@@ -112,18 +114,37 @@ class Field:
     has_default: bool = False
     classification: str = PUBLIC
     tags: tuple[str, ...] = ()
+    physical_name: str = ""
+
+    @property
+    def event_name(self) -> str:
+        """What the events call it."""
+        return self.physical_name or self.name
+
+    @property
+    def event_names(self) -> tuple[str, ...]:
+        """What events may call it, the present name first."""
+        return tuple(dict.fromkeys((self.event_name, *self.aliases)))
 
     @property
     def is_public(self) -> bool:
         """Whether the field and everything inside it is public."""
-        return self.classification == PUBLIC and all(field.is_public for field in _inside(self.type))
+        return self.classification == PUBLIC and all(field.is_public for field in objects(self.type))
 
 
-def _inside(kind: FieldType) -> Iterator[Field]:
+def objects(kind: FieldType) -> tuple[Field, ...]:
     """The fields of an object, or of the objects that a list or a map holds."""
     while kind.items is not None:
         kind = kind.items
-    yield from kind.fields
+    return kind.fields
+
+
+def all_fields(fields: Iterable[Field], above: str = "") -> Iterator[tuple[str, Field]]:
+    """Every field with its dotted path, those inside objects, lists and maps included."""
+    for one in fields:
+        path = f"{above}{one.name}"
+        yield path, one
+        yield from all_fields(objects(one.type), f"{path}.")
 
 
 class RuleKind(StrEnum):

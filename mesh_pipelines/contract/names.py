@@ -14,11 +14,17 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Callable
 
 # A domain, a product, a field.
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 NAME_RULE = "use up to 63 lower-case letters, digits and underscores, starting with a letter"
+
+# What an event may call a field: whatever can be written in one line of JSON without an escape.
+EVENT_NAME = re.compile(r'[^"\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,255}')
+EVENT_NAME_RULE = "use up to 255 characters other than quotes, backslashes and control characters"
+_WORD = re.compile(r"[A-Z]+[0-9]*(?![a-z])|[A-Z]?[a-z]+[0-9]*|[0-9]+")
 
 _DIGITS = 12
 _MAPPED = re.compile(r"\.[0-9a-f]{12}$")
@@ -28,6 +34,20 @@ _TAG = re.compile(r"[A-Za-z0-9_.-]{1,63}")
 # A part of a rule's id that has none of the separators that stand for "." and ":" in the name of a check.
 _PART = re.compile(r"[A-Za-z0-9]+(_[A-Za-z0-9]+)*")
 _LONGEST_CHECK = 200
+
+
+def column_name(event_name: str) -> str | None:
+    """A column's name for what events call a field (``orderID``: ``order_id``).
+
+    Accents are left out; None where that is not enough, such as for a name in another script or of digits.
+    """
+    plain = "".join(
+        one for one in unicodedata.normalize("NFKD", event_name.replace("ß", "ss")) if not unicodedata.combining(one)
+    )
+    if any(one.isalnum() and not one.isascii() for one in plain):
+        return None
+    name = "_".join(word.lower() for word in _WORD.findall(plain))[:63].rstrip("_")
+    return name if NAME.fullmatch(name) else None
 
 
 def fqn(domain: str, name: str) -> str:

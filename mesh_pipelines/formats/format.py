@@ -38,6 +38,10 @@ class Schemas(Protocol):
         """The file beside a contract that holds a schema which was fixed elsewhere."""
         ...
 
+    def takes(self, name: str) -> bool:
+        """Whether a field can have this name in a schema."""
+        ...
+
     def compile(self, name: str, namespace: str, fields: Sequence[Field], doc: str = "") -> str:
         """The schema's text of these fields, of a product ``name`` in the domain ``namespace``."""
         ...

@@ -71,9 +71,9 @@ def check(names: Sequence[str], type_of: Callable[[str], FieldType], fields: Seq
         found = find(names, field)
         if found is None:
             if field.required and not field.has_default:
-                raise Irreconcilable(f"the writer's schema has no field {field.name}, which is required")
+                raise Irreconcilable(f"the writer's schema has no field {field.event_name}, which is required")
             continue
-        _check_type(type_of(found), field.type, field.name)
+        _check_type(type_of(found), field.type, field.event_name)
 
 
 def _check_type(have: FieldType, want: FieldType, path: str) -> None:
@@ -97,9 +97,9 @@ def _check_type(have: FieldType, want: FieldType, path: str) -> None:
             for field in want.fields:
                 found = find(names, field)
                 if found is not None:
-                    _check_type(have.fields[names.index(found)].type, field.type, f"{path}.{field.name}")
+                    _check_type(have.fields[names.index(found)].type, field.type, f"{path}.{field.event_name}")
                 elif field.required and not field.has_default:
-                    raise Irreconcilable(f"field {path}.{field.name}, which is required, is missing")
+                    raise Irreconcilable(f"field {path}.{field.event_name}, which is required, is missing")
         case _:
             pass
 
@@ -270,4 +270,4 @@ def _decimals(array: pa.Array, target: pa.Decimal128Type) -> _Checked:
 
 def find(names: Sequence[str], field: Field) -> str | None:
     """The name under which a writer has a field: its own or a former one; None where it has none."""
-    return next((name for name in (field.name, *field.aliases) if name in names), None)
+    return next((name for name in field.event_names if name in names), None)

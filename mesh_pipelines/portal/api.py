@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse, Response
 from pydantic import Field
 from starlette.exceptions import HTTPException
 
+from mesh_pipelines.contract.model import all_fields
 from mesh_pipelines.contract.types import duckdb_type
 from mesh_pipelines.errors import TableMissing
 from mesh_pipelines.observe.store import records
@@ -20,7 +21,6 @@ from mesh_pipelines.portal.draw.lineage_graph import columns_of
 from mesh_pipelines.portal.landscape import Entry
 from mesh_pipelines.portal.pages.product import contract_response
 from mesh_pipelines.portal.pages.products import Question, find
-from mesh_pipelines.portal.search import all_fields
 from mesh_pipelines.portal.shared import Refusal, page, portal_of
 
 router = APIRouter(
@@ -64,6 +64,7 @@ class FieldDescription:
     """A field: its dotted path, SQL type and what the contract says of it."""
 
     path: str
+    physical_name: str
     type: str
     required: bool
     key_position: int
@@ -150,6 +151,7 @@ def product(request: Request, domain: Part, name: Part) -> ProductDetail:
         fields=tuple(
             FieldDescription(
                 path,
+                field.event_name,
                 duckdb_type(field.type),
                 field.required,
                 field.key_position,

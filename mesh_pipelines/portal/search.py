@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
-from mesh_pipelines.contract.model import DataProduct, Field
+from mesh_pipelines.contract.model import DataProduct, all_fields
 
 _WORD = re.compile(r"[^\W_]+")
 # What a match is worth by where it was found, and by how it fits.
@@ -132,6 +132,8 @@ def _texts(product: DataProduct) -> Iterator[tuple[str, float, str]]:
         yield "owner" if person == product.owner else "team", _PERSON, person
     for name, field in all_fields(product.fields):
         yield f"field {name}", _FIELD, name
+        if field.physical_name:
+            yield f"field {name}", _FIELD, field.physical_name
         yield f"field {name}", _TEXT, field.description
         for tag in field.tags:
             yield f"tag {tag} of {name}", _TAG, tag
@@ -140,14 +142,3 @@ def _texts(product: DataProduct) -> Iterator[tuple[str, float, str]]:
     for text in (product.about.purpose, product.about.usage, product.about.limitations):
         yield "description", _TEXT, text
     yield "kind", _TEXT, f"{product.alignment} {product.event_type} {product.status}"
-
-
-def all_fields(fields: Iterable[Field], path: str = "") -> Iterator[tuple[str, Field]]:
-    """Every field with its dotted path, those inside structs, lists and maps included."""
-    for field in fields:
-        name = f"{path}{field.name}"
-        yield name, field
-        inner = field.type
-        while inner.items is not None:
-            inner = inner.items
-        yield from all_fields(inner.fields, f"{name}.")

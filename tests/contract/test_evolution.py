@@ -51,6 +51,19 @@ def decimal(precision: int, scale: int) -> FieldType:
             False,
         ),
         (field(required=True), field(), "let a be null", True),
+        (
+            field(),
+            field(physical_name="A"),
+            "read a from A and no more from a, which earlier events have",
+            False,
+        ),
+        (
+            field(physical_name="B"),
+            field(physical_name="A", aliases=("B",)),
+            "read a from A, and in earlier events from B",
+            True,
+        ),
+        (field(), field("b", physical_name="a", aliases=("a",)), "rename a to b", True),
         (field(), field(required=True), "require a: earlier events may have null", False),
         (
             field(kind=Kind.DATE),

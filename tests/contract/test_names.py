@@ -78,3 +78,31 @@ def test_a_folder_that_is_no_text_has_a_name_that_can_be_stored() -> None:
     name = names.fqn("shop\udcff", "or.ders")
     assert name == "shop%FF.or%2Eders"
     name.encode()
+
+
+@pytest.mark.parametrize(
+    ("event", "column"),
+    [
+        ("orderId", "order_id"),
+        ("orderID", "order_id"),
+        ("HTTPServer", "http_server"),
+        ("ORDER_ID", "order_id"),
+        ("__op", "op"),
+        ("order-id", "order_id"),
+        ("address.line1", "address_line1"),
+        ("line_1", "line_1"),
+        ("Größe", "grosse"),
+        ("a" * 70, "a" * 63),
+        ("号", None),
+        ("2fa", None),
+        ("", None),
+    ],
+)
+def test_a_column_s_name_is_made_of_what_events_say(event: str, column: str | None) -> None:
+    assert names.column_name(event) == column
+
+
+@given(TEXTS)
+def test_a_column_s_name_is_one_or_none(text: str) -> None:
+    found = names.column_name(text)
+    assert found is None or names.NAME.fullmatch(found)

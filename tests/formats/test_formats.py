@@ -44,6 +44,9 @@ class PipedSchemas:
     type: str = "JSON"
     file: str = "schema.piped"
 
+    def takes(self, name: str) -> bool:
+        return "|" not in name
+
     def compile(self, name: str, namespace: str, fields: Sequence[Field], doc: str = "") -> str:
         return json.dumps({"type": "object", "title": name, "properties": {field.name: {} for field in fields}})
 

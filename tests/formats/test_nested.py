@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -75,6 +76,59 @@ def decoded(name: str, fields: tuple[Field, ...], rows: list[dict[str, Any]], *,
     found = codec.reader(fields, schema, native=native).decode(values)
     assert found.faults == {}
     return list(zip(*(column.to_pylist() for column in found.columns), strict=True))
+
+
+# What events may call a field: as Avro, JSON and Protobuf have names, and as people write them.
+EVENT_NAMES = ("orderId", "_id", "ID", "class", "x9", "Größe", "order-id", "a b", "$ref", "0", "a.b", "名前", "{}")
+
+
+def called(field: Field, data: st.DataObject, is_free: bool) -> Field:
+    """The field, and those in it, under names that events may have; free ones only where no schema is made of them."""
+    number = int(field.name[1:])
+    names = EVENT_NAMES if is_free else EVENT_NAMES[:5]
+    name = data.draw(st.sampled_from(["", *names]))
+    return replace(field, physical_name=name and f"{name}{number or ''}", type=called_inside(field.type, data, is_free))
+
+
+def called_inside(kind: FieldType, data: st.DataObject, is_free: bool) -> FieldType:
+    items = kind.items and called_inside(kind.items, data, is_free)
+    return replace(kind, items=items, fields=tuple(called(field, data, is_free) for field in kind.fields))
+
+
+@settings(max_examples=150, deadline=None)
+@given(typed=st.lists(TYPES, min_size=1, max_size=3), data=st.data())
+@pytest.mark.parametrize("name", FORMATS)
+def test_events_may_call_a_field_anything(name: str, typed: list[Typed], data: st.DataObject) -> None:
+    plain = tuple(Field(f"c{number}", kind) for number, (kind, _) in enumerate(typed))
+    fields = tuple(called(field, data, FORMATS[name].schemas is None) for field in plain)
+    row = st.fixed_dictionaries({f"c{number}": st.none() | values for number, (_, values) in enumerate(typed)})
+    rows = data.draw(st.lists(row, min_size=1, max_size=4))
+    expected = [tuple(given_back(one[field.name], field.type) for field in fields) for one in rows]
+    for native in NATIVE:
+        assert decoded(name, fields, rows, native=native) == expected
+
+
+AVRO_NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters='"\\'), min_size=1, max_size=9)
+
+
+@settings(max_examples=100, deadline=None)
+@given(names=st.lists(AVRO_NAMES, min_size=3, max_size=3, unique=True), value=st.integers(0, 50))
+def test_avro_fields_and_types_have_whatever_names_a_producer_gave_them(names: list[str], value: int) -> None:
+    outer, inner, record = names
+    held = {"type": "record", "name": f"{record}$In-ner", "fields": [{"name": inner, "type": "long"}]}
+    schema = {
+        "type": "record",
+        "name": f"{record}-Value",
+        "namespace": "my-server.inventory$",
+        "fields": [{"name": "skipped", "type": ["null", held]}, {"name": outer, "type": f"{record}$In-ner"}],
+    }
+    field = Field("a", FieldType(Kind.STRUCT, fields=(Field("b", FieldType(Kind.LONG), physical_name=inner),)))
+    datum = pa.array([bytes([0, value * 2])], pa.large_binary())
+    for native in NATIVE:
+        codec = codec_of(FORMATS["avro"])
+        reader = codec.reader([replace(field, physical_name=outer)], json.dumps(schema), native=native)
+        found = reader.decode(datum)
+        assert (found.faults, found.columns[0].to_pylist()) == ({}, [{"b": value}])
 
 
 @settings(max_examples=150, deadline=None)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.model import DataProduct, all_fields
 from mesh_pipelines.contract.read.load import load_products
-from mesh_pipelines.portal.search import Index, all_fields
+from mesh_pipelines.portal.search import Index
 from tests.portal.serving import ASSETS
 
 PRODUCTS = load_products(ASSETS).products

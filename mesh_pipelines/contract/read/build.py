@@ -21,8 +21,9 @@ from mesh_pipelines.contract.model import (
     Rule,
     TopicSettings,
     Transform,
+    all_fields,
 )
-from mesh_pipelines.contract.names import NAME, NAME_RULE
+from mesh_pipelines.contract.names import EVENT_NAME, NAME, NAME_RULE
 from mesh_pipelines.contract.read.about import read_about
 from mesh_pipelines.contract.read.document import Document, FaultyDocument, printable, read_text
 from mesh_pipelines.contract.read.faults import Faults
@@ -224,6 +225,7 @@ class _Builder:
             return ""
         given = self._texts.schemas.get(schemas.file)
         if not given:
+            self._check_event_names(fields, chosen)
             purpose = str((self._values.get("description") or {}).get("purpose", "")).strip()
             return schemas.compile(name, domain, fields, purpose)
         file = self._folder / schemas.file
@@ -232,6 +234,15 @@ class _Builder:
             for one in schemas.disagreements(given, fields)
         ]
         return given
+
+    def _check_event_names(self, fields: tuple[Field, ...], chosen: Format) -> None:
+        """A schema that is made from the fields can only have names that its format allows."""
+        assert chosen.schemas is not None
+        for path, one in all_fields(fields):
+            if EVENT_NAME.fullmatch(one.event_name) and not chosen.schemas.takes(one.event_name):
+                problem = f"events call {path} {one.event_name!r}, which a schema of {chosen.title} cannot have"
+                fix = f"put the producer's schema beside the contract as {chosen.schemas.file}, or change physicalName"
+                self.faults.add((*_OBJECT, "properties"), problem, fix)
 
     def _refuse_schemas(self, chosen: Format | None = None) -> None:
         """Schema files of formats other than the one that was chosen describe nothing."""

@@ -1,7 +1,7 @@
 """A contract's properties as typed fields: the standard's logical types, sharpened by ``physicalType``.
 
-Whatever a property says that would have no effect here (a promise inside a list, another physical name, a measure) is a
-fault and not passed over.
+A property's ``name`` is its column, ``physicalName`` what the events call it. Whatever a property says that would have
+no effect here (a promise inside a list, a measure) is a fault and not passed over.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from mesh_pipelines.contract.misspelt import did_you_mean
 from mesh_pipelines.contract.model import MAX_TYPE_DEPTH, PUBLIC, Field, FieldType, Kind
-from mesh_pipelines.contract.names import NAME, NAME_RULE
+from mesh_pipelines.contract.names import EVENT_NAME, EVENT_NAME_RULE, NAME, NAME_RULE, column_name
 from mesh_pipelines.contract.read.document import Document, Where
 from mesh_pipelines.contract.read.faults import Faults
 from mesh_pipelines.contract.values import parse
@@ -85,6 +85,11 @@ class FieldReader:
                 continue
             if field.name in fields:
                 self._faults.add((*where, index, "name"), f"{field.name} appears twice", "rename one of them")
+            elif other := next((one for one in fields.values() if one.event_name == field.event_name), None):
+                at = (*where, index, "physicalName" if field.physical_name else "name")
+                self._faults.add(
+                    at, f"events call {other.name} {field.event_name}, too", "give each its own physicalName"
+                )
             fields.setdefault(field.name, field)
         return tuple(fields.values())
 
@@ -106,18 +111,17 @@ class FieldReader:
             has_default="mesh.default" in settings,
             classification=_classification(raw),
             tags=tuple(raw.get("tags", ())),
+            physical_name=_physical_name(raw),
         )
         return field if self._default_fits(field, where) else replace(field, default=None, has_default=False)
 
     def _check_name(self, raw: Mapping[str, Any], where: Where) -> None:
         name = raw.get("name")
         if not NAME.fullmatch(str(name)):
-            self._faults.add((*where, "name"), f"must be a valid field name, got {name!r}", NAME_RULE)
-        if raw.get("physicalName", name) != name:
-            fix = "give the property its column's name, and list former names in mesh.aliases"
-            self._faults.add(
-                (*where, "physicalName"), f"must be the property's name {name!r}, got {raw['physicalName']!r}", fix
-            )
+            self._faults.add((*where, "name"), f"must be a valid field name, got {name!r}", _naming(raw))
+        if not EVENT_NAME.fullmatch(raw.get("physicalName") or "-"):
+            problem = f"must be a name that events can have, got {raw['physicalName'][:80]!r}"
+            self._faults.add((*where, "physicalName"), problem, EVENT_NAME_RULE)
         if raw.get("relationships"):
             fix = "state it as a rule of type sql, or remove it"
             self._faults.add((*where, "relationships"), "is not checked", fix)
@@ -139,7 +143,7 @@ class FieldReader:
             elif name == "mesh.onFailure":
                 continue  # of the rules that the property implies; RuleReader reads it
             elif name == "mesh.aliases" and not _are_names(value):
-                self._faults.add((*at, "value"), "must be a list of former names", f"write a list; {NAME_RULE}")
+                self._faults.add((*at, "value"), "must be a list of former names", f"write a list; {EVENT_NAME_RULE}")
             elif name in found:
                 self._faults.add(at, f"{name} appears twice", "keep one of them")
             else:
@@ -170,11 +174,11 @@ class FieldReader:
         return (*where, "customProperties", index, "value")
 
     def _check_aliases(self, fields: tuple[Field, ...], places: Mapping[str, Where]) -> None:
-        taken = {field.name: field.name for field in fields}
+        taken = {field.name: field.name for field in fields} | {field.event_name: field.name for field in fields}
         for field in fields:
             for alias in field.aliases:
                 owner = taken.setdefault(alias, field.name)
-                if owner != field.name or alias == field.name:
+                if owner != field.name or alias == field.name == field.event_name:
                     problem = f"{alias} is already a name of the field {owner}"
                     self._faults.add(self._setting(places[field.name], "mesh.aliases"), problem, "remove that alias")
 
@@ -304,7 +308,22 @@ class FieldReader:
 
 
 def _are_names(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(name, str) and NAME.fullmatch(name) for name in value)
+    return isinstance(value, list) and all(isinstance(name, str) and EVENT_NAME.fullmatch(name) for name in value)
+
+
+def _physical_name(raw: Mapping[str, Any]) -> str:
+    """What events call the field; "" where that is its name."""
+    physical = raw.get("physicalName") or ""
+    return "" if physical == raw.get("name") else physical
+
+
+def _naming(raw: Mapping[str, Any]) -> str:
+    """How to name a column whose name is that of the events, or breaks the rule otherwise."""
+    name = str(raw.get("name"))
+    column = column_name(name)
+    if column is None or raw.get("physicalName") or not EVENT_NAME.fullmatch(name):
+        return NAME_RULE
+    return f"write name: {column} and physicalName: {name}; {NAME_RULE}"
 
 
 def _classification(raw: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from mesh_pipelines.contract.misspelt import did_you_mean
 from mesh_pipelines.contract.model import Field, FieldType, Kind
+from mesh_pipelines.contract.names import column_name
 from mesh_pipelines.formats.avro.schema import Unreadable, tree
 from mesh_pipelines.formats.avro.to_fields import record_fields
 from mesh_pipelines.formats.format import Disagreement
@@ -79,17 +80,18 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _compare(written: Sequence[Field], fields: Sequence[Field], path: str) -> Iterator[_Difference]:
+    """What the contract has and the schema lacks or says otherwise; the schema may have more."""
     known = {field.name: field for field in written}
-    wanted = {field.name for field in fields}
+    free = known.keys() - {field.event_name for field in fields}
     for field in fields:
-        if field.name in known:
-            yield from _compare_field(known[field.name], field, f"{path}{field.name}")
+        if field.event_name in known:
+            yield from _compare_field(known[field.event_name], field, f"{path}{field.event_name}")
         else:
-            fix = "add it to the schema, or drop it from the contract"
-            yield f"{path}{field.name}", "is in the contract but not in the schema", fix
-    for name in sorted(known.keys() - wanted):
-        fix = did_you_mean(name, wanted - known.keys(), "declare it in the contract")
-        yield f"{path}{name}", "is in the schema but not in the contract", fix
+            fix = did_you_mean(field.event_name, free, "add it to the schema, or drop it from the contract")
+            meant = next((name for name in sorted(free) if column_name(name) == field.name), None)
+            if meant:
+                fix = f"write physicalName: {meant}"
+            yield f"{path}{field.event_name}", "is in the contract but not in the schema", fix
 
 
 def _compare_field(found: Field, wanted: Field, path: str) -> Iterator[_Difference]:

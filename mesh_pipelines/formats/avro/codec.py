@@ -12,6 +12,7 @@ from mesh_pipelines.contract.model import Field
 from mesh_pipelines.formats.avro.reader import WriterSchema
 from mesh_pipelines.formats.codec import Refused, RowEncoder
 from mesh_pipelines.formats.decoded import Reader
+from mesh_pipelines.formats.event_names import to_events
 
 
 def prepare() -> None:
@@ -31,16 +32,16 @@ def reader(fields: Sequence[Field], schema: str, *, native: bool) -> Reader:
     return writer
 
 
-def encoder(fields: Sequence[Field], schema: str) -> RowEncoder:  # noqa: ARG001
+def encoder(fields: Sequence[Field], schema: str) -> RowEncoder:
     """Writes datums by this schema, one row at a time."""
     import fastavro
 
     parsed = fastavro.parse_schema(json.loads(schema))
-    write = fastavro.schemaless_writer
+    write, named = fastavro.schemaless_writer, to_events(fields)
 
     def encode(row: Mapping[str, Any]) -> bytes:
         buffer = io.BytesIO()
-        write(buffer, parsed, row)
+        write(buffer, parsed, named(row))
         return buffer.getvalue()
 
     return encode

@@ -9,6 +9,7 @@ from mesh_pipelines.contract.model import Field
 from mesh_pipelines.formats.avro.agreement import disagreements
 from mesh_pipelines.formats.avro.compatible import incompatibilities
 from mesh_pipelines.formats.avro.from_fields import avro_schema
+from mesh_pipelines.formats.avro.schema import NAME
 from mesh_pipelines.formats.format import Disagreement
 
 
@@ -18,6 +19,10 @@ class AvroSchemas:
 
     type: str = "AVRO"
     file: str = "schema.avsc"
+
+    def takes(self, name: str) -> bool:
+        """Whether it is a name as the specification has them."""
+        return bool(NAME.fullmatch(name))
 
     def compile(self, name: str, namespace: str, fields: Sequence[Field], doc: str = "") -> str:
         """The record schema of these fields."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from mesh_pipelines.contract.model import Field, FieldType, Kind
 from mesh_pipelines.contract.values import default_value
+from mesh_pipelines.formats.avro.schema import NAME
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _AVRO: Mapping[Kind, Any] = {
@@ -47,7 +48,7 @@ def _record(name: str, fields: Sequence[Field]) -> dict[str, Any]:
 
 def _field(field: Field, around: str) -> dict[str, Any]:
     field_type = _type(field.type, around + field.name[0].upper() + field.name[1:])
-    written: dict[str, Any] = {"name": field.name}
+    written: dict[str, Any] = {"name": field.event_name}
     if field.required:
         written["type"] = field_type
     elif field.default is None:
@@ -57,8 +58,8 @@ def _field(field: Field, around: str) -> dict[str, Any]:
         written["type"] = [field_type, "null"]
     if field.default is not None:
         written["default"] = _default(field)
-    if field.aliases:
-        written["aliases"] = list(field.aliases)
+    if former := [name for name in field.event_names[1:] if NAME.fullmatch(name)]:
+        written["aliases"] = former
     if field.description:
         written["doc"] = field.description
     return written

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from mesh_pipelines.arrow_compute import pc
 from mesh_pipelines.formats.avro.bounds import Bounds, walk
 from mesh_pipelines.formats.avro.schema import Node, Unreadable
 from mesh_pipelines.formats.avro.wire import MAX_MEMORY_BYTES, NATIVE_LOGICAL, WireRows, not_whole, too_large
@@ -38,11 +39,15 @@ class PortableReader:
         self._read(b"", 0)
 
     @cached_property
-    def _header(self) -> bytes:
+    def _wire(self) -> Node:
+        """The record without what is not wanted."""
         record = self._record
         kept = [index for index, keep in enumerate(self._wanted) if keep]
-        wire = Node("record", tuple(record.children[index] for index in kept), tuple(record.names[i] for i in kept))
-        metadata = {b"avro.schema": json.dumps(_on_the_wire(wire, count())).encode(), b"avro.codec": b"null"}
+        return Node("record", tuple(record.children[index] for index in kept), tuple(record.names[i] for i in kept))
+
+    @cached_property
+    def _header(self) -> bytes:
+        metadata = {b"avro.schema": json.dumps(_on_the_wire(self._wire, count())).encode(), b"avro.codec": b"null"}
         entries = b"".join(_bytes(key) + _bytes(value) for key, value in metadata.items())
         return b"Obj\x01" + _long(len(metadata)) + entries + _long(0) + _SYNC
 
@@ -98,7 +103,8 @@ class PortableReader:
             raise RuntimeError(f"the native reader failed: {str(error).splitlines()[0][:200]}") from error
         if table.num_rows != rows:
             raise RuntimeError(f"the native reader gave {table.num_rows} rows of {rows} datums")
-        return {name: _one(table[name]) for name in table.column_names}
+        columns = [_one(column) for column in table.columns]
+        return dict(zip(self._wire.names, map(_named, columns, self._wire.children), strict=True))
 
 
 def _spread(parts: list[WireRows], given: npt.NDArray[np.bool_]) -> WireRows:
@@ -120,8 +126,7 @@ def _on_the_wire(node: Node, numbers: Iterator[int]) -> Any:
             return "bytes"
         case "record":
             fields = [
-                {"name": name, "type": _on_the_wire(child, numbers)}
-                for name, child in zip(node.names, node.children, strict=True)
+                {"name": f"f{place}", "type": _on_the_wire(child, numbers)} for place, child in enumerate(node.children)
             ]
             return {"type": "record", "name": f"r{next(numbers)}", "fields": fields}
         case "map":
@@ -141,6 +146,29 @@ def _on_the_wire(node: Node, numbers: Iterator[int]) -> Any:
         case kind:
             # A union is only known for a nullable type where its null is written as a plain name.
             return {"type": kind, "logicalType": node.logical} if (kind, node.logical) in NATIVE_LOGICAL else kind
+
+
+def _named(array: pa.Array, node: Node) -> pa.Array:
+    """The column with the names of its schema: on the wire fields are numbered, since names may be any text."""
+    mask = pc.is_null(array) if array.null_count else None
+    match node.kind:
+        case "union":
+            [child] = [child for child in node.children if child.kind != "null"]
+            return _named(array, child)
+        case "record":
+            children = list(map(_named, array.flatten(), node.children))
+            return pa.StructArray.from_arrays(children, node.names, mask=mask)
+        case "array" if _has_records(node):
+            return pa.LargeListArray.from_arrays(array.offsets, _named(array.values, node.children[0]), mask=mask)
+        case "map":
+            entries = Node("record", (Node("bytes"), *node.children), ("key", "value"))
+            return pa.LargeListArray.from_arrays(array.offsets, _named(array.values, entries), mask=mask)
+        case _:
+            return array
+
+
+def _has_records(node: Node) -> bool:
+    return node.kind in ("record", "map") or any(map(_has_records, node.children))
 
 
 def _kept(

@@ -43,7 +43,8 @@ PRIMITIVES: Mapping[str, tuple[int, int]] = {
 }
 # How much of a name from a schema is put into a message.
 _SHOWN = 120
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# A name as the specification has it; what others write is read, too.
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Unreadable(ValueError):
@@ -204,8 +205,6 @@ class _Reader:
     def _definition(self, kind: str, name: str, schema: Mapping[str, Any], namespace: str, depth: int) -> Node:
         given = schema.get("namespace")
         full = _full_name(name, given if isinstance(given, str) else namespace)
-        if not all(_NAME.fullmatch(part) for part in full.split(".")):
-            raise Unreadable(f"has a type named {full[:80]!r}, which is not an Avro name")
         if full in self._named:
             raise Unreadable(f"defines {full[:80]} twice")
         self._named[full] = None
@@ -243,8 +242,8 @@ def _is_field(field: Any) -> bool:
 
 def _names(names: list[Any], full: str) -> tuple[str, ...]:
     for name in names:
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise Unreadable(f"has the name {str(name)[:80]!r} in {full[:80]}, which is not an Avro name")
+        if not isinstance(name, str) or not name:
+            raise Unreadable(f"has {str(name)[:80]!r} in place of a name in {full[:80]}")
     if len(set(names)) < len(names):
         [(twice, _)] = Counter(names).most_common(1)
         raise Unreadable(f"has the name {twice[:80]!r} twice in {full[:80]}")

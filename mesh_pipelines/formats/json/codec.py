@@ -13,6 +13,7 @@ from mesh_pipelines.arrow_compute import pc
 from mesh_pipelines.contract.model import Field
 from mesh_pipelines.formats.codec import RowEncoder
 from mesh_pipelines.formats.decoded import FRAME_BYTES, Decoded, Reader
+from mesh_pipelines.formats.event_names import to_events
 from mesh_pipelines.formats.json.compiled import NativeJsonReader, is_plain
 from mesh_pipelines.formats.json.plain import plain
 from mesh_pipelines.formats.json.portable import JsonReader
@@ -45,12 +46,13 @@ def reader(fields: Sequence[Field], schema: str, *, native: bool) -> Reader:  # 
 
 def encoder(fields: Sequence[Field], schema: str) -> RowEncoder:  # noqa: ARG001
     """Writes JSON objects without spaces."""
-    return _encode
+    named = to_events(fields)
 
+    def encode(row: Mapping[str, Any]) -> bytes:
+        values = {name: plain(value) for name, value in named(row).items()}
+        return json.dumps(values, separators=(",", ":"), ensure_ascii=False).encode()
 
-def _encode(row: Mapping[str, Any]) -> bytes:
-    values = {name: plain(value) for name, value in row.items()}
-    return json.dumps(values, separators=(",", ":"), ensure_ascii=False).encode()
+    return encode
 
 
 def _unframed(values: pa.LargeBinaryArray) -> pa.LargeBinaryArray:

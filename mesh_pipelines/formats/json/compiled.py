@@ -59,7 +59,8 @@ class NativeJsonReader:
         columns = program("record", children=(program(_FORMS[field.type.kind][1]) for field in self.fields))
         # What stands for a field that is not there, its default or a former name of it, is for the strict reader.
         fields = tuple(
-            (field.name, _FORMS[field.type.kind][0], field.has_default or bool(field.aliases)) for field in self.fields
+            (field.event_name, _FORMS[field.type.kind][0], field.has_default or bool(field.aliases))
+            for field in self.fields
         )
         return native.json_decoder(columns, fields, _ROW_BYTES * len(fields))
 

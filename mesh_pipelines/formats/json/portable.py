@@ -1,10 +1,10 @@
 """JSON values to Arrow columns, checked against the contract's types while they are parsed.
 
 A field's JSON form: numbers for numbers (decimals also as text), ISO 8601 text for dates, times and instants (instants
-with a zone), base64 text for bytes. A field is also read from its former names, where the event does not have it under
-the present one. Unknown fields are passed over, of a field that is there twice the last counts, missing ones take their
-default or null: whether null is allowed is for the contract's rules to say. msgspec parses and checks in one pass and
-says which field is wrong; its recursion is bounded by the interpreter's.
+with a zone), base64 text for bytes. A field is read from the name that events call it by, or from its former names
+where the event does not have it under the present one. Unknown fields are passed over, of a field that is there twice
+the last counts, missing ones take their default or null: whether null is allowed is for the contract's rules to say.
+msgspec parses and checks in one pass and says which field is wrong; its recursion is bounded by the interpreter's.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import SimpleNamespace
 from typing import Annotated, Any
@@ -69,7 +69,8 @@ class JsonReader:
         """The contract's columns of the values that can be decoded."""
         faults: dict[int, str] = {}
         rows: list[Any] = []
-        decode, nothing = self._decoder.decode, SimpleNamespace(**{field.name: None for field in self.fields})
+        decode = self._decoder.decode
+        nothing = SimpleNamespace(**{_member(at): None for at, _ in _known(self.fields)})
         for index, value in enumerate(without_header(values, header_bytes).to_pylist()):
             try:
                 rows.append(nothing if value is None else decode(value))
@@ -81,8 +82,11 @@ class JsonReader:
     def _columns(self, rows: list[Any]) -> Decoded:
         columns: list[pa.Array] = []
         faults: dict[int, str] = {}
+        known = 0
         for field in self.fields:
-            column, wrong = _column([_value(row, field) for row in rows], field)
+            members = [_member(known + at) for at in range(len(field.event_names))]
+            known += len(members)
+            column, wrong = _column([_value(row, members) for row in rows], field)
             columns.append(column)
             unfit = f"field {field.name} does not fit its type {duckdb_type(field.type)[:80]}"
             faults.update((row, f"{unfit}: {why}") for row, why in wrong.items())
@@ -135,21 +139,30 @@ def _misfits(rows: Sequence[int], convert: Callable[[Sequence[int]], object]) ->
 
 
 def _struct(name: str, fields: Sequence[Field]) -> type[msgspec.Struct]:
+    """A class with a member for each name that events may call one of the fields by; the names may be any text."""
     members: list[tuple[str, Any, Any]] = []
     for field in fields:
         read = _type(f"{name}_{field.name}", field.type) | None
-        *others, last = (field.name, *field.aliases)
-        members += [(known, read | msgspec.UnsetType, msgspec.UNSET) for known in others]
-        members.append((last, read, _default(field)))
-    return msgspec.defstruct(name, members, rename=None)
+        *others, _ = field.event_names
+        members += [(_member(len(members) + at), read | msgspec.UnsetType, msgspec.UNSET) for at in range(len(others))]
+        members.append((_member(len(members)), read, _default(field)))
+    return msgspec.defstruct(name, members, rename={_member(at): known for at, known in _known(fields)})
 
 
-def _value(row: Any, field: Field) -> Any:
-    """The field's value under the first of its names that the event has; the last one holds its default."""
-    if not field.aliases:
-        return getattr(row, field.name)
-    names = (field.name, *field.aliases)
-    return next(value for name in names if (value := getattr(row, name)) is not msgspec.UNSET)
+def _known(fields: Sequence[Field]) -> Iterator[tuple[int, str]]:
+    """All names that events may call the fields by, numbered."""
+    return enumerate(name for field in fields for name in field.event_names)
+
+
+def _member(number: int) -> str:
+    return f"f{number}"
+
+
+def _value(row: Any, members: Sequence[str]) -> Any:
+    """A field's value under the first of its names that the event has; the last one holds its default."""
+    if len(members) == 1:
+        return getattr(row, members[0])
+    return next(value for name in members if (value := getattr(row, name)) is not msgspec.UNSET)
 
 
 def _type(name: str, field_type: FieldType) -> Any:
@@ -176,11 +189,19 @@ def _default(field: Field) -> Any:
 def _array(values: list[Any], field_type: FieldType) -> pa.Array:
     if _holds_objects(field_type):
         values = msgspec.to_builtins(values, builtin_types=(dt.datetime, dt.date, dt.time, decimal.Decimal, bytes))
-    array = pa.array(values, arrow_type(field_type))
+    # Objects come with the names that events call their fields by, and a view gives those of the columns.
+    array = pa.array(values, arrow_type(_as_events(field_type))).view(arrow_type(field_type))
     # An offset can carry an instant over the edge of the years.
     if any(out_of_range(instants) is not None for instants in _instants(array)):
         raise _OutOfYears("an instant must be in the years 1 to 9999")
     return array
+
+
+def _as_events(field_type: FieldType) -> FieldType:
+    """The type with the names that events call the fields of objects by."""
+    items = field_type.items and _as_events(field_type.items)
+    fields = tuple(replace(one, name=one.event_name, type=_as_events(one.type)) for one in field_type.fields)
+    return replace(field_type, items=items, fields=fields)
 
 
 def _holds_objects(field_type: FieldType) -> bool:

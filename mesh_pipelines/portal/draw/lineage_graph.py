@@ -153,7 +153,7 @@ class Column:
 def columns_of(landscape: Landscape, product: DataProduct) -> tuple[Column, ...]:
     """For each field of a derived product what it is computed from; for a stream's, the topic's field."""
     if product.topic:
-        return tuple(Column(field.name, ((product.topic.name, field.name),)) for field in product.fields)
+        return tuple(Column(field.name, ((product.topic.name, field.event_name),)) for field in product.fields)
     inputs = {
         name: entry.product for name in product.inputs if (entry := landscape.entries.get(name)) and entry.product
     }

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
-from mesh_pipelines.contract.model import DataProduct, Rule
+from mesh_pipelines.contract.model import DataProduct, Rule, all_fields
 from mesh_pipelines.contract.types import duckdb_type
 from mesh_pipelines.errors import NothingPublished, TableMissing, UsageError
 from mesh_pipelines.observe.store.records import ContractRevision, RuleDay, RuleState
@@ -20,7 +20,6 @@ from mesh_pipelines.portal.draw import charts
 from mesh_pipelines.portal.draw.lineage_graph import columns_of, draw, graph_of
 from mesh_pipelines.portal.landscape import Entry
 from mesh_pipelines.portal.pages.products import day_state
-from mesh_pipelines.portal.search import all_fields
 from mesh_pipelines.portal.shared import Portal, Unreadable, page, portal_of, product_url, user
 from mesh_pipelines.portal.snippets import snippets
 from mesh_pipelines.portal.text import compact, duration
