@@ -85,6 +85,8 @@ def lint(
         if one.unbound:
             inputs = ", ".join(one.unbound)
             output.say(f"{one.product}: its SQL was not checked, because the contract of {inputs} has faults")
+        if one.not_checked:
+            output.say(f"{one.product}: not checked here: {', '.join(one.not_checked)}")
     if write and not faults:
         with for_others():
             written = step.write_suites(mesh)
@@ -94,7 +96,9 @@ def lint(
     if faults:
         output.say(f"{len(faults)} faults in {sum(bool(one.faults) for one in results)} of {len(results)} contracts")
         raise typer.Exit(1)
-    output.say(f"{len(results)} contracts with {rules} rules are sound; next: mesh apply")
+    unchecked = sum(len(one.not_checked) for one in results)
+    beside = f", {unchecked} promises are not checked here" if unchecked else ""
+    output.say(f"{len(results)} contracts with {rules} rules are sound{beside}; next: mesh apply")
 
 
 TakeOver = Annotated[

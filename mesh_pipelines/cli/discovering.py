@@ -15,6 +15,7 @@ from mesh_pipelines.errors import UsageError
 
 STATUS_COLUMNS = (
     *("product", "health", "version", "rows", "rules_passed", "rules_failed", "rules_warned"),
+    "not_checked",
     *("quarantined", "redriven", "lag", "versions_behind", "published_at"),
 )
 

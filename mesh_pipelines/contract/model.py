@@ -12,6 +12,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from mesh_pipelines.contract.durations import LONGEST_S, seconds_of
+
 # The file beside a contract with the SELECT of a derived product; those of schemas belong to the wire formats.
 TRANSFORM = "transform.sql"
 # How deep a field's type may nest.
@@ -152,7 +154,7 @@ class RuleKind(StrEnum):
 
     ROW: a predicate over one row, true where the row breaks the rule. UNIQUE: rows sharing values of ``fields``.
     ROW_COUNT: the number of rows. SQL: a query giving one number or boolean. EXPECTATION: a Great Expectations
-    expectation. TEXT: documentation only.
+    expectation. TEXT: documentation only. NOT_CHECKED: a promise that nothing here checks, and the contract says so.
     """
 
     ROW = "row"
@@ -161,6 +163,11 @@ class RuleKind(StrEnum):
     SQL = "sql"
     EXPECTATION = "expectation"
     TEXT = "text"
+    NOT_CHECKED = "not-checked"
+
+
+# What no audit computes.
+NOT_COMPUTED = (RuleKind.TEXT, RuleKind.NOT_CHECKED)
 
 
 class OnFailure(StrEnum):
@@ -252,35 +259,34 @@ class Transform:
     sql: str
 
 
-# Units of service levels, in seconds; a month is left out, since "m" is a minute and months differ.
-SECONDS: Mapping[str, int] = {
-    **dict.fromkeys(("s", "sec", "second", "seconds"), 1),
-    **dict.fromkeys(("m", "min", "minute", "minutes"), 60),
-    **dict.fromkeys(("h", "hr", "hour", "hours"), 3600),
-    **dict.fromkeys(("d", "day", "days"), 86_400),
-    **dict.fromkeys(("w", "week", "weeks"), 604_800),
-    **dict.fromkeys(("y", "yr", "year", "years"), 31_557_600),
-}
-
-# A thousand years: as long as any promise about time is. What was applied with more counts as that.
-LONGEST_S = 1000 * SECONDS["years"]
-
-
 @dataclass(frozen=True)
 class ServiceLevel:
-    """One SLA property of the contract: e.g. ``freshness`` of 60 with unit ``min`` on the field ``element``."""
+    """One SLA property of the contract: e.g. ``freshness`` of 60 with unit ``min`` on the field ``element``.
+
+    One that is not ``checked`` is shown as its author wrote it: the contract says that nothing here measures it.
+    """
 
     property: str
     value: Number | str | bool | None
     unit: str = ""
     element: str = ""
+    checked: bool = True
 
     def seconds(self) -> float | None:
         """The value as a duration; None if it is not one, such as a date."""
-        unit = SECONDS.get(self.unit.lower())
-        if unit is None or not isinstance(self.value, int | float) or isinstance(self.value, bool):
-            return None
-        return min(self.value * unit, LONGEST_S)
+        seconds = seconds_of(self.value, self.unit)
+        return None if seconds is None else min(seconds, LONGEST_S)
+
+
+@dataclass(frozen=True)
+class Unchecked:
+    """A promise that nothing here checks: a rule by its id, or a service level in its author's words; ``by`` whom."""
+
+    promise: str
+    by: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.promise} ({self.by})" if self.by else self.promise
 
 
 @dataclass(frozen=True)
@@ -390,6 +396,16 @@ class DataProduct:
     def has_log(self) -> bool:
         """Whether its events are kept in a log, from which its state is folded."""
         return self.topic is not None
+
+    @property
+    def not_checked(self) -> tuple[Unchecked, ...]:
+        """What it promises and nothing here checks; never counted as kept."""
+        rules = (rule for rule in self.rules if rule.kind is RuleKind.NOT_CHECKED)
+        levels = (level for level in self.service_levels if not level.checked)
+        return (
+            *(Unchecked(rule.id, str(rule.arguments.get("by", ""))) for rule in rules),
+            *(Unchecked(" ".join(map(str, (one.property, one.value, one.unit))).rstrip()) for one in levels),
+        )
 
     @property
     def key(self) -> tuple[Field, ...]:

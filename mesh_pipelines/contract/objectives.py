@@ -14,7 +14,8 @@ import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from mesh_pipelines.contract.model import SECONDS, DataProduct, Kind, Number, ServiceLevel
+from mesh_pipelines.contract.durations import SECONDS
+from mesh_pipelines.contract.model import DataProduct, Kind, Number, ServiceLevel
 from mesh_pipelines.contract.telling import may_tell
 
 WINDOW_DAYS = 30
@@ -25,7 +26,8 @@ _TIMES = (Kind.TIMESTAMP, Kind.TIMESTAMP_LOCAL, Kind.DATE)
 _PERCENT = ("%", "percent", "pct")
 _SHARE = ("share", "ratio", "fraction")
 _RATE = re.compile(r"(?:[a-z]+\s*)?(?:/|per\s+|\bp(?=s$))\s*([a-z]+)")
-_UNITS = ((31_557_600, "year"), (604_800, "week"), (86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
+_YEAR, _MONTH = (31_557_600, "year"), (2_629_800, "month")
+_UNITS = (_YEAR, (604_800, "week"), (86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 
 
 class Comparison(StrEnum):
@@ -96,7 +98,7 @@ def patience(product: DataProduct) -> float:
 
 def duration(seconds: float) -> str:
     """Seconds as they are, in the largest unit that holds them in a whole number: ``15 minutes``, ``90 seconds``."""
-    whole = ((size, name) for size, name in _UNITS if seconds >= size and seconds % size == 0)
+    whole = ((size, name) for size, name in (_YEAR, _MONTH, *_UNITS[1:]) if seconds >= size and seconds % size == 0)
     return _in_unit(seconds, *next(whole, _UNITS[-1]))
 
 
@@ -111,6 +113,8 @@ def _in_unit(seconds: float, size: int, name: str) -> str:
 
 def _objective(product: DataProduct, level: ServiceLevel) -> Objective | None:
     target = product.objective_target / 100
+    if not level.checked:
+        return None
     if level.property in _DURATIONS:
         return _of_duration(product, level, target)
     value = _number(level.value)

@@ -162,11 +162,15 @@ def _index(product: DataProduct, audits: Sequence[tuple[Mapping[str, Any], Seque
             f"<td>{said}</td></tr>"
         )
     promised = next(site.glob("expectations/**/*.html")).relative_to(site).as_posix()
+    unchecked = "".join(
+        f"<li>{_status('unsure', 'not checked here')} {escape(str(one))}</li>" for one in product.not_checked
+    )
+    beside = f"<h2>Not checked here</h2><ul>{unchecked}</ul>" if unchecked else ""
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Audits of {escape(product.fqn)}</title>'
         f'<link rel="stylesheet" href="{STYLE}"></head><body><h1>Audits of {escape(product.fqn)}</h1>'
         f'<p><a href="{escape(promised)}">What is promised</a></p>'
-        f"<table><tr><th>version</th><th>audited</th><th>outcome</th></tr>{''.join(rows)}</table></body></html>\n"
+        f"<table><tr><th>version</th><th>audited</th><th>outcome</th></tr>{''.join(rows)}</table>{beside}</body></html>\n"
     )
 
 

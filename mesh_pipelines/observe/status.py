@@ -38,6 +38,7 @@ class ProductStatus:
     of its stream or, for a derived product, of what its inputs read (``pipeline/lag.py``), with the ``versions_behind``
     of its inputs and ``behind_since`` when the first of them was published.
 
+    ``not_checked`` counts what the contract promises and nothing here checks: it is among none of the rules.
     ``quarantined`` and ``redriven`` are the events its log holds back now, and those that redrives brought back.
     ``version`` is None where nothing is published; ``lag`` is None where it is not known. ``problem`` is the worst of
     ``problems``, with the next command; None where there are only notices.
@@ -51,6 +52,7 @@ class ProductStatus:
     rules_passed: int | None = None
     rules_failed: int | None = None
     rules_warned: int | None = None
+    not_checked: int | None = None
     quarantined: int | None = None
     redriven: int | None = None
     lag: int | None = None
@@ -95,8 +97,9 @@ def status_of(level: Level, now: datetime, observed: Observed | None = None) -> 
     """One product's state; pure."""
     product, standing = level.product, level.standing
     found = problems(level, now, observed)
+    unchecked = len(product.not_checked)
     if standing.missing:
-        return _status(product.alignment, found, product.fqn)
+        return _status(product.alignment, found, product.fqn, not_checked=unchecked)
     published, behind = standing.published, lag(level)
     verdict = standing.newest.verdict if standing.newest else None
     return _status(
@@ -108,6 +111,7 @@ def status_of(level: Level, now: datetime, observed: Observed | None = None) -> 
         rules_passed=verdict.rules - verdict.failed - verdict.warned - verdict.errors if verdict else None,
         rules_failed=verdict.failed + verdict.errors if verdict else None,
         rules_warned=verdict.warned if verdict else None,
+        not_checked=unchecked,
         quarantined=standing.quarantined,
         redriven=standing.redriven,
         lag=behind.rows,

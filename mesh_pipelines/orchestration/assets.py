@@ -14,7 +14,7 @@ from dagster_duckdb import DuckDBResource
 
 from mesh_pipelines.confidential import hide_in
 from mesh_pipelines.contract import names
-from mesh_pipelines.contract.model import DataProduct, OnFailure, RuleKind
+from mesh_pipelines.contract.model import NOT_COMPUTED, DataProduct, OnFailure
 from mesh_pipelines.contract.objectives import Objective, freshness_window, objectives
 from mesh_pipelines.contract.types import duckdb_type
 from mesh_pipelines.errors import ContractInvalid, MeshError, TransformInvalid
@@ -165,7 +165,7 @@ def _snapshot(platform: Platform, product: DataProduct, columns: dg.TableSchema)
             metadata={"rule": rule.id, "dimension": rule.dimension or "-", "on failure": str(rule.on_failure)},
         )
         for rule in product.rules
-        if rule.kind is not RuleKind.TEXT
+        if rule.kind not in NOT_COMPUTED
     ]
     spec = dg.AssetSpec(
         key=key,

@@ -20,7 +20,7 @@ import duckdb
 
 from mesh_pipelines.contract.envelope import KEY
 from mesh_pipelines.contract.metrics.together import duplicates_query
-from mesh_pipelines.contract.model import Rule, RuleKind
+from mesh_pipelines.contract.model import NOT_COMPUTED, Rule, RuleKind
 from mesh_pipelines.engine import View, create_view
 from mesh_pipelines.lake.delta import ARRIVED, Delta
 from mesh_pipelines.lake.overlay import Overlay
@@ -169,7 +169,7 @@ class Candidate:
         Making the view alone opens every file of it.
         """
         return all(
-            rule.kind in (RuleKind.ROW, RuleKind.ROW_COUNT, RuleKind.TEXT)
+            rule.kind in (RuleKind.ROW, RuleKind.ROW_COUNT, *NOT_COMPUTED)
             or (rule.kind is RuleKind.UNIQUE and keeps_unique(rule, self._product))
             for rule in self._product.rules
         )

@@ -88,6 +88,7 @@ def _of_rule(binder: Binder, product: DataProduct, rule: Rule, query: Query) -> 
         line, column = rule.line, 0
         if offset >= 0 and rule.kind is RuleKind.SQL:
             line, column = place_in(file, line, str(rule.arguments["query"]), query.origin(offset, own, {}))
+        fix = f"{fix}; if another engine runs it, write mesh.notChecked: true" if fix == _OTHERWISE else fix
         return Fault(file, line, f"rule {rule.id}", f"{about}: {problem}" if about else problem, fix, column)
 
     statement = _Statement(product, query.bound(own, {}), query.products | {product.fqn}, query.expressions)

@@ -34,6 +34,7 @@ _PRODUCT_S = 15
 class Linted:
     """One contract: its number of rules, and its faults (none where it is sound).
 
+    ``not_checked`` is what it promises and nothing here checks.
     ``unbound`` are its inputs whose contracts have faults: SQL that reads them could not be checked against them.
     """
 
@@ -41,6 +42,7 @@ class Linted:
     rules: int
     faults: tuple[Fault, ...] = ()
     unbound: tuple[str, ...] = ()
+    not_checked: tuple[str, ...] = ()
 
 
 def lint(platform: Platform, names: Iterable[str] = ()) -> list[Linted]:
@@ -55,7 +57,13 @@ def lint(platform: Platform, names: Iterable[str] = ()) -> list[Linted]:
     binder = Binder(platform.proposed)
     found = [Linted(name, 0, error.faults) for name, error in platform.broken.items()]
     found += [
-        Linted(product.fqn, len(product.rules), tuple(_faults(binder, product)), unbound_inputs(platform, product))
+        Linted(
+            product.fqn,
+            sum(rule.kind is not RuleKind.NOT_CHECKED for rule in product.rules),
+            tuple(_faults(binder, product)),
+            unbound_inputs(platform, product),
+            tuple(map(str, product.not_checked)),
+        )
         for product in ordered(platform.proposed)
         if not wanted or product.fqn in wanted
     ]

@@ -16,7 +16,7 @@ from typing import Any
 
 from mesh_pipelines.contract.metrics.refusal import Uncompilable
 from mesh_pipelines.contract.metrics.registry import metric_of
-from mesh_pipelines.contract.model import DataProduct, OnFailure, Operator, Rule, RuleKind
+from mesh_pipelines.contract.model import NOT_COMPUTED, DataProduct, OnFailure, Operator, Rule, RuleKind
 from mesh_pipelines.contract.read.load import CONTRACT
 from mesh_pipelines.errors import ContractInvalid, Fault
 from mesh_pipelines.rules.queries import Query, parse_query
@@ -71,7 +71,7 @@ def compile_product(product: DataProduct) -> CompiledRules:
     Raises:
         ContractInvalid: with a fault for each rule that compiles to nothing.
     """
-    return _compile(product, [rule for rule in product.rules if rule.kind is not RuleKind.TEXT])
+    return _compile(product, [rule for rule in product.rules if rule.kind not in NOT_COMPUTED])
 
 
 def compile_divert_rules(product: DataProduct) -> tuple[CompiledRule, ...]:

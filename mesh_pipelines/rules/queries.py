@@ -16,8 +16,11 @@ from mesh_pipelines.sql.quote import quote
 from mesh_pipelines.sql.select import NotReadable, Place, Select, read_select
 
 _OBJECT = "__object__"
-_PLACEHOLDER = re.compile(r"\$?\{(object|table|property|column)\}")
-_OF_OBJECT = ("object", "table")
+# The standard's placeholders and those of other tools: in quotes or with $, and a schema that goes before a table.
+_PLACEHOLDER = re.compile(
+    r"""["']?\$?\{schema\}["']?\s*\.\s*(?=[$"'{\w])|(["']?)\$?\{(object|table|model|schema|property|column|field)\}\1"""
+)
+_OF_OBJECT = ("object", "table", "model", "schema")
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,10 @@ def parse_query(text: str, product: DataProduct, field: str | None = None) -> Qu
     try:
         select = read_select(filled)
     except NotReadable as error:
-        raise Uncompilable(f"the query {error}", "write one SELECT over {object} or a declared input") from error
+        fix = (
+            "write one SELECT over {object} or a declared input; if another engine runs it, write mesh.notChecked: true"
+        )
+        raise Uncompilable(f"the query {error}", fix) from error
     places = [*_tables(select, product), *_qualifiers(select, product)]
     named = {start for start, _, _ in places}
     # A placeholder anywhere else is a part of its own, so that what follows it is found in the author's text.
@@ -100,11 +106,11 @@ def _fill(text: str, field: str | None) -> tuple[str, list[_Filled]]:
 
     def value(found: re.Match[str]) -> str:
         nonlocal grown
-        if found[1] not in _OF_OBJECT and field is None:
+        if found[2] and found[2] not in _OF_OBJECT and field is None:
             raise Uncompilable(
-                "the query uses {property}, but the rule is not under one", "put the rule under a property"
+                f"the query uses {found[0]}, but the rule is not under a property", "put the rule under a property"
             )
-        name = _OBJECT if found[1] in _OF_OBJECT else quote(field or "")
+        name = "" if found[2] is None else _OBJECT if found[2] in _OF_OBJECT else quote(field or "")
         start, longer = found.start() + grown, len(name) - len(found[0])
         filled.append((start, start + len(name), longer))
         grown += longer

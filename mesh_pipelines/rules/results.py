@@ -37,7 +37,7 @@ _COUNT = r"count\(\s*\*?\s*\)(\s+FILTER\s*\(\s*WHERE\s[^()]*\))?"
 _WHERE = r"(\s+WHERE\s((?!\b(SELECT|FROM|UNION|EXCEPT|INTERSECT)\b).)*)?"
 _INNER = re.compile(rf"\(\s*SELECT\s+{_COUNT}\s+FROM\s+[\w.]+\s*\)", re.IGNORECASE)
 _COUNTS = re.compile(
-    rf"\s*SELECT(\s|\(|\)|abs|{_COUNT}|[\d.+*/-])+(\sAS\s+\w+)?\s+FROM\s+\$?\{{(object|table)\}}{_WHERE}\s*",
+    rf"\s*SELECT(\s|\(|\)|abs|{_COUNT}|[\d.+*/-])+(\sAS\s+\w+)?\s+FROM\s+\$?\{{(object|table|model|schema)\}}{_WHERE}\s*",
     re.IGNORECASE | re.DOTALL,
 )
 

@@ -47,8 +47,8 @@ class Place:
 
     @property
     def name(self) -> str:
-        """As a person writes it: ``domain.product``."""
-        return ".".join(self.parts)
+        """As products are called, ``domain.product``: the engine does not look at the case of names."""
+        return ".".join(self.parts).lower()
 
 
 @dataclass(frozen=True)

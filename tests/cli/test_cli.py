@@ -131,6 +131,23 @@ def test_lint_names_every_fault_and_exits_1(tmp_path: Path) -> None:
     assert [len(record["faults"]) for record in records] == [2]
 
 
+def test_lint_lists_what_is_not_checked(tmp_path: Path) -> None:
+    assets = {"MESH_ASSETS": str(tmp_path / "assets"), "MESH_HOME": str(tmp_path / "home")}
+    mesh("init", "shop/orders", **assets)
+    file = tmp_path / "assets/shop/orders/contract.yaml"
+    rule = "      - {type: sql, query: SELECT QUALIFY ME FROM t, mustBe: 0, name: theirs"
+    mark = ", customProperties: [{property: mesh.notChecked, value: in Teradata}]"
+    file.write_text(file.read_text().replace("    quality:\n", f"    quality:\n{rule}}}\n"))
+    assert "if another engine runs it, write mesh.notChecked: true" in mesh("lint", **assets).stdout
+    file.write_text(file.read_text().replace(rule, rule + mark))
+    done = mesh("lint", **assets)
+    assert done.returncode == 0, done.stdout
+    assert "shop.orders: not checked here: theirs (in Teradata)" in done.stdout
+    assert "1 contracts with 4 rules are sound, 1 promises are not checked here" in done.stdout
+    [record] = json.loads(mesh("lint", "--output", "json", **assets).stdout)
+    assert (record["rules"], record["not_checked"]) == (4, ["theirs (in Teradata)"])
+
+
 def test_errors_are_a_code_a_message_and_a_next_step(tmp_path: Path) -> None:
     assets = {"MESH_ASSETS": str(tmp_path / "none"), "MESH_HOME": str(tmp_path / "home")}
     nothing = mesh("status", **assets)

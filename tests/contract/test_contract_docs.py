@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from mesh_pipelines.contract.durations import SECONDS
 from mesh_pipelines.contract.metrics.patterns import FORMATS as TEXT_FORMATS
 from mesh_pipelines.contract.metrics.registry import in_quality, options
-from mesh_pipelines.contract.model import SECONDS, Compatibility, Operator
+from mesh_pipelines.contract.model import Compatibility, Operator
 from mesh_pipelines.contract.read import document, service_levels
 from mesh_pipelines.contract.read import field_reader as fields
 from mesh_pipelines.contract.read import rule_reader as rules

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesh_pipelines.contract.model import SECONDS, Alignment, DataProduct, ServiceLevel
+from mesh_pipelines.contract.durations import SECONDS
+from mesh_pipelines.contract.model import Alignment, DataProduct, ServiceLevel
 from mesh_pipelines.contract.objectives import (
     Comparison,
     duration,

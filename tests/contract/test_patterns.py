@@ -83,7 +83,7 @@ def test_formats(name, text, valid):
     assert matches(name, text) is valid
 
 
-@pytest.mark.parametrize("pattern", ["a(?=b)", "(?<!a)b", r"(a)\1", "(", "[", "*", r"\u0041", "a{5000}"])
+@pytest.mark.parametrize("pattern", ["a(?=b)", "(?<!a)b", r"(a)\1", "(", "[", "*", r"\u00G1", "a{5000}"])
 def test_what_re2_does_not_know_is_refused(pattern):
     with pytest.raises(Uncompilable, match="is not RE2"):
         checked(pattern)
@@ -108,3 +108,29 @@ def test_a_pattern_that_passes_runs_in_the_engine(pattern):
 def test_other_formats_are_refused(name):
     with pytest.raises(Uncompilable, match="must be a known format, got"):
         of_format(name)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        (r"^[\u0041-\u005A]+$", "ABC"),
+        (r"^\ud83d\ude00$", "\U0001f600"),
+        (r"^\\u0041$", r"\u0041"),
+        (r"^\\\u0041$", r"\A"),
+    ],
+)
+def test_characters_by_their_numbers_are_those_of_the_standard(pattern, text):
+    assert re2.search(checked(pattern), text)
+
+
+@pytest.mark.parametrize("pattern", ["^.{0,2000}$", "^[A-Z]{1001}$", "^((a{2,32}|b){1,32})$", "(a{1000}){1000}"])
+def test_too_many_repetitions_lead_to_the_length(pattern):
+    with pytest.raises(Uncompilable) as raised:
+        checked(pattern)
+    assert "for the length of a text use maxLength" in raised.value.fix
+
+
+def test_other_constructs_lead_to_writing_it_otherwise():
+    with pytest.raises(Uncompilable) as raised:
+        checked(r"^(?!000)\d{3}$")
+    assert raised.value.fix == "write it without look-around and back-references"

@@ -64,6 +64,18 @@ def test_they_say_in_words_what_passed_and_what_failed(site: Path) -> None:
     assert "✔ passed" in pages["c2"]
 
 
+def test_they_say_what_is_not_checked(make_product, connection, tmp_path: Path) -> None:
+    mark = [{"property": "mesh.notChecked", "value": "soda <nightly>"}]
+    quality = [{"type": "custom", "engine": "soda", "implementation": "x", "customProperties": mark}]
+    product = make_product({**FIELDS, "quality": quality})
+    connection.execute("CREATE VIEW good AS SELECT 'a' AS mail, 1 AS ms, 'http://a' AS site")
+    done = audit(connection, "good", product, candidate_id="c1")
+    assert [one.rule for one in done.results] == ["mail.required", "ms.minimum", "site.pattern"]
+    assert done.verdict.rules == 3
+    page = build(product, history.audits(history.rows(product, 1, done)), tmp_path / "site").read_text()
+    assert "not checked here</strong> custom (soda &lt;nightly&gt;)" in page
+
+
 def test_they_show_no_rows(site: Path) -> None:
     for page in site.rglob("*.html"):
         assert SECRET not in page.read_text()

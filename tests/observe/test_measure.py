@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesh_pipelines.contract.model import DataProduct, ServiceLevel
+from mesh_pipelines.contract.model import DataProduct, RuleKind, ServiceLevel
 from mesh_pipelines.contract.objectives import objectives
 from mesh_pipelines.contract.read.load import load_product
 from mesh_pipelines.errors import BrokerUnreachable
@@ -92,6 +92,16 @@ class Observed:
     def judgement(self, judged: Sequence[Judged], rules: Sequence[RuleState], now: datetime) -> Judgement:
         assert self.seen
         return Judgement(self.seen, self.before, self.measured, judged, rules, now)
+
+
+def test_the_status_counts_what_is_not_checked_beside_the_rules() -> None:
+    one = replace(FLIGHTS.rules[0], id="elsewhere", kind=RuleKind.NOT_CHECKED)
+    observed = Observed(replace(FLIGHTS, rules=(*FLIGHTS.rules, one)))
+    kept = Verdict("c1", "h", passed=True, rules=3, failed=0, warned=0, errors=0, vacuous=0, at="2026-01-01")
+    for verdict in (None, kept):
+        observed.look(0, None, version(1, 0, verdict=verdict))
+        assert observed.seen
+        assert (observed.seen.status.not_checked, observed.seen.status.rules_passed) == (1, 3 if verdict else None)
 
 
 def test_freshness_grows_when_the_producer_stops_and_recovers() -> None:

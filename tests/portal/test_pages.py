@@ -273,6 +273,22 @@ def test_a_changed_contract_is_seen_at_the_next_look(tmp_path_factory: pytest.Te
         assert "No product yet" in client.get("/").text
 
 
+def test_what_is_not_checked_is_shown_as_such(tmp_path_factory: pytest.TempPathFactory, mesh: Mesh) -> None:
+    folder = tmp_path_factory.mktemp("unchecked")
+    settings = mesh.settings.model_copy(update={"home": folder / "home", "assets": folder / "assets"})
+    file = place(settings.assets, NEVER)
+    mark = "customProperties:\n  - {property: mesh.notChecked, value: by soda}\n"
+    promise = "slaProperties: [{property: frequency, value: 0 20 * * *}]\n"
+    file.write_text(file.read_text().replace("customProperties:\n", promise + mark, 1))
+    with mesh_of(settings, 1) as opened:
+        client = opened.client()
+        page = client.get(f"{path_of(NEVER)}/quality").text
+        sound(page)
+        assert "Not checked here" in page
+        assert "frequency 0 20 * * *" in page
+        assert "1 more promises are" in client.get(path_of(NEVER)).text
+
+
 def test_an_incident_is_acknowledged_by_who_signed_in(mesh: Mesh) -> None:
     incident = mesh.history.incidents(open_only=False)[0]
     client = mesh.signed_in()

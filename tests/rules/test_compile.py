@@ -40,7 +40,7 @@ REFUSED = {
         r"is not RE2: invalid escape sequence: \1",
     ),
     "unicode escape": (
-        of_property({"metric": "invalidValues", "arguments": {"pattern": r"\u00e4"}, "mustBe": 0}),
+        of_property({"metric": "invalidValues", "arguments": {"pattern": r"\u00g4"}, "mustBe": 0}),
         r"is not RE2: invalid escape sequence: \u",
     ),
     "pattern of a number with fractions": (
@@ -93,7 +93,7 @@ REFUSED = {
     ),
     "property placeholder without a property": (
         {**of_property(), "quality": [sql("SELECT count(*) FROM {object} WHERE {property} = 1")]},
-        "the query uses {property}, but the rule is not under one",
+        "the query uses {property}, but the rule is not under a property",
     ),
 }
 
@@ -147,6 +147,7 @@ def test_rules_are_sorted_by_how_they_are_computed(make_product):
         RuleKind.SQL: ["rule"],
         RuleKind.EXPECTATION: ["expect_column_values_to_be_unique"],
         RuleKind.TEXT: [],
+        RuleKind.NOT_CHECKED: [],
     }
     assert compiled.row_rules == compiled.of(RuleKind.ROW)
     assert compiled.expectations == compiled.of(RuleKind.EXPECTATION)

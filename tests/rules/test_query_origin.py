@@ -70,10 +70,32 @@ def test_a_query_without_inputs_keeps_their_names(product: DataProduct) -> None:
 
 
 def test_the_property_is_for_rules_of_a_property(product: DataProduct) -> None:
-    with pytest.raises(Uncompilable, match="the rule is not under one"):
+    with pytest.raises(Uncompilable, match="the rule is not under a property"):
         parse_query("SELECT count({property}) FROM {object}", product)
 
 
 def test_a_property_with_a_strange_name_is_quoted(product: DataProduct) -> None:
     bound = parse_query("SELECT count({property}) FROM {object}", product, 'a"b').bound(OWN, {})
     assert 'count("a""b")' in bound
+
+
+@pytest.mark.parametrize("own", ["{object}", "{table}", "{model}", "{schema}", "${model}", "'{model}'", '"${table}"'])
+def test_every_placeholder_of_the_table_is_the_product(product: DataProduct, own: str) -> None:
+    for before in ("", "{schema}.", "${schema}.", '"{schema}".'):
+        query = parsed(product, f"SELECT count(*) FROM {before}{own} WHERE a = 1")
+        assert query.bound(OWN, {}) == f'SELECT count(*) FROM {OWN} AS "things" WHERE a = 1'
+
+
+@pytest.mark.parametrize("one", ["{property}", "{column}", "{field}", "${field}", '"{column}"', "'${field}'"])
+def test_every_placeholder_of_the_column_is_the_field(product: DataProduct, one: str) -> None:
+    text = f"SELECT count({one}) FROM {{schema}}.things WHERE ammount = 1"
+    query = parsed(product, text)
+    bound = query.bound(OWN, {})
+    assert bound == f'SELECT count("a") FROM {OWN} AS "things" WHERE ammount = 1'
+    assert query.origin(bound.index("ammount"), OWN, {}) == text.index("ammount")
+
+
+@pytest.mark.parametrize("own", ["THINGS", "Things", "TEST.Things", '"THINGS"'])
+def test_a_table_is_found_whatever_its_case(product: DataProduct, own: str) -> None:
+    assert OWN in parsed(product, f"SELECT count(*) FROM {own}").bound(OWN, {})
+    assert '"view of letters"' in parsed(product, "SELECT count(*) FROM Other.LETTERS").bound(OWN, INPUTS)

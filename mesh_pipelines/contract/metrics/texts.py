@@ -96,9 +96,10 @@ class Pattern(Metric):
 
     def expectation(self, rule: Rule, fields: Fields) -> Expectation | None:
         """A regular expression over a column of texts."""
-        if fields[rule.fields[0]].type.kind is not Kind.STRING:
+        pattern = rule.arguments["pattern"]
+        if fields[rule.fields[0]].type.kind is not Kind.STRING or patterns.checked(pattern) != pattern:
             return None
-        return "expect_column_values_to_match_regex", {"column": rule.fields[0], "regex": rule.arguments["pattern"]}
+        return "expect_column_values_to_match_regex", {"column": rule.fields[0], "regex": pattern}
 
 
 @register

@@ -37,6 +37,13 @@ from mesh_pipelines.formats.format import Format
 from mesh_pipelines.formats.registered import format_of, schema_files
 
 STATUSES = ("proposed", "draft", "active", "deprecated", "retired")
+# What other words for a status mean.
+_MEANT = {
+    **dict.fromkeys(("development", "in development", "in_development", "dev", "experimental", "wip"), "draft"),
+    **dict.fromkeys(("production", "prod", "live", "published", "current", "released", "stable"), "active"),
+    **dict.fromkeys(("sunset", "obsolete"), "deprecated"),
+    **dict.fromkeys(("inactive", "archived", "decommissioned"), "retired"),
+}
 _OBJECT = ("schema", 0)
 # Room for a sentence about a schema file with a name from it.
 _PROBLEM = 200
@@ -173,21 +180,23 @@ class _Builder:
         return domain, name
 
     def _status(self) -> str:
-        status = self._values.get("status", "draft")
+        given = self._values.get("status", "draft")
+        status = given.strip().lower()
         if status not in STATUSES:
-            self.faults.add(("status",), f"must be one of {', '.join(STATUSES)}, got {status!r}", "use one of them")
+            fix = f"write {_MEANT[status]}" if status in _MEANT else "use one of them"
+            self.faults.add(("status",), f"must be one of {', '.join(STATUSES)}, got {given!r}", fix)
         return status
 
     def _schema(self, event_type: EventType | None) -> tuple[tuple[Field, ...], tuple[Rule, ...]]:
         schema = self._values.get("schema") or []
         if len(schema) != 1:
-            fix = "describe one stream or table; make the others products of their own"
+            fix = "mesh import makes a product of each" if schema else "describe one stream or table"
             self.faults.add(("schema",), f"must describe exactly one object, got {len(schema)}", fix)
         if not schema:
             return (), ()
         if schema[0].get("relationships"):
             fix = "state it as a rule of type sql, or remove it"
-            self.faults.add((*_OBJECT, "relationships"), "is not checked", fix)
+            self.faults.cannot_check((*_OBJECT, "relationships"), "is not checked", fix)
         fields = FieldReader(self._document, self.faults).read(
             schema[0].get("properties") or [], (*_OBJECT, "properties")
         )
@@ -201,13 +210,14 @@ class _Builder:
         team = self._values.get("team") or []
         members = team if isinstance(team, list) else team.get("members") or []
         present = [member for member in members if member["username"].strip() and not member.get("dateOut")]
-        owners = [member["username"] for member in present if str(member.get("role", "")).strip().lower() == "owner"]
+        owners = _owners(present)
         if not present:
             self.faults.add(
                 ("team",), "must name at least one member", "add members, each with a username, one with the role owner"
             )
         elif not owners:
-            self.faults.add(("team",), "must have an owner", "give one member the role owner")
+            roles = ", ".join(dict.fromkeys(_role(member) or "none" for member in present))
+            self.faults.add(("team",), f"must have an owner, has the roles {roles}", "give one member the role owner")
         return (owners[0] if owners else ""), tuple(member["username"] for member in present)
 
     def _service_levels(self, fields: tuple[Field, ...]) -> Any:
@@ -259,3 +269,16 @@ class _Builder:
         elif alignment not in (None, Alignment.SOURCE) and not file.exists():
             fix = "write the SELECT that computes the product"
             self.beside.append(Fault(file, 0, "", f"is missing; a product that is {alignment} needs it", fix))
+
+
+def _owners(members: list[Mapping[str, Any]]) -> list[str]:
+    """The usernames of those whose role is owner, and after them of those whose role ends so, as in Product Owner."""
+    roles = [(member["username"], _role(member).lower()) for member in members]
+    return [
+        *(name for name, role in roles if role == "owner"),
+        *(name for name, role in roles if role != "owner" and role.endswith("owner")),
+    ]
+
+
+def _role(member: Mapping[str, Any]) -> str:
+    return str(member.get("role", "")).strip()

@@ -15,13 +15,14 @@ from mesh_pipelines.contract.misspelt import did_you_mean
 from mesh_pipelines.contract.model import MAX_TYPE_DEPTH, PUBLIC, Field, FieldType, Kind
 from mesh_pipelines.contract.names import EVENT_NAME, EVENT_NAME_RULE, NAME, NAME_RULE, column_name
 from mesh_pipelines.contract.read.document import Document, Where
-from mesh_pipelines.contract.read.faults import Faults
+from mesh_pipelines.contract.read.faults import NOT_CHECKED, Faults
+from mesh_pipelines.contract.read.numeric_types import lacks_digits, numeric_type
 from mesh_pipelines.contract.values import parse
 
 # Schemas and databases of the engine's own, where a domain's products would hide them or be ambiguous beside them.
 RESERVED_DOMAINS = frozenset({"information_schema", "main", "memory", "pg_catalog", "serving", "system", "temp"})
 _DECIMAL = re.compile(r"(?:decimal|numeric)\s*\(\s*(\d{1,3})\s*(?:,\s*(\d{1,3})\s*)?\)", re.IGNORECASE)
-_SETTINGS = ("mesh.aliases", "mesh.default", "mesh.onFailure")
+_SETTINGS = ("mesh.aliases", "mesh.default", "mesh.onFailure", NOT_CHECKED)
 
 _PHYSICAL: Mapping[str, Mapping[str, Kind]] = {
     "integer": {
@@ -124,7 +125,7 @@ class FieldReader:
             self._faults.add((*where, "physicalName"), problem, EVENT_NAME_RULE)
         if raw.get("relationships"):
             fix = "state it as a rule of type sql, or remove it"
-            self._faults.add((*where, "relationships"), "is not checked", fix)
+            self._faults.cannot_check((*where, "relationships"), "is not checked", fix)
         if raw.get("semanticType") == "measure":
             fix = "compute it in a derived product"
             self._faults.add((*where, "semanticType"), "a measure is not a column of the rows", fix)
@@ -138,6 +139,8 @@ class FieldReader:
             if name not in _SETTINGS:
                 fix = did_you_mean(name, _SETTINGS, f"use {', '.join(_SETTINGS)}")
                 self._faults.add(at, f"{name} is not a setting of a property", fix)
+            elif name == NOT_CHECKED:
+                self._faults.check_mark(value, (*at, "value"))
             elif depth:
                 self._faults.add(at, f"{name} works only on top-level properties", "move or remove it")
             elif name == "mesh.onFailure":
@@ -194,6 +197,8 @@ class FieldReader:
                 self._faults.add(where, "is only for key properties", "set primaryKey: true, or remove it")
             if field.name in key and field.type.kind in _NO_KEYS:
                 fix = "use a key of text, whole numbers, decimals, dates or instants"
+                if field.type.kind is Kind.DOUBLE:
+                    fix = "set logicalType: integer, or write decimal(p, s) as its physicalType"
                 self._faults.add(places[field.name], f"a {field.type.kind} cannot be a key", fix)
         positions = dict(zip(key, range(1, len(key) + 1), strict=True))
         if any(position > 0 for position in given):
@@ -234,19 +239,19 @@ class FieldReader:
         fix = "state it as a rule of type sql, or move it to the top level"
         for name in _TOP_LEVEL_ONLY:
             if raw.get(name):
-                self._faults.add((*where, name), "is not checked inside another property", fix)
+                self._faults.cannot_check((*where, name), "is not checked inside another property", fix)
         for name, value in (raw.get("logicalTypeOptions") or {}).items():
             logical = str(raw.get("logicalType"))
             chooses_type = name == "format" and ((logical, value) in _FORMATS or logical in _TEMPORAL)
             if name not in _ZONES and not chooses_type:
                 at = (*where, "logicalTypeOptions", name)
-                self._faults.add(at, "is not checked inside another property", fix)
+                self._faults.cannot_check(at, "is not checked inside another property", fix)
 
     def _check_object_options(self, raw: Mapping[str, Any], where: Where) -> None:
         if raw.get("logicalType") == "object":
             for name in raw.get("logicalTypeOptions") or {}:
                 at = (*where, "logicalTypeOptions", name)
-                self._faults.add(at, "is not checked", "state it as a rule of type sql, or remove it")
+                self._faults.cannot_check(at, "is not checked", "state it as a rule of type sql, or remove it")
 
     def _collection(self, kind: Kind, items: Any, where: Where, depth: int) -> FieldType | None:
         if not isinstance(items, dict):
@@ -264,9 +269,14 @@ class FieldReader:
     def _scalar(self, logical: str, raw: Mapping[str, Any], where: Where) -> FieldType | None:
         physical = str(raw.get("physicalType", "")).strip().lower()
         options: Mapping[str, Any] = raw.get("logicalTypeOptions") or {}
+        if found := numeric_type(logical, physical):
+            return found
         if match := _DECIMAL.fullmatch(physical):
             return self._decimal(logical, int(match[1]), int(match[2] or 0), (*where, "physicalType"))
         self._check_physical(logical, physical, (*where, "physicalType"))
+        if logical == "number" and lacks_digits(physical):
+            fix = "write decimal(p, s) with the digits it has, or double"
+            self._faults.add((*where, "physicalType"), f"{physical} does not say how many digits it has", fix)
         if logical in _TEMPORAL:
             self._check_temporal(logical, options, (*where, "logicalTypeOptions"))
         if kind := _PHYSICAL.get(logical, {}).get(physical):

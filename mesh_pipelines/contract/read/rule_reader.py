@@ -16,7 +16,7 @@ from mesh_pipelines.contract.metrics.metric import Metric, Place, Problem, not_o
 from mesh_pipelines.contract.misspelt import did_you_mean
 from mesh_pipelines.contract.model import Field, Kind, OnFailure, Operator, Rule, RuleKind, Unit
 from mesh_pipelines.contract.read.document import Document, FaultyDocument, Where, parse_document
-from mesh_pipelines.contract.read.faults import Faults
+from mesh_pipelines.contract.read.faults import NOT_CHECKED, Faults, mark_of
 
 # Severities that only warn; any other, and none, blocks. The standard leaves the words free; these are in use.
 WARNING_SEVERITIES = frozenset({"info", "warning", "warn", "low", "minor", "trivial"})
@@ -42,7 +42,15 @@ class RuleReader:
         for index, properties in enumerate(schema.get("properties", [])):
             at = (*where, "properties", index, "quality")
             rules += self._written(properties.get("quality", []), at, str(properties.get("name", "")))
+        rules += (self._unchecked(at, said) for at, said in self._faults.unchecked)
         return tuple(_unique_ids(rules))
+
+    def _unchecked(self, where: Where, said: bool | str) -> Rule:
+        """A promise of the schema that nothing here checks, as something to show."""
+        names = [*_names_along(self._document.values, where), str(where[-1])]
+        fields = (names[0],) if names[0] in self._fields else ()
+        rule = self._rule(".".join(names), RuleKind.NOT_CHECKED, names[-1], fields, where)
+        return replace(rule, arguments=_checked_by(said))
 
     def _key_rule(self, where: Where) -> Iterator[Rule]:
         key = sorted((f for f in self._fields.values() if f.key_position), key=lambda f: f.key_position)
@@ -105,6 +113,8 @@ class RuleReader:
 
     def _entry(self, entry: Mapping[str, Any], where: Where, field: str | None) -> Rule | None:
         kind = entry.get("type", "library" if "metric" in entry else None)
+        if said := mark_of(entry):
+            return self._elsewhere(self._identified(entry, where, field), entry, said)
         if kind == "custom" and entry["engine"].lower() == ENGINE:
             return self._own(entry, where, field)
         rule = self._common(entry, where, field)
@@ -122,11 +132,21 @@ class RuleReader:
                 self._faults.add(where, "must promise something that can be checked", fix)
                 return None
 
+    def _elsewhere(self, rule: Rule, entry: Mapping[str, Any], said: bool | str) -> Rule:
+        """A rule that the contract says is not checked here."""
+        check = str(entry.get("engine") or entry.get("metric") or entry.get("type") or "library")
+        return replace(rule, kind=RuleKind.NOT_CHECKED, check=check, arguments=_checked_by(said))
+
     def _common(self, entry: Mapping[str, Any], where: Where, field: str | None) -> Rule:
         operator, threshold = self._operator(entry, where)
         unit = str(entry.get("unit", "rows")).lower()
         if unit not in _UNITS:
             self._faults.add((*where, "unit"), f"must be rows or percent, got {unit!r}", "use one of them")
+        rule = self._identified(entry, where, field)
+        return replace(rule, operator=operator, threshold=threshold, unit=_UNITS.get(unit, Unit.ROWS))
+
+    def _identified(self, entry: Mapping[str, Any], where: Where, field: str | None) -> Rule:
+        """A rule with what tells it from others, and what people are told of it."""
         label = _slug(str(entry["name"])) if entry.get("name") else str(entry.get("metric") or entry.get("type"))
         rule = self._rule(
             f"{field}.{label}" if field is not None else label,
@@ -139,9 +159,6 @@ class RuleReader:
             rule,
             dimension=str(entry.get("dimension", "")),
             description=str(entry.get("description", "")).strip(),
-            operator=operator,
-            threshold=threshold,
-            unit=_UNITS.get(unit, Unit.ROWS),
             on_failure=self._on_failure(entry, where),
         )
 
@@ -166,8 +183,11 @@ class RuleReader:
     def _on_failure(self, entry: Mapping[str, Any], where: Where) -> OnFailure:
         for index, custom in enumerate(entry.get("customProperties", [])):
             name: str = custom["property"]
-            if name.startswith("mesh.") and name != "mesh.onFailure":
-                fix = did_you_mean(name, ["mesh.onFailure"], "use mesh.onFailure, or remove it")
+            if name == NOT_CHECKED:
+                self._faults.check_mark(custom["value"], (*where, "customProperties", index, "value"))
+            elif name.startswith("mesh.") and name != "mesh.onFailure":
+                known = ["mesh.onFailure", NOT_CHECKED]
+                fix = did_you_mean(name, known, f"use {' or '.join(known)}, or remove it")
                 self._faults.add((*where, "customProperties", index), f"{name} is not a setting of a rule", fix)
         severity = str(entry.get("severity", "error")).lower()
         by_severity = OnFailure.WARN if severity in WARNING_SEVERITIES else OnFailure.BLOCK
@@ -215,7 +235,10 @@ class RuleReader:
     def _custom(self, entry: Mapping[str, Any], where: Where, rule: Rule) -> Rule | None:
         if entry["engine"].lower() not in _EXPECTATION_ENGINES:
             fix = "use greatExpectations, a library metric, or type: sql"
-            self._faults.add((*where, "engine"), f"must be greatExpectations or mesh, got {entry['engine']!r}", fix)
+            if said := self._faults.mark_at(where):
+                return self._elsewhere(rule, entry, said)
+            problem = f"must be greatExpectations or mesh, got {entry['engine']!r}"
+            self._faults.cannot_check((*where, "engine"), problem, fix)
             return None
         implementation = _mapping(entry["implementation"])
         name = implementation.get("type") or implementation.get("expectation_type")
@@ -303,6 +326,20 @@ class RuleReader:
         where: Where,
     ) -> Rule:
         return Rule(identity, kind, check, fields, dimension="conformity", line=self._document.line(where))
+
+
+def _checked_by(said: bool | str) -> Mapping[str, Any]:
+    return {"by": said.strip()} if isinstance(said, str) else {}
+
+
+def _names_along(values: Any, where: Where) -> Iterator[str]:
+    """The names of the properties below the schema object that a path leads through; ``items`` where they have none."""
+    for depth, part in enumerate(where[:-1]):
+        values = values[part]
+        if depth > 1 and isinstance(part, int):
+            yield str(values.get("name", ""))
+        elif part in ("items", "key", "value"):
+            yield str(part)
 
 
 def _mapping(implementation: Any) -> Mapping[str, Any]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mesh_pipelines.contract.misspelt import did_you_mean
-from mesh_pipelines.contract.model import LONGEST_S, SECONDS, ServiceLevel
+from mesh_pipelines.contract.durations import LONGEST_S, number_of, seconds_of
+from mesh_pipelines.contract.misspelt import nearest
+from mesh_pipelines.contract.model import ServiceLevel
 from mesh_pipelines.contract.read.document import Where
 from mesh_pipelines.contract.read.faults import Faults
 
@@ -21,7 +22,10 @@ _PROPERTIES = {name.lower(): name for name in (*_DURATIONS, *_OTHERS)}
 def read_service_levels(
     entries: list[Mapping[str, Any]], names: frozenset[str], object_name: str, faults: Faults
 ) -> tuple[ServiceLevel, ...]:
-    """The service levels of a contract whose schema object has properties of these names."""
+    """The service levels of a contract whose schema object has properties of these names.
+
+    What cannot be measured is a fault, or where the contract says that it knows (``mesh.notChecked``), as it stands.
+    """
     return tuple(
         _read(entry, names, object_name, ("slaProperties", index), faults) for index, entry in enumerate(entries)
     )
@@ -30,32 +34,42 @@ def read_service_levels(
 def _read(
     entry: Mapping[str, Any], names: frozenset[str], object_name: str, where: Where, faults: Faults
 ) -> ServiceLevel:
+    before = len(faults.unchecked)
     given = str(entry["property"])
     name = _PROPERTIES.get(given.lower())
     if name is None:
-        fix = did_you_mean(given, _PROPERTIES.values(), f"use one of {', '.join(_PROPERTIES.values())}")
-        faults.add((*where, "property"), f"{given} is not a service level", fix)
-    value, unit = entry["value"], str(entry.get("unit", ""))
+        problem = f"{given} is not a service level"
+        if near := nearest(given, _PROPERTIES.values()):
+            faults.add((*where, "property"), problem, f"did you mean {near}?")
+        else:
+            faults.cannot_check((*where, "property"), problem, f"use one of {', '.join(_PROPERTIES.values())}")
+    value, unit = entry["value"], str(entry.get("unit", "")).strip()
     if name in _DURATIONS:
         _check_duration(value, unit, where, faults)
-    element = str(entry.get("element", "")).removeprefix(f"{object_name}.")
-    if element and element not in names:
-        fix = did_you_mean(element, names, "name one property of the schema object")
-        faults.add((*where, "element"), f"{element!r} is not a property", fix)
-    return ServiceLevel(name or given, value, unit, element)
+        value = number_of(value) if number_of(value) is not None else value
+    element = str(entry.get("element", "")).strip()
+    own = element.removeprefix(f"{object_name}.")
+    if own and own not in names:
+        problem = f"{own!r} is not a property"
+        near = nearest(own, names) if own.isidentifier() else None
+        if near:
+            faults.add((*where, "element"), problem, f"did you mean {near}?")
+        else:
+            faults.cannot_check((*where, "element"), problem, "name one property of the schema object")
+    return ServiceLevel(name or given, value, unit, own if own in names else element, len(faults.unchecked) == before)
 
 
 def _check_duration(value: Any, unit: str, where: Where, faults: Faults) -> None:
-    if not _is_number(value) or value <= 0:
-        faults.add(
-            (*where, "value"), f"must be a number above 0, got {value!r}", "write a number, and its unit as unit"
-        )
-    if unit.lower() not in SECONDS:
+    seconds, number = seconds_of(value, unit), number_of(value)
+    at = (*where, "value")
+    if (seconds is not None and seconds <= 0) or (number is not None and number <= 0):
+        faults.add(at, f"must be above 0, got {value!r}", "write a number above 0, and its unit as unit")
+    elif seconds is None and number is not None:
         problem = f"must be a unit of time, got {unit!r}" if unit else "is missing"
-        faults.add((*where, "unit"), problem, "use s, m (minutes), h, d, w or y")
-    elif _is_number(value) and value * SECONDS[unit.lower()] > LONGEST_S:
-        faults.add((*where, "value"), f"must be at most 1000 years, got {value} {unit}", "write what is promised")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+        fix = "use s, m (minutes), h, d, w, mo (months) or y"
+        faults.cannot_check((*where, "unit"), problem, fix)
+    elif seconds is None:
+        fix = "write a number with its unit, or ISO 8601 such as PT15M"
+        faults.cannot_check(at, f"must be a duration, got {value!r}", fix)
+    elif seconds > LONGEST_S:
+        faults.add(at, f"must be at most 1000 years, got {value} {unit}".rstrip(), "write what is promised")

@@ -18,7 +18,7 @@ from mesh_pipelines.contract.model import (
 )
 from mesh_pipelines.contract.names import NAME
 from mesh_pipelines.contract.read.document import Document, Where
-from mesh_pipelines.contract.read.faults import Faults
+from mesh_pipelines.contract.read.faults import NOT_CHECKED, Faults
 from mesh_pipelines.formats.format import Format
 from mesh_pipelines.formats.registered import FORMATS
 
@@ -34,7 +34,7 @@ _STREAM_SETTINGS = (
     *("mesh.compatibility", "mesh.topicConfig", "mesh.maxUndecodableShare"),
 )
 _SETTINGS = (
-    *("mesh.alignment", "mesh.eventType", "mesh.inputs", "mesh.outputs", "mesh.objectiveTarget"),
+    *("mesh.alignment", "mesh.eventType", "mesh.inputs", "mesh.outputs", "mesh.objectiveTarget", NOT_CHECKED),
     *_STREAM_SETTINGS,
 )
 
@@ -59,6 +59,8 @@ class SettingsReader:
         elif name in self._values:
             self._faults.add(where, f"{name} appears twice", "keep one of them")
         else:
+            if name == NOT_CHECKED:
+                self._faults.check_mark(entry["value"], (*where, "value"))
             self._values[name] = entry["value"]
             self._places[name] = (*where, "value")
 

@@ -1,8 +1,9 @@
 """The Open Data Contract Standard's own JSON Schema, applied before anything else looks at a contract.
 
 The standard's Python models drop unknown keys without a word, so a typo in a rule would remove the rule; the JSON
-Schema refuses it. The schema is the one published with the models, of 3.2, which accepts every 3.1 document; what it
-accepts beyond 3.1 is refused here in documents that say they are 3.1 (``docs/decisions/0002-contract-format.md``).
+Schema refuses it. The schema is the one published with the models, of 3.2, which accepts every 3.1 document, and every
+3.0 document once it is in 3.1's words (``older.py``); what it accepts beyond 3.1 is refused here in documents that say
+they are older (``docs/decisions/0002-contract-format.md``).
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from jsonschema_rs import Draft201909Validator
 
 from mesh_pipelines.contract.misspelt import did_you_mean, nearest
 from mesh_pipelines.contract.model import Operator
+from mesh_pipelines.contract.read import older
 from mesh_pipelines.contract.read.document import Document, FaultyDocument, Where, printable
 from mesh_pipelines.errors import Fault
 
-SUPPORTED = ("v3.1.0", "v3.2.0")
+NEWEST = "v3.2.0"
+SUPPORTED = (*older.VERSIONS, "v3.1.0", NEWEST)
 _SINCE_3_2 = ("context", "enum", "map", "semanticType", "synonyms", "deprecated")
 _TYPES_SINCE_3_2 = ("map", "vector")
 _KINDS = {
@@ -62,6 +65,7 @@ def check(document: Document) -> Checked:
         FaultyDocument: nothing is left to look at.
     """
     _check_version(document)
+    document = older.in_words_of_3_1(document)
     faults, removed = _beyond(document)
     errors = _errors(document)
     faults += [_describe(document, error) for error in errors]
@@ -82,21 +86,24 @@ def _check_version(document: Document) -> None:
     version = document.values.get("apiVersion")
     if version in SUPPORTED:
         return
-    wanted = " or ".join(SUPPORTED)
-    problem = f"must be {wanted}, got {_short(repr(version))}" if "apiVersion" in document.values else "is missing"
-    fix = f"write the contract by the Open Data Contract Standard {wanted}"
+    wanted = ", ".join(SUPPORTED)
+    problem = (
+        f"must be one of {wanted}, got {_short(repr(version))}" if "apiVersion" in document.values else "is missing"
+    )
+    fix = f"write the contract by the Open Data Contract Standard, best {NEWEST}"
     raise FaultyDocument([document.fault(("apiVersion",), problem, fix)])
 
 
 def _beyond(document: Document) -> tuple[list[Fault], set[Where]]:
-    """What the schema of 3.2 lets pass in a 3.1 document."""
+    """What the schema of 3.2 lets pass in an older document."""
     values: Mapping[str, Any] = document.values
-    if values["apiVersion"] != "v3.1.0":
+    version = values["apiVersion"]
+    if version == NEWEST:
         return [], set()
     places = [*(where for where in _newer_keys(values.get("schema"), ("schema",)))]
     places += [("context",)] if "context" in values else []
-    fix = "set apiVersion: v3.2.0, or remove it"
-    faults = [document.fault(where, "needs apiVersion v3.2.0, the contract has v3.1.0", fix) for where in places]
+    fix = f"set apiVersion: {NEWEST}, or remove it"
+    faults = [document.fault(where, f"needs apiVersion {NEWEST}, the contract has {version}", fix) for where in places]
     if "status" not in values:
         faults.append(document.fault(("status",), "is missing", "write draft, active or deprecated"))
     return faults, set(places)
