@@ -9,7 +9,6 @@ from typing import Any
 import pyarrow as pa
 
 from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.positions import Version
 from mesh_pipelines.rules.results import Audit, RuleResult, State
 
 RESULT_SCHEMA = pa.schema(
@@ -65,18 +64,14 @@ def rows(product: DataProduct, version: int, audit: Audit) -> pa.Table:
     return pa.Table.from_pylist(records, schema=RESULT_SCHEMA)
 
 
-def audit(table: pa.Table, version: Version) -> Audit | None:
-    """The audit that stored rows tell of; None where the version has no verdict or no rows are there."""
-    if version.verdict is None or not table.num_rows:
-        return None
-    return Audit(version.rows, _results(table.to_pylist()), version.verdict)
-
-
 def audits(table: pa.Table) -> list[tuple[dict[str, Any], tuple[RuleResult, ...]]]:
-    """All audits that stored rows tell of, newest first: one of its rows, for what it was of, and its results."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    """All audits that stored rows tell of, newest first: one of its rows, for what it was of, and its results.
+
+    They are as they were stored; ``serve/stored_results.py`` gives them as far as they may be told.
+    """
+    found: dict[tuple[datetime, str], list[dict[str, Any]]] = {}
     for row in table.sort_by([("at", "descending")]).to_pylist():
-        found.setdefault(row["candidate_id"], []).append(row)
+        found.setdefault((row["at"], row["candidate_id"]), []).append(row)
     return [(rows[0], _results(rows)) for rows in found.values()]
 
 

@@ -11,6 +11,7 @@ of words about data all the same: beside an event that was held back it would sa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -24,6 +25,12 @@ _NOT_OF_ROWS = frozenset(
         *("BinderException", "CatalogException", "ParserException", "SyntaxException"),
         *("InterruptException", "IOException", "OutOfMemoryException", "PermissionException"),
     }
+)
+# Words that quote no value, whatever of: an error's kind, ours, and an engine's about a text, files or limits.
+_QUOTES_NONE = re.compile(
+    r"\w*(Error|Exception)|(Binder|Catalog|Parser|Syntax|INTERRUPT|IO|Out of Memory|Permission) Error: .*|"
+    r"the (query|SQL) .*|[\w.]+ is not installed|the expectation could not be computed|",
+    re.DOTALL,
 )
 # Ours, and clients of services: confluent_kafka calls its module "cimpl".
 _WITHOUT_ROWS = frozenset({"mesh_pipelines", "cimpl", "confluent_kafka", "httpx", "httpcore", "requests", "urllib3"})
@@ -47,6 +54,13 @@ def words(error: BaseException, fields: Iterable[Field], longest: int = 200) -> 
     if not _is_plain(error) and not may_tell(fields):
         return kind
     return next(iter(str(error).strip().splitlines()), "")[:longest] or kind
+
+
+def repeated(said: str, fields: Iterable[Field]) -> str:
+    """Words that were stored, as far as they may be told now: when they were made, fields may have been public."""
+    if may_tell(fields) or _QUOTES_NONE.fullmatch(said):
+        return said
+    return "its words may quote values that are not public"
 
 
 def unquoted(error: Exception, fields: Iterable[Field]) -> Exception:

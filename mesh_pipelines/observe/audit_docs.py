@@ -9,6 +9,7 @@ from mesh_pipelines.errors import UnknownVersion
 from mesh_pipelines.gx.data_docs import build
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.platform import Platform
+from mesh_pipelines.serve.stored_results import audits
 
 # The library takes 25 ms and 100 kB for each; what is older can be asked for by its version.
 _MOST = 100
@@ -22,10 +23,7 @@ def docs(platform: Platform, product: DataProduct, *, version: int | None = None
         UnknownVersion: nothing of it was audited.
         UsageError: the folder holds other things.
     """
-    from mesh_pipelines.audit import history
-
-    audits = history.audits(platform.tables_of(product).checks.read())
-    chosen = [audit for audit in audits if version in (None, audit[0]["version"])][:_MOST]
+    chosen = [audit for audit in audits(platform, product) if version in (None, audit[0]["version"])][:_MOST]
     if not chosen:
         what = f"version {version}" if version else "nothing"
         raise UnknownVersion(

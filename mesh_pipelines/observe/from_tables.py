@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import Any
 
 from mesh_pipelines.contract.model import DataProduct, Kind
@@ -14,9 +14,10 @@ from mesh_pipelines.contract.objectives import objectives
 from mesh_pipelines.engine import connect
 from mesh_pipelines.observe.measure import Memory, Seen
 from mesh_pipelines.observe.store.records import Publication, RuleState
-from mesh_pipelines.platform import Platform, fields_behind
+from mesh_pipelines.platform import Platform
 from mesh_pipelines.positions import Version
-from mesh_pipelines.rules.results import State, blocks, measure_told
+from mesh_pipelines.rules.results import RuleResult
+from mesh_pipelines.serve import stored_results
 from mesh_pipelines.sql.quote import quote
 
 # Audits are read from a little before the last that is known: two may be stored in another order than they were made.
@@ -42,16 +43,10 @@ def news(platform: Platform, seen: Seen, audited: datetime | None, published: da
     audits: list[list[RuleState]] = []
     if newest and verdict and (audited is None or _at(verdict.at) > audited):
         since = audited - _AGAIN if audited else _EVER
-        rows = platform.tables_of(seen.product).checks.since(since).to_pylist()
         runs = {version.candidate_id: version.run for version in [*versions, newest]}
-        audits = [[_told(platform, seen.product, one) for one in results] for results in _audits(rows, runs)]
+        stored = reversed(stored_results.audits(platform, seen.product, since))
+        audits = [[_state(row, result, runs.get(row["candidate_id"])) for result in results] for row, results in stored]
     return News(audits, _publications(versions, first=published is None))
-
-
-def _told(platform: Platform, product: DataProduct, state: RuleState) -> RuleState:
-    """A stored result as far as the contract that rules now tells it: a field may have been public when it was made."""
-    rule = next((one for one in product.rules if one.id == state.rule), None)
-    return replace(state, measured=measure_told(state.measured, state.bad, rule, fields_behind(platform, product)))
 
 
 def with_times(platform: Platform, seen: Seen, memory: Memory) -> Memory:
@@ -98,30 +93,26 @@ def _promises(product: DataProduct, name: str) -> bool:
     return any(one.property == name for one in objectives(product))
 
 
-def _audits(rows: Sequence[dict[str, Any]], runs: dict[str, str | None]) -> Iterator[list[RuleState]]:
-    for (_, candidate), results in groupby(rows, key=lambda row: (row["at"], row["candidate_id"])):
-        yield [_result(row, runs.get(candidate)) for row in results]
-
-
-def _result(row: dict[str, Any], run: str | None) -> RuleState:
+def _state(row: Mapping[str, Any], result: RuleResult, run: str | None) -> RuleState:
+    """A result of the audit that one of its stored rows tells of."""
     return RuleState(
         product=row["product"],
-        rule=row["rule"],
-        check=row["check"],
-        dimension=row["dimension"] or "",
-        on_failure=row["on_failure"],
-        state=row["state"],
-        rows=row["rows"],
-        bad=row["bad"],
-        measured=row["measured"],
-        threshold=row["threshold"],
-        message=row["message"] or "",
+        rule=result.rule,
+        check=result.check,
+        dimension=result.dimension,
+        on_failure=result.on_failure,
+        state=str(result.state),
+        rows=result.rows,
+        bad=result.bad,
+        measured=result.measured,
+        threshold=result.threshold,
+        message=result.message,
         version=row["version"],
         candidate_id=row["candidate_id"],
         contract_version=row["contract_version"],
         at=row["at"],
         run=run,
-        blocks=blocks(State(row["state"]), row["on_failure"]),
+        blocks=result.blocks,
         since=None,
     )
 

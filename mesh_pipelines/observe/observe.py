@@ -33,6 +33,7 @@ from mesh_pipelines.observe.store.rollup import tidy_daily
 from mesh_pipelines.observe.store.times import SECOND, day_of, micros
 from mesh_pipelines.observe.store.writer import SLOT_S, Finding, Writer
 from mesh_pipelines.platform import Platform, discreet
+from mesh_pipelines.serve.stored_results import told_now
 
 # Rows of samples a day, whatever the number of products: with few, every round is one, with a thousand every fourth
 # minute. A row is some twenty bytes, and two days are kept whole.
@@ -220,7 +221,7 @@ class _Round:
         verdict = seen.newest.verdict if seen.newest else None
         if verdict is None or not (verdict.failed or verdict.warned or verdict.errors):
             return ()
-        return self._history.rule_states(seen.product.fqn)
+        return told_now(self._platform, seen.product, self._history.rule_states(seen.product.fqn))
 
     def _shares(self) -> dict[str, dict[str, Shares]]:
         """What was observed of each product's objectives before this round."""

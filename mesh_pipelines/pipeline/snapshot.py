@@ -27,6 +27,7 @@ from mesh_pipelines.pipeline.report import done_of, reported, written_bytes
 from mesh_pipelines.platform import Platform, by_applied_contract, fields_behind
 from mesh_pipelines.positions import Version
 from mesh_pipelines.sandbox.author import Allowance
+from mesh_pipelines.serve.stored_results import audit_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -112,7 +113,7 @@ def _snapshot(
     draft = replace(_draft(platform, tables), run=run)
     newest = tables.versions.newest()
     if newest and not anew and _same_content(newest, draft):
-        return Snapshot(product.fqn, newest, False, _stored_audit(tables, newest), False, 0.0)
+        return Snapshot(product.fqn, newest, False, audit_of(platform, product, newest), False, 0.0)
     settings = platform.settings
     inputs = input_views(platform, draft.input_versions)
     with closing(confine(connection.cursor(), settings) if connection else connect(settings)) as engine:
@@ -210,12 +211,6 @@ def _store(tables: ProductTables, candidate: Version, audit: Audit) -> None:
 
     tables.checks.append(history.rows(tables.product, candidate.number, audit))
     tables.versions.propose(candidate)
-
-
-def _stored_audit(tables: ProductTables, version: Version) -> Audit | None:
-    from mesh_pipelines.audit import history
-
-    return history.audit(tables.checks.read(candidate_id=version.candidate_id), version)
 
 
 def _now() -> str:

@@ -139,7 +139,7 @@ def product(request: Request, domain: Part, name: Part) -> ProductDetail:
     contract = entry.product
     if contract is None:
         return ProductDetail(**_summary(entry), incidents=entry.incidents)
-    states = {one.rule: one for one in portal.history.rule_states(entry.fqn)}
+    states = {one.rule: one for one in portal.rule_states(contract)}
     return ProductDetail(
         **_summary(entry),
         usage=contract.about.usage,

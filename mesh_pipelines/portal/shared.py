@@ -15,10 +15,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.exceptions import HTTPException
 
 from mesh_pipelines import errors
+from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.observe.store.history import History
+from mesh_pipelines.observe.store.records import RuleState
 from mesh_pipelines.portal import markdown, text
 from mesh_pipelines.portal.draw import charts
 from mesh_pipelines.portal.landscape import Entry, Landscape, Watcher
+from mesh_pipelines.serve.stored_results import told_now
 from mesh_pipelines.settings import Settings
 from mesh_pipelines.web.sessions import User
 from mesh_pipelines.web.sign_in import SignIn
@@ -58,6 +61,10 @@ class Portal:
             hint = f"; did you mean {', '.join(near)}?" if near else ""
             raise errors.UnknownProduct(f"no product is named {fqn}{hint}", next_step="look for it in the catalog")
         return found
+
+    def rule_states(self, product: DataProduct) -> list[RuleState]:
+        """The newest result of each of a product's rules, as far as its contract tells it now."""
+        return told_now(self.landscape.platform, product, self.history.rule_states(product.fqn))
 
     @cached_property
     def sign_in(self) -> SignIn:

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from mesh_pipelines.contract.model import DataProduct, Field, OnFailure, Rule, RuleKind, Unit
-from mesh_pipelines.contract.telling import may_tell
+from mesh_pipelines.contract.telling import may_tell, repeated
 from mesh_pipelines.positions import Verdict
 
 
@@ -109,25 +109,62 @@ def result(rule: Rule, state: State, rows: int) -> RuleResult:
     )
 
 
-def measure_told(measured: float | None, bad: int | None, rule: Rule | None, fields: Iterable[Field]) -> float | None:
-    """What a rule measured, as far as it may be told: stored, shown and sent with its result.
+class Told(Protocol):
+    """A rule's result, wherever it is kept: a dataclass that has what of it may quote values."""
 
-    Counts of rows may. An author's query or an expectation may measure a value, such as the greatest of a column, and
-    ``fields`` are those of all that it can read; what of them it does read is not asked. None for a rule nobody knows.
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def rule(self) -> str:
+        """The rule's id."""
+        ...
+
+    @property
+    def state(self) -> str:
+        """One of ``State``."""
+        ...
+
+    @property
+    def bad(self) -> int | None:
+        """How many rows break the rule."""
+        ...
+
+    @property
+    def measured(self) -> float | None:
+        """What was measured."""
+        ...
+
+    @property
+    def message(self) -> str:
+        """Why it could not be computed."""
+        ...
+
+
+R = TypeVar("R", bound=Told)
+
+
+def told(result: R, rule: Rule | None, fields: Iterable[Field]) -> R:
+    """A rule's result as far as it may be told, made now or stored before: this decides for all who store or read one.
+
+    ``fields`` are those of all that the rule can read; ``rule`` is None where nobody knows it any more.
     """
-    if (rule is not None and _counts(rule)) or may_tell(fields):
-        return measured
-    return None if bad is None else float(bad)
-
-
-def told(result: RuleResult, rule: Rule, fields: Iterable[Field]) -> RuleResult:
-    """A rule's result as far as it may be told; ``fields`` are those of all that the rule can read."""
     fields = tuple(fields)
-    found = replace(result, measured=measure_told(result.measured, result.bad, rule, fields))
-    if rule.kind is RuleKind.EXPECTATION and result.state is State.ERROR and not may_tell(fields):
+    found = replace(result, measured=_measure_told(result, rule, fields), message=repeated(result.message, fields))
+    if rule and rule.kind is RuleKind.EXPECTATION and result.state == State.ERROR and not may_tell(fields):
         # The library's words may quote values.
         return replace(found, message="the expectation could not be computed")
     return found
+
+
+def _measure_told(result: Told, rule: Rule | None, fields: Iterable[Field]) -> float | None:
+    """What a rule measured, as far as it may be told: counts of rows, or anything of public fields.
+
+    An author's query or an expectation may measure a value, such as the greatest of a column; which of the fields it
+    does read is not asked.
+    """
+    if (rule is not None and _counts(rule)) or may_tell(fields):
+        return result.measured
+    return None if result.bad is None else float(result.bad)
 
 
 def _counts(rule: Rule) -> bool:

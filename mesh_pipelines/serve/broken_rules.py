@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mesh_pipelines.audit import history
 from mesh_pipelines.contract.envelope import KEY, OFFSET, PARTITION
 from mesh_pipelines.contract.metrics.together import duplicate_groups
 from mesh_pipelines.contract.model import DataProduct, Rule, RuleKind
@@ -22,6 +21,7 @@ from mesh_pipelines.rules.compile import compile_rule
 from mesh_pipelines.rules.mask import keeps_unique
 from mesh_pipelines.rules.results import RuleResult, State
 from mesh_pipelines.serve.door import MASKED, ROWS, Rows, Shelf, select
+from mesh_pipelines.serve.stored_results import audit_of
 from mesh_pipelines.sql.quote import quote
 
 # Columns of groups, after the values that their rows share.
@@ -110,8 +110,7 @@ def breaking(shelf: Shelf, rule: Rule, limit: int = 50) -> Rows:
 
 
 def _results(shelf: Shelf) -> tuple[RuleResult, ...]:
-    stored = shelf.platform.tables_of(shelf.ruling).checks.read(candidate_id=shelf.version.candidate_id)
-    found = history.audit(stored, shelf.version)
+    found = audit_of(shelf.platform, shelf.ruling, shelf.version)
     return found.results if found else ()
 
 

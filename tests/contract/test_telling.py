@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from mesh_pipelines.contract.model import Field, FieldType, Kind
-from mesh_pipelines.contract.telling import got, may_tell, unquoted, words
+from mesh_pipelines.contract.telling import got, may_tell, repeated, unquoted, words
 from mesh_pipelines.errors import EnvironmentFault, TransformInvalid
 
 PUBLIC = Field("name", FieldType(Kind.STRING))
@@ -36,6 +36,35 @@ def test_an_error_tells_its_words_where_all_columns_are_public_or_it_is_about_a_
     assert words(quoting, [SECRET]) == "ConversionException"
     assert words(duckdb.BinderException("Binder Error: no column x"), [SECRET]) == "Binder Error: no column x"
     assert words(KeyError(), [PUBLIC]) == "KeyError"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "",
+        "ConversionException",
+        "Binder Error: no column x",
+        "the query gave null",
+        "great_expectations is not installed",
+    ],
+)
+def test_stored_words_that_quote_nothing_are_repeated(said: str) -> None:
+    assert repeated(said, [SECRET]) == said
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Conversion Error: Could not convert string 'canary'",
+        "Invalid Input Error: Binder Error: canary",
+        "could not convert string to float: 'canary'",
+        "canary",
+        "canary\nthe query gave null",
+    ],
+)
+def test_other_stored_words_are_repeated_of_public_fields_only(said: str) -> None:
+    assert repeated(said, [PUBLIC]) == said
+    assert "canary" not in repeated(said, [PUBLIC, SECRET])
 
 
 # What DuckDB says while it reads rows, of values in them; none of these errors is of a kind that is told.

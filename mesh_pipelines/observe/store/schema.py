@@ -10,7 +10,7 @@ Totals of the whole mesh are kept as a product without a name: summing a thousan
 
 from __future__ import annotations
 
-VERSION = 1
+VERSION = 2
 # The product whose days are the sums over all others.
 MESH = 0
 
@@ -88,9 +88,11 @@ CREATE TABLE IF NOT EXISTS publications (
 ) WITHOUT ROWID;
 """
 
-# A cache of another form is dropped, and what was counted from it set back to be counted again.
+# A cache of another form is dropped, what was counted from it set back to be counted again, and what it was quoted in
+# left out: what is still open says it again at the next look.
 FORGET = """
 DROP TABLE IF EXISTS audits; DROP TABLE IF EXISTS rules; DROP TABLE IF EXISTS rule_days;
 DROP TABLE IF EXISTS dimension_days; DROP TABLE IF EXISTS rule_states; DROP TABLE IF EXISTS publications;
 UPDATE product_days SET evaluated = 0, passed = 0, warned = 0, failed = 0, audits = 0, blocked = 0, published = 0;
+UPDATE incidents SET detail = '';
 """

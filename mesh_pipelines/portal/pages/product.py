@@ -79,7 +79,7 @@ def overview(request: Request, shown: Asked) -> HTMLResponse:
 def schema(request: Request, shown: Asked) -> HTMLResponse:
     """Every field: type, key, classification, description and how its rules stand."""
     portal, entry, product = shown
-    states = portal.history.rule_states(entry.fqn)
+    states = portal.rule_states(product)
     by_field: dict[str, list[RuleState]] = defaultdict(list)
     rules = {rule.id: rule for rule in product.rules}
     for state in states:
@@ -155,7 +155,7 @@ def quality(request: Request, shown: Asked, days: Annotated[int, Query(ge=1, le=
     by_rule: dict[str, list[RuleDay]] = defaultdict(list)
     for day in history.rule_days(entry.fqn, since=since):
         by_rule[day.rule].append(day)
-    states = sorted(history.rule_states(entry.fqn), key=lambda one: _WORST_FIRST.get(one.state, len(_WORST_FIRST)))
+    states = sorted(portal.rule_states(product), key=lambda one: _WORST_FIRST.get(one.state, len(_WORST_FIRST)))
     return page(
         request,
         "product/quality.html",
@@ -180,7 +180,7 @@ def rule(request: Request, shown: Asked, id: Annotated[str, Query(max_length=100
     """One rule: what it promises, how it stood, and the rows that break it."""
     portal, entry, product = shown
     found = _rule(product, id)
-    state = next((one for one in portal.history.rule_states(entry.fqn) if one.rule == id), None)
+    state = next((one for one in portal.rule_states(product) if one.rule == id), None)
     version = _judged(portal, product, state)
     rows = None
     if version and has_rows(found) and state and state.bad:
