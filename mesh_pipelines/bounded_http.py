@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import threading
 import time
 import urllib.request
 from collections.abc import AsyncIterable, Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
 import httpcore2
@@ -167,9 +169,7 @@ class BoundedTransport(httpx2.BaseTransport):
     def __init__(self, inner: httpx2.HTTPTransport, bounds: Bounds, resolve: Resolve = addresses_of) -> None:
         self._inner = inner
         self._bounds = bounds
-        # Its pool takes a network when it is made, and the transport hands none on.
-        pool: Any = inner._pool  # pyright: ignore[reportPrivateUsage]
-        pool._network_backend = _Network(pool._network_backend, resolve)
+        _charge(inner, resolve)
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """The whole answer.
@@ -241,6 +241,49 @@ def client_of(bounds: Bounds, resolve: Resolve = addresses_of) -> httpx2.Client:
     """A client that follows no redirect, and takes no proxy, password or certificate from the environment."""
     transport = BoundedTransport(httpx2.HTTPTransport(trust_env=False), bounds, resolve)
     return httpx2.Client(transport=transport, timeout=bounds.seconds, trust_env=False, follow_redirects=False)
+
+
+def download(url: str, to: BinaryIO, bounds: Bounds, *, certificates: ssl.SSLContext, proxy: str | None) -> None:
+    """Write what is at an address to a file as it comes; redirects are part of the same answer.
+
+    Raises:
+        TransportError: it is too large, takes too long, or is packed.
+        HTTPStatusError: it is refused.
+    """
+    with httpx2.HTTPTransport(verify=certificates, proxy=proxy, trust_env=False) as transport:
+        _charge(transport, addresses_of)
+        client = httpx2.Client(transport=transport, timeout=bounds.seconds, trust_env=False, follow_redirects=True)
+        with _spent(bounds), client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as answer:
+            _check_plain(answer, answer.request)
+            answer.raise_for_status()
+            size = 0
+            for piece in answer.iter_raw():
+                size += len(piece)
+                _check_size(size, bounds, answer.request)
+                to.write(piece)
+
+
+def certificates(verify: bool | str, cert: Any = None) -> ssl.SSLContext:
+    """What ``verify`` and ``cert`` of the library requests mean: whom to trust, and who we are."""
+    from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+    place = str(DEFAULT_CA_BUNDLE_PATH if verify is True else verify)
+    if verify is False:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    elif Path(place).is_dir():
+        context = ssl.create_default_context(capath=place)
+    else:
+        context = ssl.create_default_context(cafile=place)
+    if cert:
+        context.load_cert_chain(*([cert] if isinstance(cert, str) else cert))
+    return context
+
+
+def _charge(transport: httpx2.HTTPTransport, resolve: Resolve) -> None:
+    # The pool takes a network when it is made, and the transport hands none on.
+    pool: Any = transport._pool  # pyright: ignore[reportPrivateUsage]
+    pool._network_backend = _Network(pool._network_backend, resolve)
 
 
 def _check_plain(answer: httpx2.Response, request: httpx2.Request) -> None:

@@ -13,9 +13,10 @@ import httpx2
 import pytest
 
 from mesh_pipelines.bounded_http import BoundedAsyncTransport, Bounds, client_of
-from mesh_pipelines.errors import RegistryUnreachable, SettingInvalid, StorageUnavailable
+from mesh_pipelines.errors import DownloadFailed, RegistryUnreachable, SettingInvalid, StorageUnavailable
 from mesh_pipelines.kafka.registry import Registry
 from mesh_pipelines.lake.catalog import open_catalog
+from mesh_pipelines.local import jars
 from mesh_pipelines.openlineage.delivery import post_to
 from mesh_pipelines.settings import Settings
 from tests.hostile import HOSTILE, Answer, answering, cut_off, endless_body, packed
@@ -53,6 +54,20 @@ def test_a_client_of_an_event_loop_gives_up(answer: Answer) -> None:
 
     with answering(answer) as address, frugal(), pytest.raises(httpx2.TransportError):
         asyncio.run(ask(address))
+
+
+@hostile
+def test_a_jar_is_given_up_on_and_leaves_no_file(
+    answer: Answer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jars, "_TIMEOUT_S", 1)
+    jar = jars.Jar("kafka", "a", "b", "1", "jar", "", "0" * 64, 100_000)
+    with answering(answer) as address, frugal():
+        # The repository of the files; all else is as it is.
+        monkeypatch.setattr("jgo.maven._core.DEFAULT_REMOTE_REPOS", {"central": address})
+        with pytest.raises(DownloadFailed, match="a:b:1:jar: cannot be fetched"):
+            jars._fetch_one(tmp_path, jar)
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
 
 
 @hostile

@@ -7,8 +7,6 @@ their own and are not limited, nor are managers of tokens that ask by themselves
 from __future__ import annotations
 
 import io
-import ssl
-from pathlib import Path
 from typing import Any, cast
 
 import httpx2
@@ -16,9 +14,9 @@ import requests
 from pyiceberg.catalog.rest import RestCatalog
 from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
-from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_encoding_from_headers, select_proxy
+from requests.utils import get_encoding_from_headers, select_proxy
 
-from mesh_pipelines.bounded_http import BoundedTransport, Bounds
+from mesh_pipelines.bounded_http import BoundedTransport, Bounds, certificates
 
 # A table's metadata grows with its snapshots; expired ones are gone from it.
 _BOUNDS = Bounds(60.0, 134_217_728)
@@ -70,7 +68,7 @@ class _Adapter(BaseAdapter):
     def _client(self, verify: bool | str, cert: Any, proxy: str | None) -> httpx2.Client:
         key = (str(verify), str(cert), str(proxy))
         if key not in self._clients:
-            inner = httpx2.HTTPTransport(verify=_context(verify, cert), proxy=proxy, trust_env=False)
+            inner = httpx2.HTTPTransport(verify=certificates(verify, cert), proxy=proxy, trust_env=False)
             transport = BoundedTransport(inner, _BOUNDS)
             self._clients[key] = httpx2.Client(
                 transport=transport, timeout=_BOUNDS.seconds, trust_env=False, follow_redirects=False
@@ -80,21 +78,6 @@ class _Adapter(BaseAdapter):
 
 def _proxy(request: requests.PreparedRequest, options: dict[str, Any]) -> str | None:
     return select_proxy(str(request.url), options.get("proxies") or {})
-
-
-def _context(verify: bool | str, cert: Any) -> ssl.SSLContext:
-    """What ``verify`` and ``cert`` of requests mean."""
-    place = str(DEFAULT_CA_BUNDLE_PATH if verify is True else verify)
-    if verify is False:
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    elif Path(place).is_dir():
-        context = ssl.create_default_context(capath=place)
-    else:
-        context = ssl.create_default_context(cafile=place)
-    if cert:
-        context.load_cert_chain(*([cert] if isinstance(cert, str) else cert))
-    return context
 
 
 def _response(request: requests.PreparedRequest, answer: httpx2.Response) -> requests.Response:

@@ -1,8 +1,10 @@
 """The jars of the local services: which they are, to the checksum, and fetching them.
 
-``jars.lock`` names every file by its Maven coordinates and SHA-256, so what runs is what was tried, and nothing is
-resolved at a user's machine. jgo downloads them in pure Python: no Maven, no Java, no compiler. Files are kept in one
-cache for all home folders; one whose checksum is wrong is fetched again.
+``jars.lock`` names every file by its Maven coordinates, SHA-256 and size, so what runs is what was tried, nothing is
+resolved at a user's machine, and a download takes no more bytes than the file has, and no more time than a slow line
+needs for them. jgo knows where files lie, in pure Python: no Maven, no Java, no compiler. Its own downloads were ruled
+out, since they end neither by size nor by time. Files are kept in one cache for all home folders; one whose checksum is
+wrong is fetched again.
 
 ``python -m mesh_pipelines.local.jars`` resolves the roots again and writes the lock.
 """
@@ -17,8 +19,11 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from httpx2 import HTTPError
+
+from mesh_pipelines.bounded_http import Bounds, certificates, download
 from mesh_pipelines.errors import DownloadFailed
 
 # The newest Apache Kafka, and the newest Apicurio Registry, whose Confluent-compatible API is what clients speak to.
@@ -27,13 +32,15 @@ REGISTRY = ("io.apicurio", "apicurio-registry-app", "3.3.3")
 _LOCK = "jars.lock"
 _DOWNLOADS = 6
 _TIMEOUT_S = 60
+# Bytes a second of the slowest line that is waited for: a tenth of ten megabits.
+_SLOWEST = 125_000
 
 OnFile = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, order=True)
 class Jar:
-    """One file of the lock: which service needs it, its Maven coordinates, and its SHA-256."""
+    """One file of the lock: which service needs it, its Maven coordinates, its SHA-256, and its size in bytes."""
 
     service: str
     group: str
@@ -42,6 +49,7 @@ class Jar:
     packaging: str
     classifier: str
     sha256: str
+    size: int
 
     def __str__(self) -> str:
         return ":".join((self.group, self.artifact, self.version, self.packaging, self.classifier))
@@ -53,9 +61,9 @@ def locked() -> tuple[Jar, ...]:
     return tuple(_jar(*line.split()) for line in text.splitlines() if line and not line.startswith("#"))
 
 
-def _jar(service: str, coordinates: str, sha256: str) -> Jar:
+def _jar(service: str, coordinates: str, sha256: str, size: str) -> Jar:
     group, artifact, version, packaging, classifier = coordinates.split(":")
-    return Jar(service, group, artifact, version, packaging, classifier, sha256)
+    return Jar(service, group, artifact, version, packaging, classifier, sha256, int(size))
 
 
 def fetch(cache: Path, on_file: OnFile | None = None) -> dict[Jar, Path]:
@@ -111,17 +119,31 @@ def _fetch_one(cache: Path, jar: Jar) -> Path:
 
 
 def _download(artifact: Any, path: Path, jar: Jar) -> None:
-    import requests
-
+    [repository] = artifact.context.remote_repos.values()
+    url = f"{repository}/{artifact.component.path_prefix.as_posix()}/{artifact.filename}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.unlink(missing_ok=True)
-        artifact.resolve()
-    except (OSError, RuntimeError, AssertionError, requests.RequestException) as error:
-        path.unlink(missing_ok=True)
+        with aside.open("wb") as file:
+            _save(url, file, Bounds(_TIMEOUT_S + jar.size / _SLOWEST, jar.size))
+        aside.replace(path)
+    except (OSError, HTTPError) as error:
         raise DownloadFailed(
             f"{jar} cannot be fetched: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
             next_step="check the network and run it again; what was fetched is kept",
         ) from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _save(url: str, file: BinaryIO, bounds: Bounds) -> None:
+    """Download by the proxy and the certificates that the environment names."""
+    from requests import Session
+    from requests.utils import select_proxy
+
+    said = Session().merge_environment_settings(url, {}, stream=True, verify=None, cert=None)
+    trusted = certificates(said["verify"])
+    download(url, file, bounds, certificates=trusted, proxy=select_proxy(url, said["proxies"]))
 
 
 def _stamp(path: Path, sha256: str) -> str:
@@ -151,6 +173,7 @@ def resolve(cache: Path) -> tuple[Jar, ...]:
 
 
 def _locked(service: str, artifact: Any) -> Jar:
+    path: Path = artifact.resolve()
     return Jar(
         service,
         artifact.groupId,
@@ -158,16 +181,17 @@ def _locked(service: str, artifact: Any) -> Jar:
         artifact.version,
         artifact.packaging,
         artifact.classifier,
-        _sha256(artifact.resolve()),
+        _sha256(path),
+        path.stat().st_size,
     )
 
 
 def write_lock(jars: Iterable[Jar], path: Path) -> None:
     """Write the lock file."""
-    head = (
-        "# service group:artifact:version:packaging:classifier sha256; written by python -m mesh_pipelines.local.jars"
-    )
-    path.write_text("\n".join([head, *(f"{jar.service} {jar} {jar.sha256}" for jar in jars), ""]), encoding="utf-8")
+    coordinates = "group:artifact:version:packaging:classifier"
+    head = f"# service {coordinates} sha256 bytes; written by python -m mesh_pipelines.local.jars"
+    lines = (f"{jar.service} {jar} {jar.sha256} {jar.size}" for jar in jars)
+    path.write_text("\n".join([head, *lines, ""]), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -136,7 +136,7 @@ def test_a_jar_that_is_changed_in_place_with_its_size_and_time_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = b"the jar of this test"
-    jar = jars.Jar("kafka", "a", "b", "1", "jar", "", hashlib.sha256(content).hexdigest())
+    jar = jars.Jar("kafka", "a", "b", "1", "jar", "", hashlib.sha256(content).hexdigest(), len(content))
     path = Path(jars._context(tmp_path).project("a", "b").at_version("1").artifact("", "jar").cached_path)
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
