@@ -16,6 +16,23 @@ from mesh_pipelines.errors import WrittenByNewer
 T = TypeVar("T", "PartitionOffset", "Position", "Verdict", "Version")
 
 UNKNOWN_EPOCH = -1
+# Of a cluster or topic whose broker gives it no id. It says nothing, and is never taken for the id of something.
+UNKNOWN_ID = ""
+# What earlier releases stored for such an id: no text, Python's word for none, and the id with all bits zero.
+_NO_IDS = (None, "None", "A" * 22, "00000000-0000-0000-0000-000000000000")
+
+
+def known_id(given: object) -> str:
+    """An id as a broker gave it, or as it was stored; ``UNKNOWN_ID`` where it is none."""
+    return UNKNOWN_ID if given in _NO_IDS else str(given)
+
+
+def is_same_id(stored: str, now: str) -> bool:
+    """Whether a cluster or topic is the one of a stored id, as far as ids tell.
+
+    Where there was none nothing can be told, and nothing is held up; where there was one, to have none is a change.
+    """
+    return stored in (UNKNOWN_ID, now)
 
 
 @dataclass(frozen=True)
@@ -35,6 +52,7 @@ class Position:
     belong to every position of a later one. ``redrives`` counts the redrives of quarantined events it includes: what a
     later redrive brought back is not part of it, though it lies before its offsets. ``rebuilds`` counts how often the
     log was replaced by one read again from the topic: a position belongs to the log as it was under its count.
+    The ids are ``UNKNOWN_ID`` where the broker gives none.
     """
 
     cluster_id: str
@@ -82,6 +100,20 @@ class Position:
         marks = (self.generation, self.redrives, self.rebuilds)
         return marks == (other.generation, other.redrives, other.rebuilds) and self.covers(other)
 
+    def is_in(self, end: Position) -> bool:
+        """Whether this position was read from the topic that ``end`` is of, as far as their ids tell."""
+        return is_same_id(self.cluster_id, end.cluster_id) and is_same_id(self.topic_id, end.topic_id)
+
+    def named(self, end: Position) -> Position:
+        """This position with the ids that its topic has by now, where it had none: they are compared from then on."""
+        return replace(self, cluster_id=self.cluster_id or end.cluster_id, topic_id=self.topic_id or end.topic_id)
+
+    @property
+    def lacks_epochs(self) -> bool:
+        """Whether events were read and none of them came with a leader epoch."""
+        read = [offset for offset in self.partitions.values() if offset.next_offset]
+        return bool(read) and all(offset.leader_epoch == UNKNOWN_EPOCH for offset in read)
+
     def lag_to(self, end: Position) -> int:
         """Offsets between this position and ``end``: an upper bound of the events not yet read (gaps are legal)."""
         return sum(max(0, offset.next_offset - self.next_offset(number)) for number, offset in end.partitions.items())
@@ -99,7 +131,8 @@ class Position:
     def from_dict(cls, raw: Mapping[str, Any]) -> Position:
         """The position of a decoded JSON object."""
         partitions = {int(number): _made(PartitionOffset, offset) for number, offset in raw["partitions"].items()}
-        known: dict[str, Any] = {**raw, "partitions": partitions}
+        ids = {name: known_id(raw[name]) for name in ("cluster_id", "topic_id")}
+        known: dict[str, Any] = {**raw, **ids, "partitions": partitions}
         return _made(cls, known)
 
 

@@ -138,6 +138,7 @@ def apply(
 
     failed = execute(mesh, drafted.actions, on_done=tell)
     _print_actions(done, output, done=True)
+    _say_notes(drafted, output)
     _say_stopped(mesh, output)
     if done:
         output.say(f"{len(done)} changes made; next: mesh run")
@@ -157,6 +158,7 @@ def _plan(names: list[str] | None, output: Output, *, take_over: bool) -> None:
     _print_actions(drafted.actions, output, done=False)
     for action in drafted.actions:
         output.say(f"would {describe(action)}")
+    _say_notes(drafted, output)
     _say_stopped(mesh, output)
     if drafted.actions:
         output.say(f"{len(drafted.actions)} changes; next: mesh apply")
@@ -172,6 +174,12 @@ def _end(drafted: Plan, output: Output) -> None:
         raise typer.Exit(1)
     if not drafted.actions:
         output.say(_NO_CHANGES)
+
+
+def _say_notes(drafted: Plan, output: Output) -> None:
+    """Say what owners should know, and what could not be looked at."""
+    for note in drafted.notes:
+        output.say(f"note: {note}")
 
 
 def _say_stopped(mesh: Platform, output: Output) -> None:

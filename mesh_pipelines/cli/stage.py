@@ -172,6 +172,8 @@ def _apply(settings: Settings, output: Output) -> Platform:
     failed = execute(platform, drafted.actions)
     for error in [*(error for errors in drafted.refused.values() for error in errors), *failed.values()]:
         output.error(error)
+    for text in drafted.notes:
+        output.say(f"note: {text}")
     applied = len(platform.proposed) + len(platform.broken) - len(drafted.refused) - len(failed)
     output.say(f"{applied} contracts applied, {len(drafted.actions)} changes")
     return platform

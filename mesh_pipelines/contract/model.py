@@ -225,18 +225,38 @@ class Rule:
 class TopicSettings:
     """The stream: topic name, partitions, Kafka topic config, wire format and registry compatibility.
 
-    ``wire_format`` is the name of one of ``formats.registered.FORMATS``.
+    None is what the contract does not state: a topic or subject that exists keeps what it has, and a new one gets the
+    default. ``wire_format`` is the name of one of ``formats.registered.FORMATS``.
     ``max_undecodable_share`` (0 to 1) is how much of what is landed at once may be undecodable before landing stops.
     """
 
     name: str
-    partitions: int = 1
-    cleanup_policy: str = "delete"
-    retention_ms: int = -1
+    partitions: int | None = None
+    cleanup_policy: str | None = None
+    retention_ms: int | None = None
     wire_format: str = "avro"
-    compatibility: Compatibility = Compatibility.BACKWARD
+    compatibility: Compatibility | None = None
     config: Mapping[str, str] = field(default_factory=dict[str, str])
     max_undecodable_share: Number = 0.5
+
+    @property
+    def stated(self) -> dict[str, str]:
+        """The topic settings that the contract states, by Kafka's names."""
+        own = {
+            "cleanup.policy": self.cleanup_policy,
+            "retention.ms": None if self.retention_ms is None else str(self.retention_ms),
+        }
+        return {name: value for name, value in own.items() if value is not None} | dict(self.config)
+
+    @property
+    def initial(self) -> dict[str, str]:
+        """The settings of a topic that is created: without a word in the contract it keeps its events for ever."""
+        return {"cleanup.policy": "delete", "retention.ms": "-1"} | self.stated
+
+    @property
+    def initial_partitions(self) -> int:
+        """How many partitions a topic gets that is created."""
+        return self.partitions or 1
 
     @property
     def subject(self) -> str:

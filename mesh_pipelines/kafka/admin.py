@@ -13,9 +13,9 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic, OffsetSpec
 
 from mesh_pipelines.contract.model import TopicSettings
-from mesh_pipelines.errors import MeshError, NotAuthorized
+from mesh_pipelines.errors import EnvironmentFault, MeshError, NotAuthorized
 from mesh_pipelines.kafka.client import Reasons, Right, admin, is_unreachable, refused, unreachable
-from mesh_pipelines.positions import Bounds, PartitionOffset, Position
+from mesh_pipelines.positions import Bounds, PartitionOffset, Position, known_id
 from mesh_pipelines.settings import Settings
 
 T = TypeVar("T")
@@ -27,12 +27,16 @@ _LATEST: Any = OffsetSpec.latest()
 
 @dataclass(frozen=True)
 class TopicDescription:
-    """A topic as it is on the broker; ``config`` has every setting, defaults included."""
+    """A topic as it is on the broker; ``config`` has every setting that it tells, defaults included.
+
+    Where the broker does not tell, ``config`` is empty, and ``hidden`` says why.
+    """
 
     name: str
     topic_id: str
     partitions: int
     config: Mapping[str, str]
+    hidden: MeshError | None = None
 
 
 class StreamAdmin:
@@ -50,12 +54,12 @@ class StreamAdmin:
         return admin(self._settings, self._reasons)
 
     def cluster_id(self) -> str:
-        """The cluster's id."""
+        """The cluster's id; ``UNKNOWN_ID`` where the broker gives none."""
         call = self._call(lambda: self._client.describe_cluster(request_timeout=self._settings.timeout_s))
-        return self._result(call, Right("Describe")).cluster_id
+        return known_id(self._result(call, Right("Describe")).cluster_id)
 
     def topic_ids(self, topics: Sequence[str]) -> dict[str, tuple[str, int]]:
-        """Id and number of partitions of the topics that exist."""
+        """Id (``UNKNOWN_ID`` where the broker gives none) and number of partitions of the topics that exist."""
         found, hidden = self._seen(topics)
         for error in hidden.values():
             raise error
@@ -83,7 +87,7 @@ class StreamAdmin:
                     raise fault from error
                 hidden[name] = fault
             else:
-                found[name] = (str(described.topic_id), len(described.partitions))
+                found[name] = (known_id(described.topic_id), len(described.partitions))
         return found, hidden
 
     def identity(self, topic: str) -> tuple[str, str | None]:
@@ -92,7 +96,10 @@ class StreamAdmin:
         return self.cluster_id(), known[topic][0] if topic in known else None
 
     def describe(self, topics: Sequence[str]) -> tuple[dict[str, TopicDescription], dict[str, NotAuthorized]]:
-        """The topics that exist, with their settings; and of those that this client may not see the error."""
+        """The topics that exist, with their settings; and of those that this client may not see the error.
+
+        To read a topic takes no right to its settings, and some brokers tell them to nobody.
+        """
         known, hidden = self._seen(topics)
         resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in known]
         if not resources:
@@ -102,13 +109,14 @@ class StreamAdmin:
         for resource, future in futures.items():
             name = resource.name
             try:
-                config = self._result(future, Right("DescribeConfigs", name))
-            except NotAuthorized as error:
-                hidden[name] = error
+                entries = self._result(future, Right("DescribeConfigs", name))
+            except EnvironmentFault as error:
+                if error.transient:
+                    raise
+                found[name] = TopicDescription(name, *known[name], {}, error)
             else:
-                found[name] = TopicDescription(
-                    name, *known[name], {key: str(entry.value) for key, entry in config.items()}
-                )
+                config = {key: str(entry.value) for key, entry in entries.items() if entry.value is not None}
+                found[name] = TopicDescription(name, *known[name], config)
         return found, hidden
 
     def start_offsets(self, topics: Sequence[str]) -> dict[str, Position]:
@@ -139,13 +147,9 @@ class StreamAdmin:
         """Create a topic with the settings of its contract; one that somebody else made meanwhile is left as it is."""
         new = NewTopic(
             topic.name,
-            num_partitions=topic.partitions,
+            num_partitions=topic.initial_partitions,
             replication_factor=self._settings.replication_factor,
-            config={
-                "cleanup.policy": topic.cleanup_policy,
-                "retention.ms": str(topic.retention_ms),
-                **topic.config,
-            },
+            config=topic.initial,
         )
         self._each(
             Right("Create", topic.name),

@@ -26,7 +26,7 @@ from mesh_pipelines.errors import (
     TopicRecreated,
     TopicRenamed,
 )
-from mesh_pipelines.positions import UNKNOWN_EPOCH, PartitionOffset, Position
+from mesh_pipelines.positions import UNKNOWN_EPOCH, PartitionOffset, Position, is_same_id
 from mesh_pipelines.settings import Settings
 
 if TYPE_CHECKING:
@@ -67,11 +67,12 @@ def check_identity(product: DataProduct, stored: Position, end: Position) -> Non
         ClusterChanged, TopicRenamed, TopicRecreated: it is another one.
         PartitionsAdded: it has more partitions, and the product folds by key.
     """
-    if stored.cluster_id != end.cluster_id:
+    if not is_same_id(stored.cluster_id, end.cluster_id):
         raise ClusterChanged(
             product.fqn,
-            f"the broker is cluster {end.cluster_id}, but the log was read from cluster {stored.cluster_id}; an offset "
-            f"means different events in the two. Events of {stored.topic} past {_offsets(stored)} there are not landed",
+            f"the broker is {_cluster(end.cluster_id)}, but the log was read from cluster {stored.cluster_id}; an "
+            f"offset means different events in the two. Events of {stored.topic} past {_offsets(stored)} there are not "
+            "landed",
         )
     if stored.topic != end.topic:
         raise TopicRenamed(
@@ -79,11 +80,11 @@ def check_identity(product: DataProduct, stored: Position, end: Position) -> Non
             f"the contract now names the topic {end.topic}, but the log was read from {stored.topic}; "
             f"events of {stored.topic} past {_offsets(stored)} are not landed",
         )
-    if stored.topic_id != end.topic_id:
+    if not is_same_id(stored.topic_id, end.topic_id):
         raise TopicRecreated(
             product.fqn,
-            f"the topic {stored.topic} was deleted and created again (id {stored.topic_id} is now {end.topic_id}); "
-            f"events of the old one past {_offsets(stored)} are lost",
+            f"the topic {stored.topic} was deleted and created again (id {stored.topic_id} is now "
+            f"{end.topic_id or 'none'}); events of the old one past {_offsets(stored)} are lost",
         )
     added = end.partitions.keys() - stored.partitions.keys()
     if added and product.event_type.folds_by_key and any(one.next_offset for one in stored.partitions.values()):
@@ -94,6 +95,10 @@ def check_identity(product: DataProduct, stored: Position, end: Position) -> Non
             "partition only. Nothing is lost; once you accept, everything landed from then on counts as later than "
             f"everything landed up to {_offsets(stored)}",
         )
+
+
+def _cluster(name: str) -> str:
+    return f"cluster {name}" if name else "one that does not say which cluster it is"
 
 
 def broken_off(product: DataProduct, stored: Position, end: Position) -> StreamDiscontinuity | None:

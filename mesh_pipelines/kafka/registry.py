@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mesh_pipelines.errors import EnvironmentFault, MeshError, RegistryUnreachable, SettingInvalid
+from mesh_pipelines.errors import EnvironmentFault, MeshError, NotAuthorized, RegistryUnreachable, SettingInvalid
 from mesh_pipelines.formats.format import Schemas, UnknownSchema
 from mesh_pipelines.settings import Settings, revealed
 
@@ -159,6 +159,11 @@ class Registry:
         except SchemaRegistryError as error:
             if error.http_status_code == 404 and error.error_code in _NOT_FOUND:
                 return None
+            if error.http_status_code in (401, 403):
+                raise NotAuthorized(
+                    f"the schema registry at {self._settings.registry_url} refused: {error.error_message}",
+                    next_step="check MESH_SCHEMA_REGISTRY_CONFIG, and docs/services.md for the rights that are needed",
+                ) from error
             if error.http_status_code in _PASSING or error.http_status_code >= 500 or error.http_status_code < 0:
                 raise self._unreachable(str(error)) from error
             raise EnvironmentFault(

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import platform as machine
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+
+import pyarrow as pa
 
 from mesh_pipelines import native
 from mesh_pipelines.errors import MeshError
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.observe.status import status
+from mesh_pipelines.plan.actions import Findings
+from mesh_pipelines.plan.topic_plan import plan_topics, positions
 from mesh_pipelines.platform import Platform
 
 # Unhealthy products that are named; `mesh status` lists all.
@@ -29,7 +33,6 @@ def doctor(platform: Platform) -> Iterator[Finding]:
     """Look at all that landing and publishing need, one thing after another, and at products; nothing is changed."""
     import confluent_kafka
     import duckdb
-    import pyarrow as pa
 
     yield Finding("Python", f"{machine.python_version()} on {machine.platform()}")
     yield Finding(
@@ -45,7 +48,8 @@ def doctor(platform: Platform) -> Iterator[Finding]:
     )
     yield _asked("contracts", lambda: _contracts(platform))
     yield _asked("catalog", lambda: f"{len(_namespaces(platform))} domains in {platform.settings.catalog}")
-    yield _asked("broker", lambda: f"cluster {platform.streams.cluster_id()} at {platform.settings.brokers}")
+    yield _asked("broker", lambda: _broker(platform))
+    yield _asked("topics", lambda: _topics(platform))
     yield _asked("schema registry", lambda: _registry(platform))
     yield _products(platform)
 
@@ -75,6 +79,37 @@ def _contracts(platform: Platform) -> str:
     broken = len(platform.broken)
     sound = f"{len(platform.products)} sound in {platform.settings.assets}"
     return f"{sound}, {broken} with faults (mesh lint)" if broken else sound
+
+
+def _broker(platform: Platform) -> str:
+    cluster = platform.streams.cluster_id()
+    at = f"at {platform.settings.brokers}"
+    if cluster:
+        return f"cluster {cluster} {at}"
+    return f"answers {at}, without a cluster id: that topics are those of another cluster (M303) is not noticed"
+
+
+@over_storage
+def _topics(platform: Platform) -> str:
+    """What owners should know of topics as they are, and which promises fall away with what is not told of them."""
+    streamed = [product for product in platform.products.values() if product.topic]
+    found = Findings()
+    plan_topics(platform, tuple(streamed), found)
+    ids, _ = platform.streams.describe([product.topic.name for product in streamed if product.topic])
+    nameless = sorted(name for name, topic in ids.items() if not topic.topic_id)
+    said = [text for texts in found.notes.values() for text in texts]
+    if nameless:
+        said.append(f"{_several(nameless)} without an id: that one was deleted and created again (M301) is not noticed")
+    epochless = sorted(position.topic for _, position in positions(platform, streamed) if position.lacks_epochs)
+    if epochless:
+        what = f"{_several(epochless)} without leader epochs"
+        said.append(f"{what}: that history was cut off and written anew (M304) is not noticed")
+    return "; ".join([f"{len(ids)} of {len(streamed)} on the broker", *said])
+
+
+def _several(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 @over_storage

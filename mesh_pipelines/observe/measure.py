@@ -201,7 +201,7 @@ def _moved(seen: Seen, memory: Memory, now: datetime) -> tuple[Memory, list[Move
         memory = replace(memory, topic=topic, end=None, moves=())
     offsets = {number: offset.next_offset for number, offset in end.partitions.items()}
     position = seen.published.position if seen.published else None
-    if position and topic_of(position) != topic:
+    if position and not position.is_in(end):
         # It was read from another topic: nothing of this one is published, whatever its offsets are.
         position = None
     moves = list(memory.moves)

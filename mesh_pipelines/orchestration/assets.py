@@ -111,11 +111,12 @@ def _common(product: DataProduct, part: str) -> dict[str, Any]:
 def _stream(product: DataProduct) -> dg.AssetSpec:
     assert product.topic is not None
     topic = product.topic
+    stated = {"partitions": topic.partitions, "cleanup policy": topic.cleanup_policy}
     return dg.AssetSpec(
         key=part_key(product, "stream"),
         kinds={"kafka", topic.wire_format},
-        description=f"The topic `{topic.name}`: {topic.wire_format}, {topic.partitions} partitions.",
-        metadata={"topic": topic.name, "partitions": topic.partitions, "cleanup policy": topic.cleanup_policy},
+        description=f"The topic `{topic.name}`: {topic.wire_format}.",
+        metadata={"topic": topic.name} | {name: value for name, value in stated.items() if value is not None},
         **_common(product, "stream"),
     )
 

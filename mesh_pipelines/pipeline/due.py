@@ -120,9 +120,7 @@ def to_run(needs: Sequence[Need]) -> list[DataProduct]:
 def waiting(position: Position | None, bounds: Bounds) -> int:
     """The offsets of a topic that were not read up to a position: all that it holds, where that is of another topic."""
     begin, end = bounds.begin, bounds.end
-    known = (
-        position if position and (position.cluster_id, position.topic_id) == (end.cluster_id, end.topic_id) else begin
-    )
+    known = position if position and position.is_in(end) else begin
     return sum(
         max(0, offset.next_offset - max(known.next_offset(number), begin.next_offset(number)))
         for number, offset in end.partitions.items()

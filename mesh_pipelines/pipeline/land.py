@@ -34,7 +34,7 @@ from mesh_pipelines.pipeline.attempts import remembered
 from mesh_pipelines.pipeline.race import outlast
 from mesh_pipelines.pipeline.report import landed_bytes, reported
 from mesh_pipelines.platform import Platform, by_applied_contract
-from mesh_pipelines.positions import Position
+from mesh_pipelines.positions import Position, is_same_id
 
 if TYPE_CHECKING:
     from mesh_pipelines.kafka.drain import RawBatch
@@ -135,7 +135,7 @@ class _Landing:
             if self._asked and not stored.lag_to(self._asked):
                 return stored, self._asked
         self._asked = self._asked or end
-        return self._land(stored, stored or begin, end), end
+        return self._land(stored, stored.named(end) if stored else begin, end), end
 
     def _land(self, at: Position | None, start: Position, end: Position) -> Position:
         total = start.lag_to(end)
@@ -186,7 +186,8 @@ def check_same_topic(platform: Platform, product: DataProduct, read: Position) -
 
     Ids are never used again, so a topic that still has its id was not deleted and created again meanwhile.
     """
-    if platform.streams.identity(read.topic) != (read.cluster_id, read.topic_id):
+    cluster, topic = platform.streams.identity(read.topic)
+    if topic is None or not (is_same_id(read.cluster_id, cluster) and is_same_id(read.topic_id, topic)):
         continuity.check(product, read, *stream_bounds(platform, product))
 
 

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TypeAlias, assert_never
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import assert_never
 
 from mesh_pipelines.contract.model import TopicSettings
 from mesh_pipelines.contract.read.load import ContractFiles
 from mesh_pipelines.errors import ApplyRefused, MeshError
 
-# Told of a product and why nothing may be done for it.
-Refuse: TypeAlias = Callable[[str, MeshError], None]
 _TAKEN = " (it is taken over: mesh apply did not create it)"
 MEND = "fix the contract, or publish the change as a product with a new name"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is found of products while a plan is drafted: why nothing may be done for one, and what is worth a word."""
+
+    refused: dict[str, list[MeshError]] = field(default_factory=dict[str, list[MeshError]])
+    notes: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+
+    def refuse(self, product: str, error: MeshError) -> None:
+        """Say why nothing may be done for a product."""
+        self.refused.setdefault(product, []).append(error)
+
+    def note(self, product: str, text: str) -> None:
+        """Say what its owner should know, though it holds nothing up."""
+        self.notes.setdefault(product, []).append(f"{product}: {text}")
 
 
 @dataclass(frozen=True)
@@ -60,12 +74,17 @@ class RegisterSchema:
 
 @dataclass(frozen=True)
 class SetCompatibility:
-    """The subject's compatibility mode."""
+    """The subject's compatibility mode; a new subject gets one also where the contract does not state any.
+
+    ``is_left``: the registry did not let this client set that one, and its own default holds.
+    """
 
     product: str
     subject: str
     before: str | None
     after: str
+    is_stated: bool = True
+    is_left: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,8 +134,8 @@ def describe(action: Action) -> str:
     """One line that says what the action does."""
     match action:
         case CreateTopic(topic=topic):
-            config = ", ".join(f"{name}={value}" for name, value in topic_config(topic).items())
-            return f"create topic {topic.name} with {topic.partitions} partitions ({config})"
+            config = ", ".join(f"{name}={value}" for name, value in topic.initial.items())
+            return f"create topic {topic.name} with {topic.initial_partitions} partitions ({config})"
         case AddPartitions(topic=name, before=before, after=after, takes_over=taken):
             return f"add partitions to topic {name}: {before} -> {after}{_TAKEN if taken else ''}"
         case AlterTopic(topic=name, config=config, takes_over=taken):
@@ -124,6 +143,8 @@ def describe(action: Action) -> str:
             return f"alter topic {name}: {changes}{_TAKEN if taken else ''}"
         case RegisterSchema(subject=subject):
             return f"register the schema of subject {subject}"
+        case SetCompatibility(subject=subject, is_left=True):
+            return f"leave compatibility of subject {subject} at the registry's default, which is not ours to change"
         case SetCompatibility(subject=subject, before=before, after=after):
             return f"set compatibility of subject {subject}: {before or 'registry default'} -> {after}"
         case CreateTables(product=product, tables=tables):
@@ -134,15 +155,6 @@ def describe(action: Action) -> str:
             return f"evolve tables of {product}: {'; '.join(changes)}"
         case _:
             assert_never(action)
-
-
-def topic_config(topic: TopicSettings) -> dict[str, str]:
-    """The topic's configuration in Kafka's names."""
-    return {
-        "cleanup.policy": topic.cleanup_policy,
-        "retention.ms": str(topic.retention_ms),
-        **topic.config,
-    }
 
 
 def unsafe(reason: str) -> ApplyRefused:

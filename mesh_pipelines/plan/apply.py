@@ -6,10 +6,11 @@ What cannot be done for one product stops that product and what is computed from
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from typing import assert_never
 
 from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.errors import ConcurrentWriter, MeshError
+from mesh_pipelines.errors import ConcurrentWriter, MeshError, NotAuthorized
 from mesh_pipelines.kafka.continuity import broken_off
 from mesh_pipelines.lake.applied import FOREIGN
 from mesh_pipelines.lake.evolve import evolve
@@ -58,14 +59,14 @@ def execute(
         if action.product in failed or _rests_on(platform, action.product, failed):
             continue
         try:
-            _execute(platform, action)
+            done = _execute(platform, action)
         except MeshError as error:
             if error.transient:
                 raise
             failed[action.product] = error
         else:
             if on_done:
-                on_done(action)
+                on_done(done)
     # Whatever failed may work now.
     forget(platform.settings)
     return failed
@@ -93,7 +94,8 @@ def stopped(platform: Platform, products: Iterable[DataProduct]) -> list[str]:
     return [f"{error.code} {error.message} (next: {error.next_step})" for error in found if error]
 
 
-def _execute(platform: Platform, action: Action) -> None:
+def _execute(platform: Platform, action: Action) -> Action:
+    """Do what an action says; gives what was done."""
     match action:
         case CreateTopic(product=product, topic=topic):
             platform.streams.create(topic)
@@ -108,8 +110,13 @@ def _execute(platform: Platform, action: Action) -> None:
                 _own(platform, product, name)
         case RegisterSchema(subject=subject, schema=schema, schema_type=schema_type):
             platform.registry.register(subject, schema, schema_type)
-        case SetCompatibility(subject=subject, after=after):
-            platform.registry.set_compatibility(subject, after)
+        case SetCompatibility(subject=subject, after=after, is_stated=is_stated):
+            try:
+                platform.registry.set_compatibility(subject, after)
+            except NotAuthorized:
+                if is_stated:
+                    raise
+                return replace(action, is_left=True)
         case CreateTables(product=product):
             platform.tables_of(platform.proposed[product]).create()
         case EvolveTables(product=product):
@@ -118,6 +125,7 @@ def _execute(platform: Platform, action: Action) -> None:
             _record(platform, platform.proposed[product], action)
         case _:
             assert_never(action)
+    return action
 
 
 def _own(platform: Platform, name: str, topic: str) -> None:
@@ -145,8 +153,9 @@ def _topic_record(platform: Platform, product: DataProduct, *, owns: bool) -> st
     """What is recorded of a product's topic with its contract: its id, or that it is not the product's own."""
     if product.topic is None:
         return None
-    topic_id = platform.streams.identity(product.topic.name)[1]
+    topic_id = platform.streams.identity(product.topic.name)[1] or None
     if owns or (topic_id and is_own(platform, product, topic_id)):
-        # Not known where the broker does not show a topic yet that it just created: then the contract's name counts.
+        # Not known where the broker does not show a topic yet that it just created, or gives none an id: then the
+        # contract's name counts.
         return topic_id
     return FOREIGN

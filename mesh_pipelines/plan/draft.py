@@ -19,8 +19,6 @@ from mesh_pipelines.contract.compare import changes
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.read.load import hash_of, read_files
 from mesh_pipelines.errors import ApplyRefused, MeshError, TablesLost
-from mesh_pipelines.formats.format import Schemas
-from mesh_pipelines.formats.registered import format_of
 from mesh_pipelines.lake.evolve import plan_evolution
 from mesh_pipelines.lake.lost import refuse_over_lost
 from mesh_pipelines.plan.actions import (
@@ -29,24 +27,27 @@ from mesh_pipelines.plan.actions import (
     CreateTables,
     CreateTopic,
     EvolveTables,
+    Findings,
     RecordContract,
-    Refuse,
-    RegisterSchema,
-    SetCompatibility,
     unsafe,
 )
 from mesh_pipelines.plan.bind import Binder
 from mesh_pipelines.plan.lint import refusal
+from mesh_pipelines.plan.subject_plan import plan_subjects
 from mesh_pipelines.plan.topic_plan import plan_names, plan_topics
 from mesh_pipelines.platform import Platform, ordered
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What has to be done, and the products for which nothing may be done, each with the errors that say why."""
+    """What has to be done, and the products for which nothing may be done, each with the errors that say why.
+
+    ``notes`` are what owners should know and what could not be looked at; they hold nothing up.
+    """
 
     actions: tuple[Action, ...]
     refused: Mapping[str, tuple[MeshError, ...]]
+    notes: tuple[str, ...] = ()
 
 
 def draft(platform: Platform, names: Iterable[str], *, take_over: bool = False) -> Plan:
@@ -58,34 +59,32 @@ def draft(platform: Platform, names: Iterable[str], *, take_over: bool = False) 
         BrokerUnreachable, RegistryUnreachable, StorageUnavailable: what is there could not be looked at; transient.
     """
     wanted = sorted(set(names))
-    refused: dict[str, list[MeshError]] = {}
-
-    def refuse(name: str, error: MeshError) -> None:
-        refused.setdefault(name, []).append(error)
-
+    found = Findings()
+    refused = found.refused
     for name in wanted:
         if name in platform.broken:
-            refuse(name, platform.broken[name])
+            found.refuse(name, platform.broken[name])
     proposals = [one for one in ordered(platform.proposed) if one.fqn in wanted]
     # What is read by then: the contracts that are applied, and those of this plan.
     ruling = {**platform.products, **{one.fqn: one for one in proposals}}
     binder = Binder(ruling)
     for product in proposals:
         if cannot_run := refusal(binder, product):
-            refuse(product.fqn, cannot_run)
+            found.refuse(product.fqn, cannot_run)
         for error in _breaking_changes(platform, product):
-            refuse(product.fqn, error)
-    _refuse_cycles(ruling, proposals, refuse)
+            found.refuse(product.fqn, error)
+    _refuse_cycles(ruling, proposals, found)
     sound = tuple(one for one in proposals if one.fqn not in refused)
     actions: list[Action] = []
-    for part in (plan_names, partial(plan_topics, take_over=take_over), _plan_subjects, _plan_tables):
-        actions += part(platform, sound, refuse)
+    for part in (plan_names, partial(plan_topics, take_over=take_over), plan_subjects, _plan_tables):
+        actions += part(platform, sound, found)
     owning = {product.fqn for product in sound if take_over}
     owning |= {action.product for action in actions if isinstance(action, CreateTopic)}
-    actions += _plan_contracts(platform, sound, owning, refuse)
+    actions += _plan_contracts(platform, sound, owning, found)
     _refuse_derived(platform, proposals, refused)
     kept = tuple(action for action in actions if action.product not in refused)
-    return Plan(kept, {name: tuple(errors) for name, errors in refused.items()})
+    notes = tuple(text for name, texts in found.notes.items() if name not in refused for text in texts)
+    return Plan(kept, {name: tuple(errors) for name, errors in refused.items()}, notes)
 
 
 def plan(platform: Platform, products: Iterable[DataProduct], *, take_over: bool = False) -> tuple[Action, ...]:
@@ -127,7 +126,7 @@ def _breaking_changes(platform: Platform, product: DataProduct) -> Iterator[Mesh
 def _refuse_cycles(
     ruling: Mapping[str, DataProduct],
     proposals: Sequence[DataProduct],
-    refuse: Refuse,
+    found: Findings,
 ) -> None:
     """Refuse what would be computed from itself, by way of contracts that are applied and of files that are not."""
     try:
@@ -136,7 +135,7 @@ def _refuse_cycles(
         path: list[str] = error.args[1]
         for name in {*path} & {one.fqn for one in proposals}:
             problem = f"{name}: it would depend on itself: {' -> '.join(path)}"
-            refuse(name, ApplyRefused(problem, next_step="break the cycle"))
+            found.refuse(name, ApplyRefused(problem, next_step="break the cycle"))
 
 
 def _refuse_derived(platform: Platform, proposals: Sequence[DataProduct], refused: dict[str, list[MeshError]]) -> None:
@@ -149,7 +148,7 @@ def _refuse_derived(platform: Platform, proposals: Sequence[DataProduct], refuse
 
 
 def _plan_contracts(
-    platform: Platform, products: tuple[DataProduct, ...], owning: Collection[str], refuse: Refuse
+    platform: Platform, products: tuple[DataProduct, ...], owning: Collection[str], found: Findings
 ) -> list[Action]:
     applied = platform.applied_hashes([product.fqn for product in products])
     actions: list[Action] = []
@@ -159,7 +158,7 @@ def _plan_contracts(
         files = read_files(product.folder)
         if hash_of(product.folder, files) != product.contract_hash:
             error = ApplyRefused(f"{product.fqn}: its files changed while they were read", next_step="mesh plan")
-            refuse(product.fqn, error)
+            found.refuse(product.fqn, error)
             continue
         before = platform.product(product.fqn).contract_version if applied.get(product.fqn) else None
         version = product.contract_version
@@ -168,39 +167,7 @@ def _plan_contracts(
     return actions
 
 
-def _plan_subjects(platform: Platform, products: tuple[DataProduct, ...], refuse: Refuse) -> list[Action]:
-    actions: list[Action] = []
-    for product in products:
-        schemas = format_of(product.topic).schemas if product.topic else None
-        if product.topic is None or schemas is None:
-            continue
-        subject = product.topic.subject
-        actions += _plan_schema(platform, product, subject, schemas, refuse)
-        before, after = platform.registry.compatibility(subject), str(product.topic.compatibility)
-        if before != after:
-            actions.append(SetCompatibility(product.fqn, subject, before, after))
-    return actions
-
-
-def _plan_schema(
-    platform: Platform, product: DataProduct, subject: str, schemas: Schemas, refuse: Refuse
-) -> list[Action]:
-    """Register the contract's schema where the subject does not have it, as its latest version or an earlier one.
-
-    Producers may register other schemas at any time, also older ones, so which is the latest says nothing.
-    """
-    registry, schema = platform.registry, product.value_schema
-    if registry.registered_id(subject, schema, schemas.type) is not None:
-        return []
-    if registry.latest(subject) is not None and (reasons := registry.objections(subject, schema, schemas)):
-        listed = "; ".join(reasons)
-        reason = f"{product.fqn}: the schema is not compatible with the one of subject {subject}: {listed}"
-        refuse(product.fqn, unsafe(reason))
-        return []
-    return [RegisterSchema(product.fqn, subject, schema, schemas.type)]
-
-
-def _plan_tables(platform: Platform, products: tuple[DataProduct, ...], refuse: Refuse) -> list[Action]:
+def _plan_tables(platform: Platform, products: tuple[DataProduct, ...], found: Findings) -> list[Action]:
     actions: list[Action] = []
     for product in products:
         tables = platform.tables_of(product)
@@ -208,13 +175,13 @@ def _plan_tables(platform: Platform, products: tuple[DataProduct, ...], refuse: 
             try:
                 refuse_over_lost(platform.catalog, product.fqn, missing)
             except TablesLost as error:
-                refuse(product.fqn, error)
+                found.refuse(product.fqn, error)
                 continue
             actions.append(CreateTables(product.fqn, tuple(missing)))
         try:
             changes = plan_evolution(tables)
         except ApplyRefused as error:
-            refuse(product.fqn, error)
+            found.refuse(product.fqn, error)
             continue
         if changes:
             actions.append(EvolveTables(product.fqn, tuple(str(change) for change in changes)))

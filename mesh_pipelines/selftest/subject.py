@@ -84,7 +84,7 @@ def evolve(subject: Subject, minor: int) -> Subject:
     """The product under the next version of its contract: a wider ``weight``, and one more field for each version."""
     product = subject.product
     assert product.topic is not None
-    partitions = product.topic.partitions
+    partitions = product.topic.initial_partitions
     product = _write(subject.settings, product.domain, product.name, partitions=partitions, minor=minor)
     return _applied(replace(subject, product=product))
 

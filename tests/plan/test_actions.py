@@ -11,6 +11,7 @@ import pytest
 
 from mesh_pipelines.contract.model import DataProduct, TopicSettings
 from mesh_pipelines.errors import ApplyRefused, MeshError, NotAuthorized
+from mesh_pipelines.kafka.admin import TopicDescription
 from mesh_pipelines.lake.applied import TOPIC
 from mesh_pipelines.plan.actions import (
     MEND,
@@ -20,11 +21,11 @@ from mesh_pipelines.plan.actions import (
     CreateTables,
     CreateTopic,
     EvolveTables,
+    Findings,
     RecordContract,
     RegisterSchema,
     SetCompatibility,
     describe,
-    topic_config,
     unsafe,
 )
 from mesh_pipelines.plan.topic_plan import plan_topics
@@ -52,6 +53,10 @@ ORDERS = "shop.orders"
             "set compatibility of subject t-value: registry default -> FULL",
         ),
         (SetCompatibility(ORDERS, "t-value", "NONE", "FULL"), "set compatibility of subject t-value: NONE -> FULL"),
+        (
+            SetCompatibility(ORDERS, "t-value", None, "FULL", is_stated=False, is_left=True),
+            "leave compatibility of subject t-value at the registry's default, which is not ours to change",
+        ),
         (CreateTables(ORDERS, ("log", "base")), "create tables of shop.orders: log, base"),
         (EvolveTables(ORDERS, ("log: add column a", "base: add column a")), "evolve tables of shop.orders: "),
         (RecordContract(ORDERS, "1.1.0", "1.0.0", "h", {}), "apply contract 1.1.0 of shop.orders, after 1.0.0"),
@@ -64,9 +69,12 @@ def test_an_action_says_what_it_does(action: Action, line: str) -> None:
     assert "\n" not in said
 
 
-def test_a_topics_own_settings_win_over_those_of_the_contract() -> None:
-    topic = TopicSettings("t", cleanup_policy="compact", retention_ms=5, config={"retention.ms": "7", "a": "b"})
-    assert topic_config(topic) == {"cleanup.policy": "compact", "retention.ms": "7", "a": "b"}
+def test_only_what_a_contract_states_is_a_setting_of_it() -> None:
+    topic = TopicSettings("t", cleanup_policy="compact", retention_ms=5, config={"a": "b"})
+    assert topic.stated == {"cleanup.policy": "compact", "retention.ms": "5", "a": "b"}
+    silent = TopicSettings("t")
+    assert (silent.stated, silent.initial_partitions) == ({}, 1)
+    assert silent.initial == {"cleanup.policy": "delete", "retention.ms": "-1"}
 
 
 def test_a_refusal_says_how_to_mend_it() -> None:
@@ -81,11 +89,12 @@ class Broker:
 
     topics: Mapping[str, tuple[int, Mapping[str, str]]] = field(default_factory=dict)
     hidden: Mapping[str, MeshError] = field(default_factory=dict)
+    untold: MeshError | None = None
     end: int = 10
 
     def describe(self, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, MeshError]]:
         found = {
-            name: SimpleNamespace(partitions=partitions, config=config, topic_id="id")
+            name: TopicDescription(name, "id", partitions, config, self.untold)
             for name, (partitions, config) in self.topics.items()
             if name in names
         }
@@ -120,15 +129,31 @@ class Asked:
 
 
 def planned(asked: Asked, *products: DataProduct) -> tuple[list[Action], list[str]]:
-    refused: list[str] = []
-    actions = plan_topics(asked, products, lambda name, error: refused.append(error.message))  # pyright: ignore[reportArgumentType]
-    return actions, refused
+    actions, found = drafted(asked, *products)
+    return actions, [error.message for errors in found.refused.values() for error in errors]
+
+
+def drafted(asked: Asked, *products: DataProduct) -> tuple[list[Action], Findings]:
+    found = Findings()
+    return plan_topics(asked, products, found), found  # pyright: ignore[reportArgumentType]
+
+
+def noted(asked: Asked, *products: DataProduct) -> list[str]:
+    actions, found = drafted(asked, *products)
+    assert (actions, found.refused) == ([], {})
+    return [text for texts in found.notes.values() for text in texts]
 
 
 @pytest.fixture(scope="module")
 def orders(tmp_path_factory: pytest.TempPathFactory) -> DataProduct:
     settings = "- {property: mesh.partitions, value: 3}"
     return written(tmp_path_factory.mktemp("assets"), contract_text(ORDERS, settings=settings))
+
+
+@pytest.fixture(scope="module")
+def silent(tmp_path_factory: pytest.TempPathFactory) -> DataProduct:
+    """A product whose contract says nothing of its topic."""
+    return written(tmp_path_factory.mktemp("assets"), contract_text(ORDERS))
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +164,7 @@ def clicks(tmp_path_factory: pytest.TempPathFactory) -> DataProduct:
 
 def config_of(product: DataProduct, **changed: str) -> dict[str, str]:
     assert product.topic
-    return {**topic_config(product.topic), **{name.replace("_", "."): value for name, value in changed.items()}}
+    return {**product.topic.initial, **{name.replace("_", "."): value for name, value in changed.items()}}
 
 
 def test_a_topic_that_is_not_there_is_created(orders: DataProduct) -> None:
@@ -192,17 +217,92 @@ def test_a_topic_of_others_is_left_as_it_is(orders: DataProduct) -> None:
     ]
 
 
-@pytest.mark.parametrize(("landed", "behind"), [(None, 8), (2, 8), (9, 1), (10, 0)])
-def test_events_that_may_be_dropped_have_to_be_landed_first(
-    orders: DataProduct, landed: int | None, behind: int
+DAY = 86_400_000
+# What a broker that nobody configured makes of a topic, and what somebody may have made of one.
+DEFAULTS = {"cleanup.policy": "delete", "retention.ms": str(7 * DAY), "retention.bytes": "-1"}
+AS_IT_IS: dict[str, tuple[dict[str, str], str | None]] = {
+    "the broker's defaults": (DEFAULTS, "the broker keeps them for 7d (mesh.retention)"),
+    "the broker's time": ({**DEFAULTS, "message.timestamp.type": "LogAppendTime", "retention.ms": "-1"}, None),
+    "compacted": ({"cleanup.policy": "compact"}, None),
+    "compacted and deleted": ({**DEFAULTS, "cleanup.policy": "delete,compact"}, "keeps them for 7d"),
+    "by size": ({**DEFAULTS, "retention.ms": "-1", "retention.bytes": "1048576"}, "keeps 1,048,576 bytes"),
+    "odd times": ({"cleanup.policy": "delete", "retention.ms": "90061"}, "for 90061ms"),
+    "settings that nobody knows": ({"retention.ms": "-1", "confluent.tier.enable": "true"}, None),
+    "nothing told": ({}, None),
+}
+
+
+@pytest.mark.parametrize("case", AS_IT_IS)
+@pytest.mark.parametrize("partitions", [1, 12])
+@pytest.mark.parametrize("own", [True, False])
+def test_what_a_contract_does_not_state_is_left_as_it_is(
+    silent: DataProduct, case: str, partitions: int, own: bool
 ) -> None:
-    broker = Broker({ORDERS: (3, config_of(orders, cleanup_policy="compact"))})
-    actions, refused = planned(Asked(broker, landed), orders)
-    if behind:
+    config, said = AS_IT_IS[case]
+    notes = noted(Asked(Broker({ORDERS: (partitions, config)}), own=own), silent)
+    assert len(notes) == (said is not None)
+    if said:
+        assert notes[0].startswith("shop.orders: events of shop.orders go unless they are landed before: ")
+        assert said in notes[0]
+
+
+def test_compaction_is_worth_a_word_where_every_event_is_a_row(clicks: DataProduct) -> None:
+    [note] = noted(Asked(Broker({ORDERS: (3, {"cleanup.policy": "compact"})})), clicks)
+    assert note.endswith("every event of this product is a row")
+
+
+def test_settings_that_are_not_told_are_named_and_hold_nothing_up(silent: DataProduct, orders: DataProduct) -> None:
+    untold = Broker({ORDERS: (3, {})}, untold=NotAuthorized("no right to the settings"))
+    [note] = noted(Asked(untold, own=False), silent)
+    assert note == (
+        "shop.orders: how long the broker keeps events of shop.orders could not be looked at (no right to the settings)"
+    )
+    stated = replace(orders, topic=replace(orders.topic, retention_ms=DAY))
+    [note] = noted(Asked(untold, own=False), stated)
+    assert "so retention.ms of the contract could not be compared with it" in note
+
+
+@pytest.mark.parametrize("policy", ["compact,delete", "delete,compact", "delete, compact"])
+def test_the_order_of_policies_says_nothing(orders: DataProduct, policy: str) -> None:
+    assert orders.topic
+    stated = replace(orders, topic=replace(orders.topic, cleanup_policy="compact,delete"))
+    assert planned(Asked(Broker({ORDERS: (3, {"cleanup.policy": policy, "retention.ms": "-1"})})), stated) == ([], [])
+
+
+# A setting as the topic has it and as the contract wants it; where events may go, what to write until they are landed.
+CHANGES: dict[tuple[str, str, str], str | None] = {
+    ("retention.ms", str(7 * DAY), "-1"): None,
+    ("retention.ms", str(7 * DAY), str(30 * DAY)): None,
+    ("retention.ms", "-1", str(30 * DAY)): "write mesh.retention: forever,",
+    ("retention.ms", str(7 * DAY), str(DAY)): "write mesh.retention: 7d,",
+    ("cleanup.policy", "compact", "delete"): "write mesh.cleanupPolicy: compact,",
+    ("cleanup.policy", "delete", "delete,compact"): "write mesh.cleanupPolicy: delete,",
+    ("cleanup.policy", "compact,delete", "delete"): None,
+    ("retention.bytes", "-1", "1000"): "write retention.bytes: -1 in mesh.topicConfig,",
+    ("retention.bytes", "1000", "2000"): None,
+    ("delete.retention.ms", "86400000", "1"): "write delete.retention.ms: 86400000 in mesh.topicConfig,",
+    ("max.message.bytes", "1000", "9"): None,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(("landed", "behind"), [(None, 8), (2, 8), (9, 1), (10, 0)])
+def test_what_may_drop_events_waits_until_they_are_landed(
+    orders: DataProduct, change: tuple[str, str, str], landed: int | None, behind: int
+) -> None:
+    (name, now, wanted), step = change, CHANGES[change]
+    stated = replace(orders, topic=replace(orders.topic, config={name: wanted}))
+    actions, found = drafted(Asked(Broker({ORDERS: (3, {name: now})}), landed), stated)
+    if step and behind:
         assert actions == []
-        assert f"may make the broker drop events, but {behind} offsets are not landed yet" in refused[0]
+        [error] = found.refused[ORDERS]
+        assert f"{name} {now} -> {wanted}" in error.message
+        assert f"may make the broker drop events, and {behind} offsets are not landed yet" in error.message
+        assert str(error.next_step).startswith(step)
+        # Landing says to apply first where nothing was applied, so applying must not say to land first.
+        assert "mesh land" not in str(error)
     else:
-        assert actions == [AlterTopic(ORDERS, ORDERS, {"cleanup.policy": ("compact", "delete")})]
+        assert actions == [AlterTopic(ORDERS, ORDERS, {name: (now, wanted)})]
 
 
 def test_one_refusal_keeps_the_other_change_of_the_topic(orders: DataProduct) -> None:

@@ -123,14 +123,15 @@ class SettingsReader:
         if chosen.schemas is None and "mesh.compatibility" in self._values:
             problem = f"mesh.compatibility is for schemas in the registry, {chosen.title} events have none"
             self._fault("mesh.compatibility", problem, "remove it")
-        compatibility = self._choice("mesh.compatibility", Compatibility, Compatibility.BACKWARD)
+        stated = "mesh.compatibility" in self._values
+        compatibility = self._choice("mesh.compatibility", Compatibility) if stated else None
         return TopicSettings(
             self._name(fqn),
             self._partitions(),
             self._cleanup(event_type),
             self._retention(),
             chosen.name,
-            compatibility or Compatibility.BACKWARD,
+            compatibility,
             self._config(),
             self._undecodable(),
         )
@@ -152,17 +153,21 @@ class SettingsReader:
             )
         return str(topic)
 
-    def _partitions(self) -> int:
-        partitions = self._values.get("mesh.partitions", 1)
+    def _partitions(self) -> int | None:
+        partitions = self._values.get("mesh.partitions")
+        if partitions is None and "mesh.partitions" not in self._values:
+            return None
         if isinstance(partitions, bool) or not isinstance(partitions, int) or not 1 <= partitions <= 10_000:
             self._fault(
                 "mesh.partitions", f"mesh.partitions must be 1 to 10000, got {partitions!r}", "write a whole number"
             )
-            return 1
+            return None
         return partitions
 
-    def _cleanup(self, event_type: EventType | None) -> str:
-        policy = self._values.get("mesh.cleanupPolicy", "delete")
+    def _cleanup(self, event_type: EventType | None) -> str | None:
+        if "mesh.cleanupPolicy" not in self._values:
+            return None
+        policy = self._values["mesh.cleanupPolicy"]
         if policy not in _CLEANUP:
             known = f"{', '.join(_CLEANUP[:2])} or {_CLEANUP[2]}"
             self._fault("mesh.cleanupPolicy", f"mesh.cleanupPolicy must be {known}, got {policy!r}", "use one of them")
@@ -173,9 +178,11 @@ class SettingsReader:
             )
         return str(policy)
 
-    def _retention(self) -> int:
+    def _retention(self) -> int | None:
         """Milliseconds; -1 is forever."""
-        value = self._values.get("mesh.retention", "forever")
+        if "mesh.retention" not in self._values:
+            return None
+        value = self._values["mesh.retention"]
         if value == "forever":
             return -1
         match = _DURATION.fullmatch(str(value).strip())
@@ -209,9 +216,7 @@ class SettingsReader:
                 self._fault(name, f"sets {own}", f"use {setting}")
         return {str(key): _kafka_text(value) for key, value in config.items()}
 
-    def _choice(self, name: str, choices: type[Choice], default: Choice | None = None) -> Choice | None:
-        if name not in self._values and default is not None:
-            return default
+    def _choice(self, name: str, choices: type[Choice]) -> Choice | None:
         value = self._values.get(name)
         if value in list(choices):
             return choices(value)
