@@ -54,6 +54,10 @@ from typing import ClassVar
 
 from mesh_pipelines.confidential import masked
 
+# Room for what an engine says of a statement, and not for the statement; and for any path.
+_SENTENCES = 1000
+_PATH = 4096
+
 
 class MeshError(Exception):
     """Base of all intended errors: a stable ``code``, an ``exit_code``, and the ``next_step`` to take.
@@ -117,6 +121,13 @@ class Violation(MeshError):
     code = "M100"
 
 
+def printable(text: str, limit: int = 80) -> str:
+    """Other people's text as one short line that no terminal acts upon."""
+    if not text.isprintable():
+        text = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
 @dataclass(frozen=True, order=True)
 class Fault:
     """One thing wrong in one file: where it is, what it is, and how to fix it.
@@ -132,9 +143,15 @@ class Fault:
     fix: str
     column: int = 0
 
+    def __post_init__(self) -> None:
+        # Whoever's words are in it: patterns, names of files, what an engine or a library says.
+        for name in ("problem", "fix"):
+            object.__setattr__(self, name, printable(getattr(self, name), _SENTENCES))
+
     def __str__(self) -> str:
-        where = ":".join(map(str, filter(None, (self.file, self.line, self.column))))
-        field = f" {self.field}:" if self.field else ""
+        file = printable(str(self.file), _PATH)
+        where = ":".join(map(str, filter(None, (file, self.line, self.column))))
+        field = f" {printable(self.field, _SENTENCES)}:" if self.field else ""
         return f"{where}:{field} {self.problem} ({self.fix})"
 
 

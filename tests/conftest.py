@@ -20,7 +20,7 @@ import pyarrow as pa
 import pytest
 
 from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.local.supervisor import free_ports
+from mesh_pipelines.local.supervisor import Supervisor, free_ports
 from mesh_pipelines.native import extension
 from mesh_pipelines.settings import Settings
 from tests.building import CASES, Case, case_of, contract_text, product_of, typed_rows, write_contract
@@ -144,6 +144,19 @@ def settings(services: Settings, tmp_path: Path) -> Settings:
 def local_settings(tmp_path: Path) -> Settings:
     """Settings that need no service: tables, home and assets of the test's own."""
     return Settings(home=tmp_path / "home", assets=tmp_path / "assets")
+
+
+@pytest.fixture(scope="session")
+def dagster_front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """Settings of Dagster's pages, served on loopback without sign-in; for the tests of the group "front"."""
+    from mesh_pipelines.orchestration.instance import children
+
+    folder = tmp_path_factory.mktemp("front")
+    settings = Settings(home=folder / "home", assets=folder / "assets", dagster_port=free_ports(1)[0])
+    settings.assets.mkdir()
+    with Supervisor() as supervisor:
+        supervisor.start(children(settings)[:1])
+        yield settings
 
 
 Contract = Callable[..., str]

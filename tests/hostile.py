@@ -1,4 +1,4 @@
-"""Servers on loopback that answer without end, too slowly, or with more than was asked for."""
+"""Servers on loopback that answer without end, too slowly, or with more than was asked for: the attempts, served."""
 
 from __future__ import annotations
 
@@ -8,86 +8,81 @@ import time
 import zlib
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
+from typing import Any
+
+from tests.attacks.collected import attempts, by_class, written_out
 
 _STOP_S = 60.0
 Answer = Callable[[socket.socket], None]
 
 
-def endless_body(client: socket.socket) -> None:
-    client.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n[")
-    while True:
-        client.sendall(b"1," * 500_000)
+@dataclass(frozen=True)
+class Said:
+    """An answer as ``attacks/registry.yaml`` has it: how it begins, and what comes after that."""
+
+    name: str
+    begin: bytes
+    after: str = ""
+    what: bytes = b""
+
+    @property
+    def __name__(self) -> str:
+        return self.name
+
+    def __call__(self, client: socket.socket) -> None:
+        """Answer a client."""
+        client.sendall(self.begin)
+        match self.after:
+            case "forever":
+                while True:
+                    client.sendall(self.what)
+            case "drip":
+                while True:
+                    client.sendall(self.what)
+                    time.sleep(0.1)
+            case "gzip":
+                body = _bomb(int(self.what))
+                client.sendall(b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            case "silent":
+                time.sleep(_STOP_S)
+            case _:
+                pass
+
+    @classmethod
+    def of(cls, name: str, said: Any) -> Said:
+        """The answer of an attempt."""
+        if not isinstance(said, dict):
+            return cls(name, on_the_wire(said))
+        after = next((one for one in said if one != "begin"), "")
+        return cls(name, on_the_wire(said["begin"]), after, on_the_wire(str(said.get(after, ""))))
 
 
-def endless_chunks(client: socket.socket) -> None:
-    client.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
-    while True:
-        client.sendall(b"10\r\n" + b" " * 16 + b"\r\n")
-
-
-def endless_errors(client: socket.socket) -> None:
-    client.sendall(b"HTTP/1.1 500 No\r\nContent-Type: application/json\r\n\r\n")
-    while True:
-        client.sendall(b"x" * 1_000_000)
-
-
-def endless_head(client: socket.socket) -> None:
-    client.sendall(b"HTTP/1.1 200 OK\r\n")
-    while True:
-        client.sendall(b"X: " + b"x" * 1000 + b"\r\n")
-
-
-def endless_continue(client: socket.socket) -> None:
-    while True:
-        client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-
-def dripped_head(client: socket.socket) -> None:
-    _drip(client, b"HTTP/1.1 200 OK\r\nX: ")
-
-
-def dripped_body(client: socket.socket) -> None:
-    _drip(client, b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n[")
-
-
-def packed(client: socket.socket) -> None:
-    body = _bomb()
-    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-    client.sendall(head.encode() + b"\r\n\r\n" + body)
+def on_the_wire(text: str) -> bytes:
+    return written_out(text).replace("\n", "\r\n").encode("utf-8", "surrogateescape")
 
 
 @cache
-def _bomb() -> bytes:
+def _bomb(megabytes: int) -> bytes:
     packer = zlib.compressobj(wbits=31)
-    return b"".join([*(packer.compress(b" " * 1_000_000) for _ in range(200)), packer.flush()])
+    return b"".join([*(packer.compress(b" " * 1_000_000) for _ in range(megabytes)), packer.flush()])
 
 
-def silent(client: socket.socket) -> None:
-    time.sleep(_STOP_S)
-
-
-def cut_off(client: socket.socket) -> None:
-    client.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{}")
-
-
-HOSTILE: tuple[Answer, ...] = (
-    *(endless_body, endless_chunks, endless_errors, endless_head, endless_continue, dripped_head, dripped_body),
-    *(packed, silent, cut_off),
-)
-
-
-def _drip(client: socket.socket, begin: bytes) -> None:
-    client.sendall(begin)
-    while True:
-        client.sendall(b"1")
-        time.sleep(0.1)
+_BY_NAME = {
+    one.name: Said.of(one.name, one.said)
+    for one in by_class(attempts("registry.yaml"))["Answers without end, too slow or too large"]
+}
+# Those that any client is tried with; of the others each is a kind of one of them.
+HOSTILE: tuple[Answer, ...] = tuple(_BY_NAME.values())[:10]
+endless_body, packed = _BY_NAME["a body without end"], _BY_NAME["a body that is packed"]
+cut_off = _BY_NAME["a body that is cut off"]
 
 
 @contextmanager
 def answering(answer: Answer, *, reads: bool = True) -> Generator[str]:
     """A server that answers every connection so, once it has been asked or at once; gives its address."""
-    _bomb()
+    _bomb(200)
     with socket.create_server(("127.0.0.1", 0)) as server:
         stop = threading.Event()
 

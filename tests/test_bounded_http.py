@@ -13,8 +13,7 @@ import httpx2
 import pytest
 
 from mesh_pipelines.bounded_http import BoundedAsyncTransport, Bounds, client_of
-from mesh_pipelines.errors import DownloadFailed, RegistryUnreachable, SettingInvalid, StorageUnavailable
-from mesh_pipelines.kafka.registry import Registry
+from mesh_pipelines.errors import DownloadFailed, SettingInvalid, StorageUnavailable
 from mesh_pipelines.lake.catalog import open_catalog
 from mesh_pipelines.local import jars
 from mesh_pipelines.openlineage.delivery import post_to
@@ -68,14 +67,6 @@ def test_a_jar_is_given_up_on_and_leaves_no_file(
         with pytest.raises(DownloadFailed, match="a:b:1:jar: cannot be fetched"):
             jars._fetch_one(tmp_path, jar)
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
-
-
-@hostile
-def test_a_registry_is_given_up_on(answer: Answer, tmp_path: Path) -> None:
-    with answering(answer) as address, frugal():
-        registry = Registry(Settings(home=tmp_path, schema_registry_url=address, timeout_s=1.0))
-        with pytest.raises(RegistryUnreachable):
-            registry.schema(1)
 
 
 @hostile

@@ -32,6 +32,8 @@ from mesh_pipelines.web.sign_in import CALLBACK, SignIn, is_program, secret_key
 GRAPHQL = "/graphql"
 # Where Dagster finds the role of who asks, in the scope of a request.
 ROLE = "mesh_role"
+# Notebooks are pages that their authors wrote, and may run in whoever's browser; the mesh has none.
+_NOT_SERVED = frozenset({"/notebook", "/dagit/notebook"})
 _BACK = "back"
 _MOST_BODY = 4_194_304
 # How long a connection that stays open goes on after its user has signed out.
@@ -86,7 +88,7 @@ class Front:
         """An answer of our own; None where Dagster has answered."""
         # As Dagster's routes see it.
         path = str(request.scope["path"])
-        if not _is_plain(path):
+        if not _is_plain(path) or path.rstrip("/") in _NOT_SERVED:
             return PlainTextResponse("Nothing here", 404)
         if self._settings.oidc_issuer and path.startswith("/sign-"):
             return await self._signing(request)

@@ -116,7 +116,9 @@ class _Connection(HttpToolsProtocol):
         self.waiting_since: float | None = None
         self.is_websocket = False
         self._in_head = True
+        # What has arrived of a head, by the slice, and what its headers say, to the byte.
         self._head_bytes = 0
+        self._in_headers = 0
         self._too_large = False
         self._timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
@@ -152,12 +154,14 @@ class _Connection(HttpToolsProtocol):
         """A request begins."""
         super().on_message_begin()
         self._in_head = True
+        self._in_headers = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header, if there are not too many."""
-        if len(self.headers) >= self.limits.headers:
+        """Take a header, if there are not too many of them, and not too much in them."""
+        self._in_headers += len(name) + len(value)
+        if len(self.headers) >= self.limits.headers or self._in_headers > self.limits.head_bytes:
             self._too_large = True
-            raise ValueError("too many headers")
+            raise ValueError("too much in the head")
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -201,7 +205,7 @@ class _Connection(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP, or too much of it."""
         if self._too_large:
-            self._refuse(431, "This request has too many headers.")
+            self._refuse(431, "The head of this request is too large.")
         else:
             super().send_400_response(msg)
 

@@ -66,6 +66,20 @@ def _serve(connection: Connection) -> None:
 
 
 @contextmanager
+def narrowed(cpu: int) -> Generator[None]:
+    """In a worker: end this process when what is done now takes so many seconds of CPU, if the call has as many."""
+    before, _ = resource.getrlimit(resource.RLIMIT_CPU)
+    soft = int(time.process_time()) + 1 + cpu
+    if before != resource.RLIM_INFINITY:
+        soft = min(soft, before)
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_CPU, (before, resource.RLIM_INFINITY))
+
+
+@contextmanager
 def _limited(cpu: int, memory: int) -> Generator[None]:
     """End this process when it takes so many seconds of CPU from now on, or holds so many bytes."""
     soft = int(time.process_time()) + 1 + cpu if cpu else resource.RLIM_INFINITY

@@ -24,7 +24,7 @@ from signal import SIGXCPU, Signals
 from socket import socketpair
 from typing import Any, TypeAlias
 
-from mesh_pipelines.worker.child import OUT_OF_MEMORY, RAISED, READY, RETURNED, is_worker
+from mesh_pipelines.worker.child import OUT_OF_MEMORY, RAISED, READY, RETURNED, is_worker, narrowed
 
 # What a program needs to find its libraries, its language and its time zone.
 _ENVIRONMENT = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ")
@@ -212,13 +212,14 @@ def workers() -> Pool:
 def guarded(function: Function, *arguments: Any, cpu: int) -> Any:
     """What a function gives, computed in a worker: for reading what people wrote, which may have no end.
 
-    In a worker it is computed there, within the limits of whoever called that.
+    In a worker it is computed there, within the same time and the limits of whoever called that.
 
     Raises:
         Overdue, WorkerLost, Exception: as ``Worker.call``.
     """
     if is_worker():
-        return (resolve_name(function) if isinstance(function, str) else function)(*arguments)
+        with narrowed(cpu):
+            return (resolve_name(function) if isinstance(function, str) else function)(*arguments)
     with workers().worker() as worker:
         return worker.call(Limits(_STARTING_S, cpu, _READER_BYTES), function, *arguments)
 

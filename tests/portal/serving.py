@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
@@ -22,6 +21,7 @@ from mesh_pipelines.local.supervisor import answers
 from mesh_pipelines.observe.store.history import History
 from mesh_pipelines.portal.app import create_app
 from mesh_pipelines.settings import Settings
+from mesh_pipelines.web.server import server_of
 from tests.building import contract_text, write_contract
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def mesh_of(settings: Settings, days: int = 40, *, unseen: frozenset[str] = froz
 @contextmanager
 def served(app: FastAPI, port: int) -> Generator[str]:
     """Serve an application from a thread; gives its address."""
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", access_log=False))
+    server = server_of(app, "127.0.0.1", port)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

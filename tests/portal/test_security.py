@@ -30,28 +30,6 @@ ANSWERS = [
     ("PUT", "/quality", 405),
     ("POST", "/sign-out", 303),
 ]
-# What may lie outside of the folder of static files, by every way of writing it that is known.
-ESCAPES = [
-    "/static/../app.py",
-    "/static/%2e%2e/app.py",
-    "/static/..%2fapp.py",
-    "/static/%2e%2e%2fapp.py",
-    "/static/..%5capp.py",
-    "/static/....//app.py",
-    "/static/%252e%252e/app.py",
-    "/static//etc/passwd",
-    "/static/%2fetc%2fpasswd",
-    "/static/..%2f..%2f..%2f..%2f..%2f..%2fetc%2fpasswd",
-    "/static/portal.css%00.py",
-    "/static/",
-    "/products/../../etc/passwd",
-    "/products/..%2f..%2f..%2fetc/passwd/contract.yaml",
-    "/products/%2e%2e/%2e%2e/contract.yaml",
-    "/products/shop/..%2f..%2fportal.key/contract.yaml",
-    "/products/shop/%00/contract.yaml",
-    "/api/v1/products/%2e%2e/%2e%2e/contract",
-    "/api/v1/products/shop/..%2f..%2fportal.key/contract",
-]
 
 
 @pytest.mark.parametrize(("method", "path", "status"), ANSWERS)
@@ -84,69 +62,10 @@ def test_it_answers_to_its_names(client: TestClient, host: str) -> None:
     assert client.get("/healthz", headers={"Host": host}).status_code == 200
 
 
-@pytest.mark.parametrize(
-    "host",
-    [
-        *("evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "127.0.0.1@evil.example"),
-        *("evil.example:3001", "[::1", "[::1].evil.example", "", "0.0.0.0", "10.0.0.1", "xn--1-ufa", " "),
-    ],
-)
-def test_it_does_not_answer_to_other_names(client: TestClient, host: str) -> None:
-    answer = client.get("/", headers={"Host": host})
-    assert answer.status_code == 400
-    assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {},
-        {"Origin": "null"},
-        {"Origin": ""},
-        {"Origin": "https://evil.example"},
-        {"Origin": "http://127.0.0.1.evil.example"},
-        {"Origin": "http://127.0.0.1:1"},
-        {"Origin": "http://[::1"},
-        {"Referer": "https://evil.example/http://127.0.0.1"},
-        {"Origin": "https://evil.example", "Referer": "{own}/"},
-    ],
-)
-@pytest.mark.parametrize(
-    "path", ["/sign-in", "/sign-out", "/incidents/1/acknowledge", "/products/operations/flights/quarantine/redrive"]
-)
-def test_nothing_is_changed_by_other_sites(mesh: Mesh, path: str, headers: dict[str, str]) -> None:
-    client = mesh.signed_in()
-    given = {name: value.format(own=mesh.settings.portal_address) for name, value in headers.items()}
-    assert client.post(path, headers=given, follow_redirects=False).status_code == 403
-
-
 def test_the_portals_own_pages_may_change_things_and_so_may_their_referrer(mesh: Mesh) -> None:
     for headers in (mesh.own, {"Referer": f"{mesh.settings.portal_address}/quality"}):
         answer = mesh.client().post("/sign-out", headers=headers, follow_redirects=False)
         assert (answer.status_code, answer.headers["location"]) == (303, "/")
-
-
-@pytest.mark.parametrize("path", ESCAPES)
-def test_no_path_leads_out_of_its_folder(client: TestClient, path: str) -> None:
-    answer = client.get(path)
-    assert answer.status_code in (404, 422), answer.text
-    assert "root:" not in answer.text
-    assert "import" not in answer.text
-
-
-@pytest.mark.parametrize("what", ["x" * 201, "x" * 60_000])
-def test_long_values_are_refused(client: TestClient, what: str) -> None:
-    assert client.get("/", params={"q": what}).status_code == 422
-    assert client.get(f"/products/shop/{what}").status_code in (404, 422)
-    assert client.get("/products/shop/never/rule", params={"id": what}).status_code in (404, 422)
-    assert client.get("/sign-in", params={"token": what}).status_code in (200, 422)
-
-
-def test_nobody_is_sent_to_another_host(mesh: Mesh) -> None:
-    client = mesh.client(follow_redirects=False)
-    for path in ("/products//evil.example/", "/\\evil.example", "/static//evil.example", "/api//evil.example/"):
-        place = client.get(path).headers.get("location", mesh.settings.portal_address)
-        assert place.startswith(mesh.settings.portal_address)
 
 
 def test_who_has_not_signed_in_changes_nothing(mesh: Mesh, client: TestClient) -> None:

@@ -10,7 +10,7 @@ import mesh_pipelines
 TESTS = Path(__file__).parents[1]
 PACKAGE = Path(mesh_pipelines.__file__).parent
 # What is tested and is no package: files beside the package, and what holds for all of it.
-OTHERS = {"benchmarks", "docs", "faults", "packaging", "settings", "structure"}
+OTHERS = {"attacks", "benchmarks", "docs", "faults", "packaging", "settings", "structure"}
 
 
 def test_a_folder_of_tests_has_the_name_of_a_package() -> None:

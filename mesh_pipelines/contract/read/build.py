@@ -25,14 +25,14 @@ from mesh_pipelines.contract.model import (
 )
 from mesh_pipelines.contract.names import EVENT_NAME, NAME, NAME_RULE
 from mesh_pipelines.contract.read.about import read_about
-from mesh_pipelines.contract.read.document import Document, FaultyDocument, printable, read_text
+from mesh_pipelines.contract.read.document import Document, FaultyDocument, read_text
 from mesh_pipelines.contract.read.faults import Faults
 from mesh_pipelines.contract.read.field_reader import RESERVED_DOMAINS, FieldReader
 from mesh_pipelines.contract.read.rule_reader import RuleReader
 from mesh_pipelines.contract.read.service_levels import read_service_levels
 from mesh_pipelines.contract.read.settings_reader import SettingsReader
 from mesh_pipelines.contract.read.standard import Checked
-from mesh_pipelines.errors import Fault
+from mesh_pipelines.errors import Fault, printable
 from mesh_pipelines.formats.format import Format
 from mesh_pipelines.formats.registered import format_of, schema_files
 

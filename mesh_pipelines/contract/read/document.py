@@ -30,7 +30,7 @@ from yaml.nodes import ScalarNode
 from yaml.resolver import Resolver
 
 from mesh_pipelines.contract.read.plain_file import NotPlain, read_plain
-from mesh_pipelines.errors import Fault
+from mesh_pipelines.errors import Fault, printable
 
 MAX_BYTES = 1024 * 1024
 # Types nested to the limit take 26 levels; some parts of the standard's schema look at each level twice.
@@ -123,13 +123,6 @@ def dotted(where: Where) -> str:
         else:
             text += "." * bool(text) + printable(part)
     return text
-
-
-def printable(text: str, limit: int = 80) -> str:
-    """Text from a file as one short line that no terminal acts upon."""
-    if not text.isprintable():
-        text = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
-    return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 def read_document(file: Path) -> Document:

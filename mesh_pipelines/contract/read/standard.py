@@ -24,8 +24,8 @@ from jsonschema_rs import Draft201909Validator
 from mesh_pipelines.contract.misspelt import did_you_mean, nearest
 from mesh_pipelines.contract.model import Operator
 from mesh_pipelines.contract.read import older
-from mesh_pipelines.contract.read.document import Document, FaultyDocument, Where, printable
-from mesh_pipelines.errors import Fault
+from mesh_pipelines.contract.read.document import Document, FaultyDocument, Where
+from mesh_pipelines.errors import Fault, printable
 
 NEWEST = "v3.2.0"
 SUPPORTED = (*older.VERSIONS, "v3.1.0", NEWEST)
