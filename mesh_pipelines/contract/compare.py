@@ -120,7 +120,7 @@ def _changes(old: Sequence[Field], new: Sequence[Field], path: str) -> Iterator[
 
 def _source(field: Field, former: dict[str, Field], names: set[str]) -> Field | None:
     """The old field that a new one goes on from: of its name, else of a former name that nobody has now."""
-    candidates = (field.name, *(alias for alias in field.aliases if alias not in names))
+    candidates = (field.name, *(alias for alias in field.former_columns if alias not in names))
     return next((former[name] for name in candidates if name in former), None)
 
 

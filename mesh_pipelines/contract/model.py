@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mesh_pipelines.contract.durations import LONGEST_S, seconds_of
+from mesh_pipelines.contract.names import NAME
 
 # The file beside a contract with the SELECT of a derived product; those of schemas belong to the wire formats.
 TRANSFORM = "transform.sql"
@@ -127,6 +128,11 @@ class Field:
     def event_names(self) -> tuple[str, ...]:
         """What events may call it, the present name first."""
         return tuple(dict.fromkeys((self.event_name, *self.aliases)))
+
+    @property
+    def former_columns(self) -> tuple[str, ...]:
+        """The former names that a column can have had."""
+        return tuple(name for name in self.aliases if NAME.fullmatch(name))
 
     @property
     def is_public(self) -> bool:

@@ -98,7 +98,7 @@ def renamed(table: Table, product: DataProduct, kept: AppliedContract) -> DataPr
     ``product`` is the current contract, whose aliases say what became of a field whose id is not known.
     """
     schema = table.schema()
-    former = {alias: one.name for one in product.fields for alias in one.aliases}
+    former = {alias: one.name for one in product.fields for alias in one.former_columns}
 
     def now(name: str) -> str:
         if name in kept.columns and (found := schema.find_column_name(kept.columns[name])):

@@ -45,7 +45,7 @@ def evolve(tables: ProductTables) -> None:
             known = {column.name for column in table.schema().fields}
             with evolving.update_schema() as update:
                 for field in product.fields:
-                    former = next((alias for alias in field.aliases if alias in known), None)
+                    former = next((name for name in field.former_columns if name in known), None)
                     if field.name not in known and former:
                         update.rename_column(former, field.name)
             known = {column.name for column in evolving.table_metadata.schema().fields}
@@ -70,7 +70,11 @@ def _column_changes(product: DataProduct, kind: Kind, table: Table) -> list[str]
     renamed: set[str] = set()
     refused: list[str] = []
     for field in product.fields:
-        current = field.name if field.name in have.names else next((a for a in field.aliases if a in have.names), None)
+        current = (
+            field.name
+            if field.name in have.names
+            else next((name for name in field.former_columns if name in have.names), None)
+        )
         if current is None:
             changes.append(f"add column {field.name}")
             continue

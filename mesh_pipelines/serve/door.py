@@ -90,7 +90,9 @@ def hidden_in(ruling: DataProduct, own: DataProduct, reader: Reader) -> frozense
 
     Neither makes public what the other hides: who classifies a field hides it in every version, under former names too.
     """
-    former = {alias for field in ruling.fields if field.name in hidden(ruling, reader) for alias in field.aliases}
+    former = {
+        alias for field in ruling.fields if field.name in hidden(ruling, reader) for alias in field.former_columns
+    }
     found = hidden(own, reader) | hidden(ruling, reader) | former
     return found & {field.name for field in own.fields}
 

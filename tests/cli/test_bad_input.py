@@ -139,11 +139,11 @@ WRONG = {
     "300 letters": (_with("name: id", "name: " + "i" * 300), "must be a valid field name"),
     "capital letters": (_with("name: id", "name: ID"), "must be a valid field name"),
     "a number for a name": (_with("name: id", "name: 1"), ""),
-    "an alias of the log's": (
+    "an alias with a quote": (
         _with(
             FIELD,
             "{name: id, logicalType: string, primaryKey: true, customProperties: "
-            "[{property: mesh.aliases, value: [_key]}]}",
+            "[{property: mesh.aliases, value: ['a\"b']}]}",
         ),
         "must be a list of former names",
     ),

@@ -129,3 +129,11 @@ def test_another_key_is_breaking_and_a_renamed_one_is_not() -> None:
 @given(st.permutations([KEY, field(), field("b", type=POINT), field("c", Kind.DATE)]))
 def test_fields_are_unchanged_in_any_order(fields: list[Field]) -> None:
     assert changes([KEY, field(), field("b", type=POINT), field("c", Kind.DATE)], fields) == ()
+
+
+def test_a_former_name_in_events_is_no_former_column() -> None:
+    called = field(aliases=("_key", "oldName", "old"))
+    assert called.former_columns == ("old",)
+    (found,) = changes([KEY, field("old")], [KEY, called])
+    assert str(found) == "rename old to a"
+    assert [str(one) for one in changes([KEY], [KEY, called])] == ["add a (int)"]
