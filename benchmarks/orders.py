@@ -356,7 +356,7 @@ class Avro:
 
         latest = platform.registry.latest(f"{fqn}-value")
         assert latest, f"{fqn} was not applied"
-        self.schema_id, self.schema = latest
+        self.schema_id, self.schema = latest[0], latest[1].text
         self._parsed = fastavro.parse_schema(json.loads(self.schema))
         self._header = b"\0" + self.schema_id.to_bytes(4, "big")
 

@@ -112,7 +112,7 @@ class Producer:
         topic = self.product.topic.name
         latest = self.platform.registry.latest(f"{topic}-value")
         assert latest is not None
-        schema = fastavro.parse_schema(json.loads(latest[1]))
+        schema = fastavro.parse_schema(json.loads(latest[1].text))
         header = b"\0" + latest[0].to_bytes(4, "big")
         bodies: list[tuple[bytes, bytes]] = []
         for _ in range(5_000):

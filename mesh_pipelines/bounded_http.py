@@ -229,12 +229,14 @@ class BoundedAsyncTransport(httpx2.AsyncBaseTransport):
 
 def limit(client: httpx2.Client, bounds: Bounds) -> None:
     """Hold a library's client to bounds; its proxies and certificates stay as they are."""
+    wrap(client, lambda inner: BoundedTransport(cast("httpx2.HTTPTransport", inner), bounds))
+
+
+def wrap(client: httpx2.Client, around: Callable[[httpx2.BaseTransport], httpx2.BaseTransport]) -> None:
+    """Put something around each of the ways on which a library's client makes its requests."""
     inner: Any = client
-    inner._transport = BoundedTransport(inner._transport, bounds)
-    inner._mounts = {
-        pattern: BoundedTransport(transport, bounds) if transport else None
-        for pattern, transport in inner._mounts.items()
-    }
+    inner._transport = around(inner._transport)
+    inner._mounts = {pattern: around(transport) if transport else None for pattern, transport in inner._mounts.items()}
 
 
 def client_of(bounds: Bounds, resolve: Resolve = addresses_of) -> httpx2.Client:

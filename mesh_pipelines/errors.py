@@ -286,7 +286,7 @@ class BrokerUnreachable(EnvironmentFault):
 
 
 class RegistryUnreachable(EnvironmentFault):
-    """The schema registry did not answer, or answered with a server error."""
+    """The schema registry did not answer, failed, or asks to come back later."""
 
     code = "M402"
     transient = True
@@ -355,7 +355,7 @@ class TableDamaged(EnvironmentFault):
 
 
 class NotAuthorized(EnvironmentFault):
-    """The broker knows the client and does not let it do what is needed; the message names the right that it lacks."""
+    """Broker or registry does not let this client do what is needed; the message names the right that it lacks."""
 
     code = "M413"
 

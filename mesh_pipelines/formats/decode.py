@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mesh_pipelines.arrow_compute import pc
@@ -23,18 +22,14 @@ from mesh_pipelines.contract.envelope import Fate, Op
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.types import arrow_schema, log_schema
 from mesh_pipelines.formats.codec import Refused, codec_of
-from mesh_pipelines.formats.decoded import FRAME_BYTES, Decoded, Reader, buffers, without_header
-from mesh_pipelines.formats.format import SchemasById, UnknownSchema
+from mesh_pipelines.formats.decoded import Decoded, Reader, without_header
+from mesh_pipelines.formats.format import BrokenReferences, SchemaId, Schemas, SchemasById, UnknownSchema, kind_of
+from mesh_pipelines.formats.framing import Framing, Indices, Mask
 from mesh_pipelines.formats.guarded import LARGE_BYTES, Guarded
 from mesh_pipelines.formats.registered import format_of
 from mesh_pipelines.settings import Settings
 
 VALUE = "__value"
-_MAGIC = 0
-_UNFRAMED = "no schema id: the value must begin with a zero byte and the four bytes of the id"
-
-Indices = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -71,7 +66,7 @@ class Decoder:
         self._guarded = Guarded()
         self._format = format_of(product.topic)
         self._codec = codec_of(self._format)
-        self._writers: dict[int, Reader | str] = {}
+        self._writers: dict[SchemaId, Reader | str] = {}
 
     @classmethod
     def of(cls, product: DataProduct, registry: SchemasById, settings: Settings) -> Decoder:
@@ -84,8 +79,8 @@ class Decoder:
 
     @cached_property
     def _reader(self) -> Reader:
-        """The one reader of a format whose events stand alone."""
-        return self._codec.reader(self._product.fields, "", native=self._native)
+        """The one reader of a format whose events do not say their writer's schema."""
+        return self._codec.reader(self._product.fields, self._product.value_schema, native=self._native)
 
     def decode(self, table: pa.Table, generation: int) -> pa.Table:
         """Messages (``kafka.source.SCHEMA``) as rows of ``log_schema``, in order, with a last column ``__value``.
@@ -132,31 +127,20 @@ class Decoder:
         """What the pending values decode to, by writer; ``schema_ids`` and ``reasons`` are filled in."""
         if not pending.any():
             return []
-        if self._format.schemas is None:
+        schemas = self._format.schemas
+        if schemas is None or not self._format.by_writer:
             return [self._part(self._reader, values, pending, 0)]
-        framed = self._frame(values, pending, schema_ids)
-        reasons.update(dict.fromkeys(np.flatnonzero(pending & ~framed).tolist(), _UNFRAMED))
-        writers = {int(number): self._writer(int(number)) for number in _distinct(schema_ids[framed])}
-        refused = {number: writer for number, writer in writers.items() if isinstance(writer, str)}
-        if refused:
-            held = np.flatnonzero(framed & np.isin(schema_ids, list(refused)))
-            reasons.update((int(index), refused[int(schema_ids[index])]) for index in held)
-        return [
-            self._part(writer, values, framed & (schema_ids == number) if len(writers) > 1 else framed, FRAME_BYTES)
-            for number, writer in writers.items()
-            if not isinstance(writer, str)
-        ]
-
-    def _frame(self, values: pa.LargeBinaryArray, pending: Mask, schema_ids: Indices) -> Mask:
-        """Which of the pending values begin as a registry's framing does; ``schema_ids`` gets the ids of these."""
-        data, bounds = buffers(values)
-        starts, ends = bounds[:-1], bounds[1:]
-        framed = pending & (ends - starts >= FRAME_BYTES)
-        at = starts[framed]
-        framed[framed] = data[at] == _MAGIC
-        at = starts[framed]
-        schema_ids[framed] = sum(data[at + place].astype(np.int64) << 8 * (4 - place) for place in range(1, 5))
-        return framed
+        framing = Framing(values, pending)
+        schema_ids[:] = framing.numbers
+        parts: list[_Part] = []
+        for framed in framing.parts():
+            writer = self._writer(framed.id, schemas)
+            if isinstance(writer, str):
+                reasons.update(dict.fromkeys(np.flatnonzero(framed.wanted).tolist(), writer))
+            else:
+                parts.append(self._part(writer, values, framed.wanted, framed.header_bytes))
+        reasons.update(framing.reasons())
+        return parts
 
     def _part(self, reader: Reader, values: pa.LargeBinaryArray, wanted: Mask, header_bytes: int) -> _Part:
         """The wanted values decoded; the others have rows of nulls where that is cheaper than leaving them out."""
@@ -189,17 +173,22 @@ class Decoder:
         except Exception:  # nothing is known that raises one; which event it was is found where it can do no harm
             return self._guarded.decode(reader, without_header(values, header_bytes))
 
-    def _writer(self, schema_id: int) -> Reader | str:
+    def _writer(self, schema_id: SchemaId, schemas: Schemas) -> Reader | str:
         """The reader of a writer's schema by its id, or why its events cannot be taken over."""
         if schema_id not in self._writers:
             try:
-                text = self._registry.schema(schema_id)
-                self._writers[schema_id] = self._codec.reader(self._product.fields, text, native=self._native)
+                self._writers[schema_id] = self._reader_of(schema_id, schemas)
             except UnknownSchema:
                 self._writers[schema_id] = f"the registry does not know schema id {schema_id}"
-            except Refused as refused:
+            except (Refused, BrokenReferences) as refused:
                 self._writers[schema_id] = f"schema {schema_id}: {refused}"
         return self._writers[schema_id]
+
+    def _reader_of(self, schema_id: SchemaId, schemas: Schemas) -> Reader | str:
+        found = self._registry.schema(schema_id)
+        if found.type != schemas.type:
+            return f"schema {schema_id} is {kind_of(found)}; the contract says {self._format.name}"
+        return self._codec.reader(self._product.fields, schemas.whole(found), native=self._native)
 
     def _in_order(self, parts: list[_Part], rows: int) -> list[pa.Array]:
         """The parts' columns put back in the batch's order, with nulls where nothing was decoded."""
@@ -255,11 +244,6 @@ def _only(values: pa.LargeBinaryArray, wanted: Mask) -> pa.LargeBinaryArray:
     _, offsets, data = values.buffers()
     validity = pa.py_buffer(np.packbits(wanted, bitorder="little").tobytes())
     return pa.Array.from_buffers(values.type, len(values), [validity, offsets.slice(values.offset * 8), data])
-
-
-def _distinct(numbers: Indices) -> Indices:
-    """The distinct numbers; only those that differ from the first are sorted, and they nearly always are few."""
-    return np.concatenate([numbers[:1], np.unique(numbers[numbers != numbers[0]])]) if len(numbers) else numbers
 
 
 def _sparse(texts: Mapping[int, str], rows: int) -> pa.Array:

@@ -50,7 +50,7 @@ class Encoder:
     @cached_property
     def _header(self) -> bytes:
         """What stands in front of each value: a zero byte and the schema's id; nothing if there is no schema."""
-        if self._format.schemas is None:
+        if self._format.schemas is None or not self._format.registered:
             return b""
         number = self._registry.registered_id(self._subject, self._product.value_schema, self._format.schemas.type)
         if number is None:

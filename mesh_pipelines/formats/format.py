@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
+from uuid import UUID
 
 from mesh_pipelines.contract.model import Field
 
@@ -40,6 +41,14 @@ class Schemas(Protocol):
 
     def takes(self, name: str) -> bool:
         """Whether a field can have this name in a schema."""
+        ...
+
+    def whole(self, schema: RegisteredSchema) -> str:
+        """One text of a schema and those that it refers to.
+
+        Raises:
+            BrokenReferences: they do not fit together.
+        """
         ...
 
     def compile(self, name: str, namespace: str, fields: Sequence[Field], doc: str = "") -> str:
@@ -73,7 +82,17 @@ class Format(Protocol):
 
     @property
     def schemas(self) -> Schemas | None:
-        """Its schemas, if each event begins with the id of one in the registry; None where events stand alone."""
+        """Its schemas; None where events have none."""
+        ...
+
+    @property
+    def registered(self) -> bool:
+        """Whether the registry has its schemas, each under a subject."""
+        ...
+
+    @property
+    def by_writer(self) -> bool:
+        """Whether each event begins with the id of its writer's schema, by which it is read; else the contract says."""
         ...
 
     @property
@@ -86,18 +105,63 @@ class Format(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class RegisteredSchema:
+    """A schema as a registry has it: its text, and the registry's name of its kind, such as ``AVRO``.
+
+    ``references`` are the schemas whose types it names, those of these included: the name that each is referred to by
+    and its text, each before what refers to it.
+    """
+
+    text: str
+    type: str = "AVRO"
+    references: tuple[tuple[str, str], ...] = ()
+
+
+def kind_of(schema: RegisteredSchema) -> str:
+    """The kind of a schema in the words of people."""
+    return {"AVRO": "Avro", "JSON": "JSON Schema", "PROTOBUF": "Protobuf"}.get(schema.type, schema.type[:40])
+
+
+@dataclass(frozen=True)
+class IdHeader:
+    """A header that holds the id of the value's schema: ``front`` stands for its first ``skipped`` bytes."""
+
+    name: str
+    front: bytes = b""
+    skipped: int = 0
+
+
+# In the order in which they count. Apicurio's number of a schema's content is the one that its Confluent API knows it
+# by; it has eight bytes, of which four are more than any registry has used. The other is of an artifact's version.
+ID_HEADERS = (
+    IdHeader("__value_schema_id"),
+    IdHeader("apicurio.value.contentId", b"\0", 4),
+    IdHeader("apicurio.value.globalId", b"\0"),
+)
+
+
 class UnknownSchema(KeyError):
     """The registry answers, and has no schema of this id."""
+
+
+class BrokenReferences(ValueError):
+    """A schema whose references cannot be followed; the message says which one, and why."""
+
+
+# The number of a schema in its registry, or the GUID that it has in every registry.
+SchemaId: TypeAlias = int | UUID
 
 
 class SchemasById(Protocol):
     """Where a decoder gets the schemas of writers: the registry, or anything that answers like it."""
 
-    def schema(self, schema_id: int) -> str:
-        """The schema's text.
+    def schema(self, schema_id: SchemaId) -> RegisteredSchema:
+        """The schema of this id.
 
         Raises:
             UnknownSchema: no schema has this id.
+            BrokenReferences: it cannot be put together.
         """
         ...
 

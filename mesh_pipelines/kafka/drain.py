@@ -7,13 +7,14 @@ there; never by counting, and never by the last offset, because transaction mark
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 from confluent_kafka import KafkaError
 
 from mesh_pipelines.errors import OffsetsTrimmed, StreamTruncated
+from mesh_pipelines.formats.format import IdHeader
 from mesh_pipelines.kafka.client import Reasons, Right, is_unreachable, refused, unreachable
 from mesh_pipelines.kafka.native_source import NativeSource
 from mesh_pipelines.kafka.source import ROWS, SCHEMA, Assigned, ClientSource, Event, Source
@@ -29,21 +30,28 @@ class RawBatch:
     position: Position
 
 
-def drain(settings: Settings, product: str, start: Position, end: Position) -> Generator[RawBatch]:
+def drain(
+    settings: Settings, product: str, start: Position, end: Position, id_headers: Sequence[IdHeader] = ()
+) -> Generator[RawBatch]:
     """Read every committed message from ``start`` to before ``end``; the last batch carries ``end``.
+
+    The id that the first of ``id_headers`` holds is put in front of a message's value.
 
     Raises:
         OffsetsTrimmed: the broker no longer has an offset that was to be read.
         StreamTruncated: what lies before ``start`` is not what was read there.
         BrokerUnreachable: it stopped answering; transient.
     """
-    return _Drain(settings, product, start, end).batches()
+    return _Drain(settings, product, start, end, id_headers).batches()
 
 
 class _Drain:
     """A read under way: the position it is at, and the partitions whose end it is still waiting for."""
 
-    def __init__(self, settings: Settings, product: str, start: Position, end: Position) -> None:
+    def __init__(
+        self, settings: Settings, product: str, start: Position, end: Position, id_headers: Sequence[IdHeader]
+    ) -> None:
+        self._id_headers = id_headers
         self._settings = settings
         self._product = product
         self._position = start
@@ -58,7 +66,7 @@ class _Drain:
         if not self._waiting:
             yield RawBatch(SCHEMA.empty_table(), self._at_end())
             return
-        source = open_source(self._settings, self._position.topic, self._reasons)
+        source = open_source(self._settings, self._position.topic, self._reasons, self._id_headers)
         try:
             source.assign([self._assigned(number) for number in self._waiting])
             yield from self._read(source)
@@ -125,12 +133,12 @@ class _Drain:
         raise refused(self._settings, error, Right("Read", topic))
 
 
-def open_source(settings: Settings, topic: str, reasons: Reasons) -> Source:
+def open_source(settings: Settings, topic: str, reasons: Reasons, id_headers: Sequence[IdHeader] = ()) -> Source:
     """The fastest source there is; why the broker does not answer goes to ``reasons``.
 
     Raises:
         EnvironmentFault: the settings insist on the native extension, and it is not there.
     """
     if settings.uses_native():
-        return NativeSource(settings, topic, reasons)
-    return ClientSource(settings, topic, reasons)
+        return NativeSource(settings, topic, reasons, id_headers)
+    return ClientSource(settings, topic, reasons, id_headers)

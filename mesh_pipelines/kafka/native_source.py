@@ -10,6 +10,7 @@ from confluent_kafka import KafkaError
 
 from mesh_pipelines import native
 from mesh_pipelines.errors import SettingInvalid
+from mesh_pipelines.formats.format import IdHeader
 from mesh_pipelines.kafka.client import Reasons, consumer_config
 from mesh_pipelines.kafka.source import BYTES, SCHEMA, TIMEOUT_S, Assigned, Event, Messages, instants
 from mesh_pipelines.positions import PartitionOffset
@@ -19,10 +20,10 @@ from mesh_pipelines.settings import Settings
 class NativeSource:
     """Reads a topic's partitions to columns; the buffers are those that C filled, without a copy."""
 
-    def __init__(self, settings: Settings, topic: str, reasons: Reasons) -> None:
+    def __init__(self, settings: Settings, topic: str, reasons: Reasons, id_headers: Sequence[IdHeader] = ()) -> None:
         config = {name: _text(value) for name, value in consumer_config(settings).items()}
         try:
-            self._consumer = native.consumer(topic, config)
+            self._consumer = native.consumer(topic, config, [(one.name, one.front, one.skipped) for one in id_headers])
         except ValueError as error:
             raise SettingInvalid(f"MESH_KAFKA_CONFIG: {error}", next_step="see docs/settings.md") from error
         self._reasons = reasons

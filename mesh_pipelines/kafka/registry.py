@@ -6,13 +6,15 @@ told apart here, because the first quarantines an event and the second must only
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
 
-from mesh_pipelines.errors import EnvironmentFault, MeshError, NotAuthorized, RegistryUnreachable, SettingInvalid
-from mesh_pipelines.formats.format import Schemas, UnknownSchema
+from mesh_pipelines.errors import EnvironmentFault, MeshError, SettingInvalid
+from mesh_pipelines.formats.format import BrokenReferences, RegisteredSchema, SchemaId, Schemas, UnknownSchema
+from mesh_pipelines.kafka.references import follow
 from mesh_pipelines.settings import Settings, revealed
 
 if TYPE_CHECKING:
@@ -22,7 +24,6 @@ T = TypeVar("T")
 
 # The registry's own codes for what it does not have: any other 404 comes from something that is not a registry.
 _NOT_FOUND = range(40401, 40500)
-_PASSING = (404, 408, 429)
 # A schema that was refused is compared with so many versions of its subject, the newest ones.
 _COMPARED = 20
 
@@ -32,7 +33,7 @@ class Registry:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._schemas: dict[int, str] = {}
+        self._schemas: dict[SchemaId, RegisteredSchema] = {}
 
     @cached_property
     def _client(self) -> Any:
@@ -48,7 +49,7 @@ class Registry:
         }
         try:
             client = SchemaRegistryClient(config)
-            _limit(client, Bounds(self._settings.timeout_s))
+            _watch(client, self._settings, Bounds(self._settings.timeout_s))
             return client
         except (ValueError, TypeError, OSError) as error:
             raise SettingInvalid(
@@ -61,31 +62,54 @@ class Registry:
         Once events are being fetched, the first question, for which a client has to be made, takes a tenth of a second.
         What is wrong is said when a schema is needed.
         """
-        with suppress(MeshError):
+        with suppress(MeshError, BrokenReferences):
             latest = self.latest(subject)
             if latest:
                 self._schemas[latest[0]] = latest[1]
 
-    def schema(self, schema_id: int) -> str:
-        """The schema's text, kept after the first time: an id never changes its meaning.
+    def schema(self, schema_id: SchemaId) -> RegisteredSchema:
+        """The schema of an id with those that it refers to, kept after the first time: an id keeps its meaning.
 
         Raises:
             UnknownSchema: the registry has no such id.
+            BrokenReferences: what it refers to is not there, or cannot be followed within limits.
         """
         if schema_id not in self._schemas:
-            found = self._ask(lambda: self._client.get_schema(schema_id))
+            found = self._by_guid(schema_id) if isinstance(schema_id, UUID) else self._by_number(schema_id)
             if found is None:
                 raise UnknownSchema(schema_id)
-            if not isinstance(found.schema_str, str):
-                raise self._unreachable("its answer has no schema")
-            self._schemas[schema_id] = found.schema_str
+            self._schemas[schema_id] = self._with_references(found)
         return self._schemas[schema_id]
 
-    def latest(self, subject: str) -> tuple[int, str] | None:
-        """Id and text of the subject's latest schema; None if the subject does not exist."""
+    def _by_number(self, schema_id: int) -> Any:
+        return self._ask(lambda: self._client.get_schema(schema_id))
+
+    def _by_guid(self, guid: UUID) -> Any:
+        # A registry without GUIDs has no such page, which it says in words of its own.
+        return self._ask(lambda: self._client.get_schema_by_guid(str(guid)), missing=(*_NOT_FOUND, 404, None, -1))
+
+    def _with_references(self, found: Any) -> RegisteredSchema:
+        if not isinstance(found.schema_str, str):
+            from mesh_pipelines.kafka.registry_answers import alien
+
+            raise alien("it has no schema", self._settings)
+        return RegisteredSchema(found.schema_str, str(found.schema_type or "AVRO"), follow(found, self._version))
+
+    def _version(self, subject: str, version: int) -> Any:
+        """The schema of a subject's version, deleted ones included; None where there is none."""
+        number = "latest" if version == -1 else version
+        found = self._ask(lambda: self._client.get_version(subject, number, deleted=version != -1))
+        return found.schema if found else None
+
+    def latest(self, subject: str) -> tuple[int, RegisteredSchema] | None:
+        """Id and schema of the subject's latest version; None if the subject does not exist.
+
+        Raises:
+            BrokenReferences: what it refers to is not there, or cannot be followed within limits.
+        """
         self._client.clear_latest_caches()
         found = self._ask(lambda: self._client.get_latest_version(subject))
-        return (found.schema_id, str(found.schema.schema_str)) if found else None
+        return (found.schema_id, self._with_references(found.schema)) if found else None
 
     def registered_id(self, subject: str, schema: str, schema_type: str) -> int | None:
         """The id of a schema under a subject, as any of its versions; None where it is not registered there."""
@@ -122,13 +146,13 @@ class Registry:
         ]
         return reasons or [f"the registry refuses it (mode {mode or 'unknown'}) and gives no reason"]
 
-    def _versions(self, subject: str, count: int) -> Iterator[tuple[int, str]]:
+    def _versions(self, subject: str, count: int) -> Iterator[tuple[int, RegisteredSchema]]:
         """Number and schema of a subject's newest versions, newest first."""
         numbers = sorted(self._require(lambda: self._client.get_versions(subject), subject), reverse=True)
         for number in numbers[:count]:
             found = self._ask(lambda number=number: self._client.get_version(subject, number))
             if found:
-                yield number, str(found.schema.schema_str)
+                yield number, self._with_references(found.schema)
 
     def compatibility(self, subject: str) -> str | None:
         """The mode set for the subject itself; None where it follows the registry's default."""
@@ -150,54 +174,50 @@ class Registry:
             )
         return answer
 
-    def _ask(self, call: Callable[[], T]) -> T | None:
-        """The answer, or None for "not found"."""
+    def _ask(self, call: Callable[[], T], missing: Container[int | None] = _NOT_FOUND) -> T | None:
+        """The answer, or None for "not found", which has one of these codes."""
         from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+        from mesh_pipelines.kafka.registry_answers import alien, fault_of, silent
 
         try:
             return call()
         except SchemaRegistryError as error:
-            if error.http_status_code == 404 and error.error_code in _NOT_FOUND:
+            if error.http_status_code == 404 and error.error_code in missing:
                 return None
-            if error.http_status_code in (401, 403):
-                raise NotAuthorized(
-                    f"the schema registry at {self._settings.registry_url} refused: {error.error_message}",
-                    next_step="check MESH_SCHEMA_REGISTRY_CONFIG, and docs/services.md for the rights that are needed",
-                ) from error
-            if error.http_status_code in _PASSING or error.http_status_code >= 500 or error.http_status_code < 0:
-                raise self._unreachable(str(error)) from error
-            raise EnvironmentFault(
-                f"the schema registry at {self._settings.registry_url} refused: {error.error_message}",
-                next_step="check MESH_SCHEMA_REGISTRY_CONFIG",
-            ) from error
+            raise fault_of(error.http_status_code, error.error_code, error.error_message, self._settings) from error
         except MeshError:
             raise
-        except Exception as error:  # of the connection, or from an answer that is not a registry's
-            raise self._unreachable(f"{type(error).__name__}: {error}") from error
-
-    def _unreachable(self, reason: str) -> RegistryUnreachable:
-        local = self._settings.uses_local_registry
-        step = "mesh up --services" if local else "check MESH_SCHEMA_REGISTRY_URL"
-        return RegistryUnreachable(
-            f"the schema registry at {self._settings.registry_url} does not answer: {reason}", next_step=step
-        )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise alien(f"{type(error).__name__}: {error}", self._settings) from error
+        except Exception as error:  # of the connection
+            raise silent(f"{type(error).__name__}: {error}", self._settings) from error
 
 
-def _limit(client: Any, bounds: Bounds) -> None:
-    """Hold a registry's client, and the one that gets its tokens, to bounds: it has no setting for either."""
-    from mesh_pipelines.bounded_http import limit
+def _watch(client: Any, settings: Settings, bounds: Bounds) -> None:
+    """Hold a registry's client, and the one that gets its tokens, to bounds, and look at the registry's answers.
+
+    It has no setting for either.
+    """
+    from mesh_pipelines.bounded_http import limit, wrap
+    from mesh_pipelines.kafka.registry_answers import Answers
 
     rest = client._rest_client
     limit(rest.session, bounds)
+    wrap(rest.session, lambda inner: Answers(inner, settings))
     if own := getattr(rest.bearer_field_provider, "client", None):
         limit(own, bounds)
 
 
-def _reasons(schemas: Schemas, ours: str, registered: str, mode: str) -> list[str]:
+def _reasons(schemas: Schemas, ours: str, registered: RegisteredSchema, mode: str) -> list[str]:
     """Why a mode does not allow one schema after the other: whose events could not be read."""
+    try:
+        theirs = schemas.whole(registered)
+    except BrokenReferences as error:
+        return [f"the registered schema cannot be compared: {error}"]
     found: list[str] = []
     if not mode.startswith("FORWARD"):
-        found += schemas.incompatibilities(ours, registered, backward=True)
+        found += schemas.incompatibilities(ours, theirs, backward=True)
     if mode.startswith(("FORWARD", "FULL")):
-        found += schemas.incompatibilities(ours, registered, backward=False)
+        found += schemas.incompatibilities(ours, theirs, backward=False)
     return list(dict.fromkeys(found))

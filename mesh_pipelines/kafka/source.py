@@ -16,6 +16,7 @@ import pyarrow as pa
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaError, TopicPartition
 
 from mesh_pipelines.collector import without_collector
+from mesh_pipelines.formats.format import IdHeader
 from mesh_pipelines.kafka.client import Reasons, consumer
 from mesh_pipelines.positions import UNKNOWN_EPOCH, PartitionOffset
 from mesh_pipelines.settings import Settings
@@ -75,7 +76,10 @@ class Messages:
 
 
 class Source(Protocol):
-    """A reader of one topic's partitions; it has one thread."""
+    """A reader of one topic's partitions; it has one thread.
+
+    The id that the first of its ``id_headers`` holds is put in front of a message's value.
+    """
 
     def assign(self, partitions: Sequence[Assigned]) -> None:
         """Begin to read these partitions."""
@@ -101,8 +105,9 @@ class ClientSource:
     costs about as much as making them.
     """
 
-    def __init__(self, settings: Settings, topic: str, reasons: Reasons) -> None:
+    def __init__(self, settings: Settings, topic: str, reasons: Reasons, id_headers: Sequence[IdHeader] = ()) -> None:
         self._topic = topic
+        self._id_headers = id_headers
         self._client = consumer(settings, reasons)
         self._ends: dict[int, int] = {}
         self._paused: set[int] = set()
@@ -145,7 +150,12 @@ class ClientSource:
             self._pause(done)
         last = dict(zip(partitions, messages, strict=True))
         reached = {number: PartitionOffset(message.offset() + 1, _epoch(message)) for number, message in last.items()}
-        return Messages(_table(partitions, offsets, messages), reached, done, events)
+        return Messages(_table(partitions, offsets, messages, self._values(messages)), reached, done, events)
+
+    def _values(self, messages: list[Any]) -> list[bytes | None]:
+        if not self._id_headers:
+            return [message.value() for message in messages]
+        return [_with_id(message, self._id_headers) for message in messages]
 
     def _pause(self, done: frozenset[int]) -> None:
         fresh = done - self._paused
@@ -162,7 +172,21 @@ def instants(milliseconds: npt.NDArray[np.int64], known: npt.NDArray[np.bool_] |
     return plain.view(pa.timestamp("us", tz="UTC"))
 
 
-def _table(partitions: list[int], offsets: list[int], messages: list[Any]) -> pa.Table:
+def _with_id(message: Any, id_headers: Sequence[IdHeader]) -> bytes | None:
+    """A message's value, with the id in front that a header of it holds, if one does."""
+    value: bytes | None = message.value()
+    headers = message.headers() if value is not None else None
+    if value is None or not headers:
+        return value
+    held = dict(headers)
+    for wanted in id_headers:
+        found = held.get(wanted.name)
+        if found is not None and len(found) >= wanted.skipped:
+            return wanted.front + found[wanted.skipped :] + value
+    return value
+
+
+def _table(partitions: list[int], offsets: list[int], messages: list[Any], values: Sequence[bytes | None]) -> pa.Table:
     stamps = [message.timestamp() for message in messages]
     known = np.array([kind != TIMESTAMP_NOT_AVAILABLE for kind, _ in stamps], np.bool_)
     return pa.table(
@@ -171,7 +195,7 @@ def _table(partitions: list[int], offsets: list[int], messages: list[Any]) -> pa
             pa.array(offsets, pa.int64()),
             instants(np.array([stamp for _, stamp in stamps], np.int64), known),
             pa.array([message.key() for message in messages], pa.large_binary()),
-            pa.array([message.value() for message in messages], pa.large_binary()),
+            pa.array(values, pa.large_binary()),
         ],
         schema=SCHEMA,
     )

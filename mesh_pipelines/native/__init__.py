@@ -10,6 +10,7 @@ they end.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -56,14 +57,17 @@ def _usable() -> tuple[bool, str]:
     return True, "in use"
 
 
-def consumer(topic: str, config: dict[str, str]) -> Any:
+def consumer(topic: str, config: dict[str, str], id_headers: Sequence[tuple[str, bytes, int]]) -> Any:
     """A consumer of the extension's, with librdkafka's configuration.
+
+    The first of ``id_headers`` (name, what stands for its first bytes, how many these are) that a message has is put in
+    front of its value.
 
     Raises:
         ImportError: the extension or the library is not there, or the library is too old.
         ValueError: the library refuses the configuration.
     """
-    return _there().Consumer(kafka_library() or "", topic, config)
+    return _there().Consumer(kafka_library() or "", topic, config, tuple(id_headers))
 
 
 def avro_decoder(program: tuple[Any, ...], row_memory: int) -> Any:

@@ -16,6 +16,9 @@
 #define REASON_BYTES 512
 /* Messages taken at once: their pointers fit the nearest cache. */
 #define TAKEN 512
+/* Headers that hold the id of a value's schema: how many are looked for, and how much may stand for their first bytes. */
+#define ID_HEADERS 8
+#define FRONT_BYTES 8
 /* How long a read that has messages waits for more. */
 #define LINGER_MS 20
 
@@ -23,6 +26,7 @@ typedef struct rd_kafka_s rd_kafka_t;
 typedef struct rd_kafka_conf_s rd_kafka_conf_t;
 typedef struct rd_kafka_queue_s rd_kafka_queue_t;
 typedef struct rd_kafka_topic_s rd_kafka_topic_t;
+typedef struct rd_kafka_headers_s rd_kafka_headers_t;
 
 typedef struct {
     int err;
@@ -71,6 +75,8 @@ typedef struct {
     F(void, rd_kafka_message_destroy, (rd_kafka_message_t *))                                                          \
     F(int64_t, rd_kafka_message_timestamp, (const rd_kafka_message_t *, int *))                                        \
     F(int32_t, rd_kafka_message_leader_epoch, (const rd_kafka_message_t *))                                            \
+    F(int, rd_kafka_message_headers, (const rd_kafka_message_t *, rd_kafka_headers_t **))                              \
+    F(int, rd_kafka_header_get_last, (const rd_kafka_headers_t *, const char *, const void **, size_t *))              \
     F(rd_kafka_topic_partition_list_t *, rd_kafka_topic_partition_list_new, (int))                                     \
     F(rd_kafka_topic_partition_t *, rd_kafka_topic_partition_list_add,                                                 \
       (rd_kafka_topic_partition_list_t *, const char *, int32_t))                                                      \
@@ -104,6 +110,14 @@ typedef struct {
     int paused;
 } Partition;
 
+/* A header whose value, with its first `skipped` bytes as `front`, goes in front of the message's. */
+typedef struct {
+    char *name;
+    char front[FRONT_BYTES];
+    size_t front_size;
+    size_t skipped;
+} IdHeader;
+
 typedef struct {
     PyObject_HEAD
     rd_kafka_t *client;
@@ -115,6 +129,8 @@ typedef struct {
     int current;
     /* Set while a call works without Python's lock. */
     int busy;
+    int id_headers_count;
+    IdHeader id_headers[ID_HEADERS];
     int failures_count;
     Failure failures[ERRORS_KEPT];
 } Consumer;
@@ -226,11 +242,39 @@ static int start_client(Consumer *self, PyObject *config) {
     return 0;
 }
 
+static int know_id_headers(Consumer *self, PyObject *wanted) {
+    Py_ssize_t count = PyTuple_GET_SIZE(wanted);
+    if (count > ID_HEADERS) {
+        PyErr_Format(PyExc_ValueError, "at most %d headers", ID_HEADERS);
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        const char *name, *front;
+        Py_ssize_t front_size, skipped;
+        if (!PyArg_ParseTuple(PyTuple_GET_ITEM(wanted, i), "sy#n", &name, &front, &front_size, &skipped))
+            return -1;
+        if (front_size > FRONT_BYTES || skipped < 0) {
+            PyErr_SetString(PyExc_ValueError, "a header's front is too long, or less than nothing is skipped");
+            return -1;
+        }
+        IdHeader *header = &self->id_headers[i];
+        header->name = strdup(name);
+        if (!header->name)
+            return PyErr_NoMemory(), -1;
+        memcpy(header->front, front, (size_t)front_size);
+        header->front_size = (size_t)front_size;
+        header->skipped = (size_t)skipped;
+        self->id_headers_count++;
+    }
+    return 0;
+}
+
 static PyObject *consumer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"library", "topic", "config", NULL};
+    static char *names[] = {"library", "topic", "config", "id_headers", NULL};
     const char *library, *topic;
-    PyObject *config;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "ssO!", names, &library, &topic, &PyDict_Type, &config))
+    PyObject *config, *id_headers = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "ssO!|O!", names, &library, &topic, &PyDict_Type, &config,
+                                     &PyTuple_Type, &id_headers))
         return NULL;
     if (load_api(library) < 0)
         return NULL;
@@ -238,7 +282,7 @@ static PyObject *consumer_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     if (!self)
         return NULL;
     self->topic = strdup(topic);
-    if (self->topic && start_client(self, config) == 0)
+    if (self->topic && (!id_headers || know_id_headers(self, id_headers) == 0) && start_client(self, config) == 0)
         return (PyObject *)self;
     if (!self->topic)
         PyErr_NoMemory();
@@ -264,6 +308,8 @@ static void close_client(Consumer *self) {
 static void consumer_dealloc(PyObject *object) {
     Consumer *self = (Consumer *)object;
     close_client(self);
+    for (int i = 0; i < self->id_headers_count; i++)
+        free(self->id_headers[i].name);
     free(self->topic);
     free(self->partitions);
     Py_TYPE(object)->tp_free(object);
@@ -405,6 +451,25 @@ static PyObject *consumer_failures(PyObject *object, PyObject *unused) {
 
 /* ---- reading ---- */
 
+/* Puts the id in front that a header of the message holds, if one does. Headers are kept unparsed until they are asked
+ * for, so a message without any costs one look at a length. */
+static int add_id(const Consumer *self, Read *read, const rd_kafka_message_t *message) {
+    rd_kafka_headers_t *headers;
+    if (!self->id_headers_count || !message->payload || api.rd_kafka_message_headers(message, &headers))
+        return 0;
+    for (int i = 0; i < self->id_headers_count; i++) {
+        const IdHeader *wanted = &self->id_headers[i];
+        const char *value;
+        size_t size;
+        if (api.rd_kafka_header_get_last(headers, wanted->name, (const void **)&value, &size) || !value ||
+            size < wanted->skipped)
+            continue;
+        return bytes_append(&read->values, wanted->front, wanted->front_size) |
+               bytes_append(&read->values, value + wanted->skipped, size - wanted->skipped);
+    }
+    return 0;
+}
+
 static int add_bytes(Bytes *offsets, Bytes *data, Bytes *valid, int64_t *nulls, const void *from, size_t size) {
     uint8_t is_valid = from != NULL;
     *nulls += !is_valid;
@@ -439,12 +504,14 @@ static int reach(Consumer *self, const rd_kafka_message_t *message) {
     return 1;
 }
 
-static int add_message(Read *read, const rd_kafka_message_t *message) {
+static int add_message(const Consumer *self, Read *read, const rd_kafka_message_t *message) {
     int type = NO_TIMESTAMP;
     int64_t timestamp = api.rd_kafka_message_timestamp(message, &type);
     uint8_t known = type != NO_TIMESTAMP;
     read->null_timestamps += !known;
     read->rows++;
+    if (add_id(self, read, message) < 0)
+        return -1;
     return bytes_append_int32(&read->partitions, message->partition) |
            bytes_append_int64(&read->offsets, message->offset) |
            bytes_append_int64(&read->timestamps, known ? timestamp : 0) |
@@ -465,7 +532,7 @@ static int add_event(Read *read, const rd_kafka_message_t *message) {
 static int take_one(Consumer *self, Read *read, const rd_kafka_message_t *message) {
     if (message->err)
         return add_event(read, message);
-    return reach(self, message) ? add_message(read, message) : 0;
+    return reach(self, message) ? add_message(self, read, message) : 0;
 }
 
 static void take(Consumer *self, Read *read, rd_kafka_message_t **messages, ssize_t count) {
@@ -633,7 +700,9 @@ PyTypeObject ConsumerType = {
     .tp_basicsize = sizeof(Consumer),
     .tp_dealloc = consumer_dealloc,
     .tp_flags = Py_TPFLAGS_DEFAULT,
-    .tp_doc = "Consumer(library, topic, config): reads partitions of a topic to columns; `library` is librdkafka's path.",
+    .tp_doc = "Consumer(library, topic, config, id_headers=()): reads partitions of a topic to columns\n\n"
+              "`library` is librdkafka's path. `id_headers` are (name, front, skipped): the first of these headers that a\n"
+              "message has goes in front of its value, with `front` in place of its first `skipped` bytes.",
     .tp_methods = consumer_methods,
     .tp_new = consumer_new,
 };

@@ -27,6 +27,7 @@ from mesh_pipelines.contract.envelope import FATE, OFFSET, PARTITION, REASON, Fa
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.types import log_schema
 from mesh_pipelines.errors import TopicMissing, Undecodable, UsageError
+from mesh_pipelines.formats.format import ID_HEADERS
 from mesh_pipelines.formats.registered import format_of
 from mesh_pipelines.kafka import continuity
 from mesh_pipelines.lake.storage import over_storage
@@ -100,7 +101,7 @@ def land(platform: Platform, product: DataProduct, *, on_progress: Progress | No
         TopicMissing, TableMissing: the product was not applied.
     """
     started = time.monotonic()
-    if product.topic and format_of(product.topic).schemas:
+    if product.topic and format_of(product.topic).registered:
         Thread(target=platform.registry.prepare, args=(product.topic.subject,), name="prepare", daemon=True).start()
     landing = _Landing(platform, product, on_progress or (lambda _at, _total: None))
     (position, end), races = outlast(landing.go_on)
@@ -226,7 +227,7 @@ def decoded(
     rows, wanted = 0, min(_FIRST_ROWS, settings.chunk_rows)
     position = start
     with closing(Diverter(product)) as diverter:
-        for batch in _read_ahead(platform, product.fqn, start, end):
+        for batch in _read_ahead(platform, product, start, end):
             position = batch.position
             if batch.table.num_rows:
                 gathered.append(diverter.divert(decoder.decode(batch.table, batch.position.generation)))
@@ -239,16 +240,19 @@ def decoded(
     yield pa.concat_tables(gathered) if gathered else log_schema(product).empty_table(), position
 
 
-def _read_ahead(platform: Platform, product: str, start: Position, end: Position) -> Generator[RawBatch]:
+def _read_ahead(platform: Platform, product: DataProduct, start: Position, end: Position) -> Generator[RawBatch]:
     """The drain, one batch ahead in a thread of its own; its error is raised here."""
     from mesh_pipelines.kafka.drain import drain
 
+    # Headers are looked at only where an event is read by the schema that its id names.
+    by_writer = product.topic is not None and format_of(product.topic).by_writer
+    headers = ID_HEADERS if by_writer else ()
     queue: Queue[RawBatch | BaseException | None] = Queue(maxsize=2)
     abandoned = Event()
 
     def read() -> None:
         try:
-            with closing(drain(platform.settings, product, start, end)) as batches:
+            with closing(drain(platform.settings, product.fqn, start, end, headers)) as batches:
                 for batch in batches:
                     queue.put(batch)
                     if abandoned.is_set():

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from mesh_pipelines.contract.model import Compatibility, DataProduct, TopicSettings
 from mesh_pipelines.contract.read.load import read_files
 from mesh_pipelines.errors import ApplyRefused, EnvironmentFault, NotAuthorized
-from mesh_pipelines.formats.format import Format
+from mesh_pipelines.formats.format import BrokenReferences, Format, kind_of
 from mesh_pipelines.formats.registered import format_of
 from mesh_pipelines.plan.actions import Action, Findings, RegisterSchema, SetCompatibility, unsafe
 from mesh_pipelines.plan.topic_plan import is_own
@@ -27,7 +27,7 @@ def plan_subjects(platform: Platform, products: tuple[DataProduct, ...], found: 
     """The schemas and modes to register; a registry that refuses to be asked of one product stops no other."""
     actions: list[Action] = []
     for product in products:
-        if product.topic is None or format_of(product.topic).schemas is None:
+        if product.topic is None or not format_of(product.topic).registered:
             continue
         try:
             actions += _plan_subject(platform, product, product.topic, found)
@@ -35,6 +35,8 @@ def plan_subjects(platform: Platform, products: tuple[DataProduct, ...], found: 
             if error.transient:
                 raise
             found.refuse(product.fqn, error)
+        except BrokenReferences as error:
+            found.refuse(product.fqn, _refusal(product, product.topic.subject, str(error)))
     return actions
 
 
@@ -48,13 +50,18 @@ def _plan_subject(platform: Platform, product: DataProduct, topic: TopicSettings
         stated = topic.compatibility
         yield SetCompatibility(product.fqn, subject, None, str(stated or _INITIAL), is_stated=stated is not None)
         return
-    number, text = latest
+    registered = latest[1]
+    if registered.type != chosen.schemas.type:
+        reason = f"it is {kind_of(registered)}, and the contract says {chosen.name}"
+        found.refuse(product.fqn, _refusal(product, subject, reason))
+        return
+    text = chosen.schemas.whole(registered)
     if _follows(platform, product, topic, text):
         if _is_missing(platform, register) and _is_allowed(platform, register, found, chosen):
             yield register
     elif (
         not _is_same(text, product.value_schema)
-        and (reason := _unreadable(platform, product, chosen, number))
+        and (reason := _unreadable(product, chosen, text))
         and _is_missing(platform, register)
     ):
         found.refuse(product.fqn, _refusal(product, subject, reason))
@@ -114,12 +121,12 @@ def _is_allowed(platform: Platform, wanted: RegisterSchema, found: Findings, cho
     return not reasons
 
 
-def _unreadable(platform: Platform, product: DataProduct, chosen: Format, number: int) -> str | None:
+def _unreadable(product: DataProduct, chosen: Format, text: str) -> str | None:
     """Why events of a registered schema cannot be read as the contract; None where they can."""
     from mesh_pipelines.formats.codec import Refused, codec_of
 
     try:
-        codec_of(chosen).reader(product.fields, platform.registry.schema(number), native=False)
+        codec_of(chosen).reader(product.fields, text, native=False)
     except Refused as error:
         return str(error)
     return None

@@ -19,7 +19,7 @@ from mesh_pipelines.formats.codec import Refused, RowEncoder, codec_of
 from mesh_pipelines.formats.decode import VALUE, Decoder
 from mesh_pipelines.formats.decoded import Decoded, without_header
 from mesh_pipelines.formats.encode import Encoder
-from mesh_pipelines.formats.format import Disagreement, UnknownSchema
+from mesh_pipelines.formats.format import Disagreement, RegisteredSchema, SchemaId, UnknownSchema
 from mesh_pipelines.formats.registered import FORMATS
 from mesh_pipelines.kafka.source import SCHEMA
 from mesh_pipelines.pipeline.run import run
@@ -47,6 +47,9 @@ class PipedSchemas:
     def takes(self, name: str) -> bool:
         return "|" not in name
 
+    def whole(self, schema: RegisteredSchema) -> str:
+        return schema.text
+
     def compile(self, name: str, namespace: str, fields: Sequence[Field], doc: str = "") -> str:
         return json.dumps({"type": "object", "title": name, "properties": {field.name: {} for field in fields}})
 
@@ -65,6 +68,8 @@ class Piped:
     name: str = "piped"
     title: str = "Piped"
     schemas: PipedSchemas = PipedSchemas()
+    registered: bool = True
+    by_writer: bool = True
     codec: str = __name__
 
     def snippet(self, registry_url: str) -> str:
@@ -102,18 +107,19 @@ def encoder(fields: Sequence[Field], schema: str) -> RowEncoder:
 
 
 class Shelf:
-    """Schemas by id, for a test without a registry."""
+    """Schemas by id, from 1, for a test without a registry."""
 
-    def __init__(self, *texts: str) -> None:
+    def __init__(self, *texts: str, kind: str = "AVRO") -> None:
         self._texts = texts
+        self._kind = kind
 
-    def schema(self, schema_id: int) -> str:
-        if schema_id >= len(self._texts):
+    def schema(self, schema_id: SchemaId) -> RegisteredSchema:
+        if not isinstance(schema_id, int) or not 1 <= schema_id <= len(self._texts):
             raise UnknownSchema(schema_id)
-        return self._texts[schema_id]
+        return RegisteredSchema(self._texts[schema_id - 1], self._kind)
 
     def registered_id(self, subject: str, schema: str, schema_type: str) -> int | None:
-        return self._texts.index(schema) if schema in self._texts else None
+        return self._texts.index(schema) + 1 if schema in self._texts else None
 
 
 @pytest.fixture(autouse=True)
@@ -166,11 +172,11 @@ def test_a_format_s_schema_file_is_held_against_the_contract(local_settings: Set
 
 def test_rows_of_a_registered_format_go_out_and_come_in(local_settings: Settings, contract: Any) -> None:
     product = opened(local_settings, contract("places", PLACES, more=PIPED))
-    shelf = Shelf('{"properties": {"other": {}}}', product.value_schema)
+    shelf = Shelf('{"properties": {"other": {}}}', product.value_schema, kind="JSON")
     encode = Encoder(product, shelf)
     values = [encode.value(row) for row in ROWS]
-    assert values[0] == b"\0\0\0\0\x01JFK|New York"
-    odd = [b"\0\0\0\0\x01JFK", b"\0\0\0\0\x00JFK", b"\0\0\0\0\x07JFK", b"JFK|New York"]
+    assert values[0] == b"\0\0\0\0\x02JFK|New York"
+    odd = [b"\0\0\0\0\x02JFK", b"\0\0\0\0\x01JFK", b"\0\0\0\0\x07JFK", b"JFK|New York"]
     found = Decoder(product, shelf, max_event_bytes=1000).decode(messages(*values, *odd, None), 3)
     assert found.select(["code", "city"]).to_pylist()[:2] == ROWS
     assert found["_generation"].to_pylist() == [3] * 7
@@ -179,9 +185,10 @@ def test_rows_of_a_registered_format_go_out_and_come_in(local_settings: Settings
         None,
         None,
         "has another number of bars",
-        "schema 0: has other columns",
+        "schema 1: has other columns",
         "the registry does not know schema id 7",
-        "no schema id: the value must begin with a zero byte and the four bytes of the id",
+        "no schema id: the value must begin with a zero byte and the four bytes of the id, or a header "
+        "__value_schema_id must hold it (for Avro without a registry, set mesh.wireFormat to avro-plain)",
         None,
     ]
 
@@ -215,7 +222,7 @@ def test_avro_rows_come_back_as_they_went_out(local_settings: Settings, contract
     values = [Encoder(product, shelf).value(row) for row in ROWS]
     found = Decoder(product, shelf, max_event_bytes=1000, native=native).decode(messages(*values), 0)
     assert found.select(["code", "city"]).to_pylist() == ROWS
-    assert found["_schema_id"].to_pylist() == [0, 0]
+    assert found["_schema_id"].to_pylist() == [1, 1]
 
 
 def test_json_is_read_with_a_registry_s_header_and_without(

@@ -51,10 +51,10 @@ def test_cluster_and_schema_ids_survive_a_restart(own: Settings) -> None:
         assert StreamAdmin(own).cluster_id() == cluster
         registry = Registry(own)
         assert [registry.latest(f"subject-{number}")[0] for number in range(3)] == ids  # type: ignore[index]
-        assert registry.schema(ids[0]) == SCHEMA.replace('"r"', '"r0"')
+        assert registry.schema(ids[0]).text == SCHEMA.replace('"r"', '"r0"')
         ahead = Registry(own)
         ahead.prepare("subject-1")
-    assert ahead.schema(ids[1]) == SCHEMA.replace('"r"', '"r1"')
+    assert ahead.schema(ids[1]).text == SCHEMA.replace('"r"', '"r1"')
     late = Registry(own)
     late.prepare("subject-1")
     with pytest.raises(RegistryUnreachable):

@@ -9,8 +9,9 @@ from mesh_pipelines.contract.model import Field
 from mesh_pipelines.formats.avro.agreement import disagreements
 from mesh_pipelines.formats.avro.compatible import incompatibilities
 from mesh_pipelines.formats.avro.from_fields import avro_schema
+from mesh_pipelines.formats.avro.references import whole
 from mesh_pipelines.formats.avro.schema import NAME
-from mesh_pipelines.formats.format import Disagreement
+from mesh_pipelines.formats.format import Disagreement, RegisteredSchema
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,10 @@ class AvroSchemas:
     def takes(self, name: str) -> bool:
         """Whether it is a name as the specification has them."""
         return bool(NAME.fullmatch(name))
+
+    def whole(self, schema: RegisteredSchema) -> str:
+        """The schema with the definitions of the types that it names from its references."""
+        return whole(schema)
 
     def compile(self, name: str, namespace: str, fields: Sequence[Field], doc: str = "") -> str:
         """The record schema of these fields."""
@@ -44,6 +49,8 @@ class AvroFormat:
     name: str = "avro"
     title: str = "Avro"
     schemas: AvroSchemas = AvroSchemas()
+    registered: bool = True
+    by_writer: bool = True
     codec: str = "mesh_pipelines.formats.avro.codec"
 
     def snippet(self, registry_url: str) -> str:

@@ -12,6 +12,8 @@ class JsonFormat:
     name: str = "json"
     title: str = "JSON"
     schemas: None = None
+    registered: bool = False
+    by_writer: bool = False
     codec: str = "mesh_pipelines.formats.json.codec"
 
     def snippet(self, registry_url: str) -> str:  # noqa: ARG002

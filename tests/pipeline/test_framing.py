@@ -1,0 +1,230 @@
+"""Where the id of an event's schema may stand, and what schemas refer to: from a producer's serializer to rows.
+
+The producers are the Kafka client's own serializers. Apicurio's registry is asked where it has what is tested; a
+registry that answers as Confluent's does has the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.schema_registry import (
+    Schema,
+    SchemaReference,
+    SchemaRegistryClient,
+    header_schema_id_serializer,
+)
+from confluent_kafka.schema_registry.avro import AvroSerializer
+from confluent_kafka.serialization import MessageField, SerializationContext
+
+from mesh_pipelines.errors import ApplyRefused
+from mesh_pipelines.pipeline.land import land
+from mesh_pipelines.plan.apply import apply_contracts
+from mesh_pipelines.plan.draft import plan
+from mesh_pipelines.platform import Platform
+from mesh_pipelines.repair.quarantine import redrive
+from mesh_pipelines.settings import Settings
+from tests.kafka.registry_server import RegistryServer, registry_server
+
+pytestmark = pytest.mark.services
+
+MORE = "- {property: mesh.maxUndecodableShare, value: 1}"
+ORDERS = """
+- {name: id, logicalType: integer, logicalTypeOptions: {format: i64}, primaryKey: true}
+- {name: note, logicalType: string}
+"""
+Headers = list[tuple[str, bytes]]
+
+
+def record(name: str, *fields: tuple[str, Any]) -> dict[str, Any]:
+    return {"type": "record", "name": name, "fields": [{"name": one, "type": of} for one, of in fields]}
+
+
+# An order, and another record that five zero or small fields make look like a number in front of it.
+ORDER = record("shop.Order", ("id", "long"), ("note", ["null", "string"]))
+ZEROS = record("shop.Zeros", *((f"a{at}", "long") for at in range(5)), ("id", "long"), ("note", ["null", "string"]))
+
+
+@pytest.fixture
+def confluent() -> Iterator[RegistryServer]:
+    with registry_server() as server:
+        yield server
+
+
+@pytest.fixture
+def applied(settings: Settings, contract: Callable[..., str], native: bool) -> Callable[..., tuple[Platform, str]]:
+    """A product that was applied by Apicurio's registry, and is landed by the one of this address."""
+
+    def apply(url: str = "", fields: str = ORDERS, more: str = MORE) -> tuple[Platform, str]:
+        name = contract("orders", fields, more=more)
+        by = settings.model_copy(update={"native": "on" if native else "off"})
+        platform = Platform.open(by)
+        apply_contracts(platform, platform.in_order)
+        return Platform.open(by.model_copy(update={"schema_registry_url": url}) if url else by), name
+
+    return apply
+
+
+def send(settings: Settings, topic: str, events: Sequence[tuple[bytes, Headers]]) -> None:
+    producer = Producer({"bootstrap.servers": settings.brokers})
+    for at, (value, headers) in enumerate(events):
+        producer.produce(topic, key=str(at).encode(), value=value, headers=headers or None)
+    producer.flush()
+
+
+def serialized(
+    url: str, schema: dict[str, Any], row: dict[str, Any], topic: str, **config: Any
+) -> tuple[bytes, Headers]:
+    serializer = AvroSerializer(SchemaRegistryClient({"url": url}), json.dumps(schema), conf=config)
+    headers: Headers = []
+    value = serializer(row, SerializationContext(topic, MessageField.VALUE, headers))
+    assert value is not None
+    return value, headers
+
+
+def log_of(platform: Platform, name: str) -> list[dict[str, Any]]:
+    table = platform.tables_of(platform.product(name)).load("log")
+    return table.scan().to_arrow().sort_by("_offset").to_pylist()
+
+
+def test_ids_in_headers_are_read_beside_ids_in_values(
+    applied: Callable[..., tuple[Platform, str]], confluent: RegistryServer
+) -> None:
+    platform, name = applied(confluent.url)
+    by_header = {"schema.id.serializer": header_schema_id_serializer}
+    row = {"id": 7, "note": "in a header"}
+    plain = serialized(confluent.url, ORDER, {"id": 1, "note": "in front"}, name)
+    assert (plain[0][:5], confluent.schemas.keys()) == (b"\0\0\0\0\x01", {1})
+    # Its datum is 00 00 00 00 01, then an order: the number of a schema that the registry has, and a value of it.
+    zeros = {f"a{at}": 0 for at in range(4)} | {"a4": -1, "id": 9, "note": "of zeros"}
+    hidden = serialized(confluent.url, ZEROS, zeros, name, **by_header)
+    assert hidden[0][:5] == plain[0][:5]
+    other: Headers = [("traceparent", b"00-1-1-01"), ("empty", b"")]
+    unknown = uuid.uuid4()
+    events = [
+        plain,
+        hidden,
+        serialized(confluent.url, ORDER, row, name, **by_header),
+        (plain[0], other),
+        (plain[0][5:], [*other, ("__value_schema_id", b"\0\0\0\0\x01")]),
+        (plain[0][5:], [("apicurio.value.contentId", struct.pack(">q", 1)), ("apicurio.value.encoding", b"BINARY")]),
+        (plain[0][5:], [("__value_schema_id", b"\1" + unknown.bytes)]),
+        (plain[0][5:], [("apicurio.value.globalId", struct.pack(">q", 1))]),
+        (b"\0" + struct.pack(">q", 12) + plain[0][5:], []),
+        (b"\3\0" + unknown.bytes + plain[0][5:], []),
+        (b"\3\5" + unknown.bytes + plain[0][5:], []),
+        (plain[0][5:], []),
+    ]
+    send(platform.settings, name, events)
+    assert land(platform, platform.product(name)).quarantined == 6
+    rows = log_of(platform, name)
+    front = (1, "in front")
+    expected = [front, (9, "of zeros"), (7, "in a header"), front, front, front]
+    assert [(one["id"], one["note"]) for one in rows[:6]] == expected
+    assert [one["_schema_id"] for one in rows[:6]] == [1, None, None, 1, 1, 1]
+    reasons = [one["_reason"] for one in rows[6:]]
+    assert reasons[0] == f"the registry does not know schema id {unknown}"
+    assert "a number of 8 bytes (1)" in reasons[1]
+    assert "apicurio.registry.use-id=contentId" in reasons[2]
+    assert all(f"AWS Glue's serializers (schema version {unknown})" in one for one in reasons[3:5])
+    assert "no schema id" in reasons[5]
+    assert "avro-plain" in reasons[5]
+
+
+def test_an_event_comes_back_when_the_schema_of_its_header_does(
+    applied: Callable[..., tuple[Platform, str]], confluent: RegistryServer
+) -> None:
+    platform, name = applied(confluent.url)
+    by_header = {"schema.id.serializer": header_schema_id_serializer}
+    events = [
+        serialized(confluent.url, ORDER, {"id": 1, "note": "a"}, name),
+        serialized(confluent.url, ZEROS, {f"a{at}": 0 for at in range(5)} | {"id": 2, "note": "b"}, name, **by_header),
+    ]
+    send(platform.settings, name, events)
+    confluent.deleted = {1, 2}
+    assert land(platform, platform.product(name)).quarantined == 2
+    assert [one["_reason"] for one in log_of(platform, name)] == [
+        "the registry does not know schema id 1",
+        f"the registry does not know schema id {confluent.guid(2)}",
+    ]
+    assert redrive(platform, platform.product(name)).came_back == 0
+    confluent.deleted.clear()
+    fresh = Platform.open(platform.settings)
+    assert redrive(fresh, fresh.product(name)).came_back == 2
+    assert [(one["id"], one["note"]) for one in log_of(fresh, name)] == [(1, "a"), (2, "b")]
+
+
+def test_a_schema_of_another_kind_is_named(
+    applied: Callable[..., tuple[Platform, str]], confluent: RegistryServer
+) -> None:
+    platform, name = applied(confluent.url)
+    numbers = [
+        confluent.add("a", {"schemaType": "JSON", "schema": '{"type": "object"}'}),
+        confluent.add("b", {"schemaType": "PROTOBUF", "schema": 'syntax = "proto3"; message M {}'}),
+        confluent.add("c", {"schemaType": "THRIFT", "schema": "x"}),
+    ]
+    send(platform.settings, name, [(b"\0" + struct.pack(">I", number) + b"{}", []) for number in numbers])
+    land(platform, platform.product(name))
+    assert [one["_reason"] for one in log_of(platform, name)] == [
+        f"schema {number} is {kind}; the contract says avro"
+        for number, kind in zip(numbers, ("JSON Schema", "Protobuf", "THRIFT"), strict=True)
+    ]
+
+
+def test_schemas_are_read_with_those_that_they_refer_to(applied: Callable[..., tuple[Platform, str]]) -> None:
+    fields = f"{ORDERS}- {{name: address, logicalType: object, properties: [{{name: street, logicalType: string}}]}}\n"
+    platform, name = applied(fields=fields)
+    mark = name.partition(".")[0]
+    client = SchemaRegistryClient({"url": platform.settings.registry_url.reveal()})
+
+    def register(subject: str, schema: dict[str, Any], *references: SchemaReference) -> Schema:
+        made = Schema(json.dumps(schema), "AVRO", list(references))
+        client.register_schema(subject, made)
+        return made
+
+    # An address names a country of its own namespace, an order of another one names both.
+    country = {"type": "enum", "name": f"Country{mark}", "namespace": "common", "symbols": ["NO", "SE"]}
+    of_countries = {"type": "array", "items": country["name"]}
+    address = record(f"common.Address{mark}", ("street", "string"), ("country", of_countries))
+    order = record(
+        "shop.Order", ("id", "long"), ("address", ["null", address["name"]]), ("country", f"common.{country['name']}")
+    )
+    to_country = SchemaReference(f"common.{country['name']}", f"{mark}.country", 1)
+    to_address = SchemaReference(address["name"], f"{mark}.address", 1)
+    register(f"{mark}.country", country)
+    register(f"{mark}.address", address, to_country)
+    client.set_compatibility(f"{name}-value", "NONE")
+    schema = register(f"{name}-value", order, to_address, to_country)
+    config = {"auto.register.schemas": False, "use.latest.version": True}
+    serializer = AvroSerializer(client, schema, conf=config)
+    rows = [
+        {"id": 1, "address": {"street": "Karl Johans gate", "country": ["NO", "SE"]}, "country": "NO"},
+        {"id": 2, "address": None, "country": "SE"},
+    ]
+    values = [serializer(row, SerializationContext(name, MessageField.VALUE)) or b"" for row in rows]
+    send(platform.settings, name, [(value, []) for value in values])
+    assert land(platform, platform.product(name)).quarantined == 0
+    found = [(one["id"], one["address"]) for one in log_of(platform, name)]
+    assert found == [(1, {"street": "Karl Johans gate"}), (2, None)]
+    fresh = Platform.open(platform.settings)
+    assert plan(fresh, fresh.in_order) == (), "a subject that can be read as the contract is left alone"
+
+
+def test_a_subject_that_cannot_be_read_is_not_planned_over(
+    applied: Callable[..., tuple[Platform, str]], confluent: RegistryServer
+) -> None:
+    platform, name = applied(confluent.url)
+    kinds = {"JSON": "it is JSON Schema, and the contract says avro", "AVRO": "subject gone, version 1, which the reg"}
+    for kind, said in kinds.items():
+        gone = [{"name": "x", "subject": "gone", "version": 1}] if kind == "AVRO" else []
+        confluent.subjects.clear()
+        confluent.add(f"{name}-value", {"schemaType": kind, "schema": json.dumps(ORDER), "references": gone})
+        fresh = Platform.open(platform.settings)
+        with pytest.raises(ApplyRefused, match=f"cannot be read as the contract: .*{said}"):
+            plan(fresh, fresh.in_order)
