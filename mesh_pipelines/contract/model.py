@@ -104,6 +104,7 @@ class Field:
     ``key_position`` counts from 1 for members of the primary key and is 0 elsewhere. ``aliases`` are former names, of
     the column or in events.
     ``classification`` is also that of a list's items and of a map's keys and values, where these are not public.
+    ``declassified`` is why a derived field is public though it is computed from fields that are not.
     """
 
     name: str
@@ -118,6 +119,7 @@ class Field:
     classification: str = PUBLIC
     tags: tuple[str, ...] = ()
     physical_name: str = ""
+    declassified: str = ""
 
     @property
     def event_name(self) -> str:

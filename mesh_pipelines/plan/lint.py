@@ -16,6 +16,7 @@ from mesh_pipelines.gx.validate import check_expectation
 from mesh_pipelines.pipeline import transform
 from mesh_pipelines.plan.bind import Binder
 from mesh_pipelines.plan.bound_faults import rule_faults, transform_faults
+from mesh_pipelines.plan.declassified import declassified_faults
 from mesh_pipelines.platform import Platform, ordered
 from mesh_pipelines.rules.compile import compile_product
 from mesh_pipelines.worker.pool import WorkerLost, guarded
@@ -160,4 +161,5 @@ def _transform(binder: Binder, product: DataProduct) -> list[Fault]:
     if not select.names <= binder.products.keys():
         return []
 
-    return transform_faults(binder, product, select)
+    inputs = {name: binder.products[name] for name in product.inputs if name in binder.products}
+    return transform_faults(binder, product, select) or list(declassified_faults(product, inputs))

@@ -197,7 +197,12 @@ def _write(settings: Settings, mark: str) -> dict[str, str]:
         text = contract_text(names[name], SECRETS, quality=QUALITY, settings=JSON + share, more=LEVELS)
         write_contract(settings.assets, text.replace("v3.1.0", "v3.2.0"))
     inputs = f"- {{property: mesh.inputs, value: [{names['secrets']}]}}"
-    derived = "- {name: town, logicalType: string}\n- {name: size, logicalType: integer}"
+    derived = """
+- {name: town, logicalType: string}
+- name: size
+  logicalType: integer
+  customProperties: [{property: mesh.declassified, value: a figure of all of a town}]
+"""
     for name, quality, size in (
         ("casting", "", "max(secret::INTEGER)"),
         ("reading", READING.replace("INPUT", names["secrets"]), "count(*)"),

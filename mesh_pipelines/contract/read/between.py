@@ -30,8 +30,18 @@ def faults_between(products: Mapping[str, DataProduct], broken: Set[str], contra
         if cycle := _cycle(products, product.fqn):
             path = " -> ".join(cycle)
             yield product.fqn, _fault(file, f"it depends on itself: {path}", "break the cycle")
+    yield from _declassified(products, contract)
     yield from _shared_topics(products, contract)
     yield from _internal_topics(products, contract)
+
+
+def _declassified(products: Mapping[str, DataProduct], contract: str) -> Iterator[tuple[str, Fault]]:
+    """Reasons for fields that need none: those of streams are computed from no other product's."""
+    for product in products.values():
+        for field in product.fields if product.transform is None else ():
+            if field.declassified:
+                problem = f"mesh.declassified of {field.name} is about fields computed from other products'"
+                yield product.fqn, _fault(product.folder / contract, problem, "remove it")
 
 
 # Kafka's own and its tools': offsets, transactions, schemas, metrics, settings of connectors and mirrors, journals.

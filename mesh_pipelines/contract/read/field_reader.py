@@ -22,7 +22,7 @@ from mesh_pipelines.contract.values import parse
 # Schemas and databases of the engine's own, where a domain's products would hide them or be ambiguous beside them.
 RESERVED_DOMAINS = frozenset({"information_schema", "main", "memory", "pg_catalog", "serving", "system", "temp"})
 _DECIMAL = re.compile(r"(?:decimal|numeric)\s*\(\s*(\d{1,3})\s*(?:,\s*(\d{1,3})\s*)?\)", re.IGNORECASE)
-_SETTINGS = ("mesh.aliases", "mesh.default", "mesh.onFailure", NOT_CHECKED)
+_SETTINGS = ("mesh.aliases", "mesh.declassified", "mesh.default", "mesh.onFailure", NOT_CHECKED)
 
 _PHYSICAL: Mapping[str, Mapping[str, Kind]] = {
     "integer": {
@@ -113,6 +113,7 @@ class FieldReader:
             classification=_classification(raw),
             tags=tuple(raw.get("tags", ())),
             physical_name=_physical_name(raw),
+            declassified=settings.get("mesh.declassified", ""),
         )
         return field if self._default_fits(field, where) else replace(field, default=None, has_default=False)
 
@@ -147,6 +148,8 @@ class FieldReader:
                 continue  # of the rules that the property implies; RuleReader reads it
             elif name == "mesh.aliases" and not _are_names(value):
                 self._faults.add((*at, "value"), "must be a list of former names", f"write a list; {EVENT_NAME_RULE}")
+            elif name == "mesh.declassified" and not (isinstance(value, str) and value.strip()):
+                self._faults.add((*at, "value"), "must say why everybody may see the field", "write the reason as text")
             elif name in found:
                 self._faults.add(at, f"{name} appears twice", "keep one of them")
             else:
