@@ -29,7 +29,6 @@ _UNREACHABLE = {
 
 _UNAUTHORIZED = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "topic",
-    KafkaError.GROUP_AUTHORIZATION_FAILED: "group",
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: "cluster",
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "transactional-id",
 }
@@ -44,7 +43,7 @@ _PROMISED: dict[str, Any] = {
 }
 
 Client = TypeVar("Client")
-# The consumer's group, unless MESH_KAFKA_CONFIG names another. Nothing is committed to it.
+# The consumer's group, unless MESH_KAFKA_CONFIG names another. Nothing is committed to it, and it takes no right.
 GROUP = "mesh-pipelines"
 
 
@@ -135,21 +134,26 @@ def is_unreachable(error: KafkaError) -> bool:
     return error.code() in _UNREACHABLE
 
 
+def is_of_the_group(error: KafkaError) -> bool:
+    """Whether an error is about the consumer's group alone, which nothing is read from or committed to.
+
+    The client looks up the group's coordinator all the same, and says so where it may not.
+    """
+    return error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
+
+
 def refused(settings: Settings, error: KafkaError, right: Right) -> EnvironmentFault:
     """The error for a broker that answers and does not do what it was asked for; ``right`` is what that takes."""
     kind = _UNAUTHORIZED.get(error.code())
     if kind is None:
         about = f"topic {right.topic}: " if right.topic else ""
         return EnvironmentFault(f"{about}Kafka at {settings.brokers} refused: {error.str()}", next_step="mesh doctor")
-    config = settings.client_config()
-    name = {"topic": right.topic, "group": config.get("group.id", GROUP)}.get(kind, "")
-    operation = "Read" if kind == "group" else right.operation
-    who = _principal(config)
-    resource = f"{kind} {name}".strip()
+    who = _principal(settings.client_config())
+    resource = f"{kind} {right.topic}" if kind == "topic" else kind
     return NotAuthorized(
-        f"Kafka at {settings.brokers} does not let {who} {operation} the {resource}",
+        f"Kafka at {settings.brokers} does not let {who} {right.operation} the {resource}",
         next_step=f"grant it: kafka-acls --add --allow-principal {who if ':' in who else 'User:...'} "
-        f"--operation {operation} --{resource}, or see docs/services.md, Rights on a broker",
+        f"--operation {right.operation} --{resource}, or see docs/services.md, Rights on a broker",
     )
 
 

@@ -201,13 +201,17 @@ class _Epochs:
         """The leader epoch of the first event at or past an offset; a partition that ends there tells of none."""
         from confluent_kafka import KafkaError, TopicPartition
 
-        from mesh_pipelines.kafka.client import unreachable
+        from mesh_pipelines.kafka.client import is_of_the_group, unreachable
 
         self._client.assign([TopicPartition(self._topic, self._number, offset)])
         message = self._client.poll(self._settings.timeout_s)
+        error = message.error() if message else None
+        if error and is_of_the_group(error):
+            # Said once, before anything else.
+            message = self._client.poll(self._settings.timeout_s)
+            error = message.error() if message else None
         if message is None:
             raise unreachable(self._settings, "no answer in time")
-        error = message.error()
         if error is None:
             epoch = message.leader_epoch()
             return UNKNOWN_EPOCH if epoch is None else epoch

@@ -15,7 +15,7 @@ from confluent_kafka import KafkaError
 
 from mesh_pipelines.errors import OffsetsTrimmed, StreamTruncated
 from mesh_pipelines.formats.format import IdHeader
-from mesh_pipelines.kafka.client import Reasons, Right, is_unreachable, refused, unreachable
+from mesh_pipelines.kafka.client import Reasons, Right, is_of_the_group, is_unreachable, refused, unreachable
 from mesh_pipelines.kafka.native_source import NativeSource
 from mesh_pipelines.kafka.source import ROWS, SCHEMA, Assigned, ClientSource, Event, Source
 from mesh_pipelines.positions import UNKNOWN_EPOCH, PartitionOffset, Position
@@ -84,11 +84,12 @@ class _Drain:
         rows_at_once = min(ROWS, self._settings.chunk_rows)
         while self._waiting:
             messages = source.read(rows_at_once)
-            for event in messages.events:
+            events = [event for event in messages.events if not is_of_the_group(event.error)]
+            for event in events:
                 self._handle(event)
             self._waiting -= messages.done
             self._position = self._position.advance(messages.reached)
-            if messages.rows.num_rows or messages.events or messages.done:
+            if messages.rows.num_rows or events or messages.done:
                 heard = time.monotonic()
             elif time.monotonic() - heard > self._settings.timeout_s:
                 self._give_up(source)

@@ -1,8 +1,18 @@
-"""A broker with access control: what it refuses is named by operation, topic and principal, and stops one product."""
+"""A broker with access control: what it refuses is named by operation, topic and principal, and stops one product.
+
+The registry beside it has none of its own, so a proxy in front of it lets each user do what the user may.
+"""
 
 from __future__ import annotations
 
+import base64
+import json
+import re
+import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +24,28 @@ from confluent_kafka.admin import (
     AclOperation,
     AclPermissionType,
     AdminClient,
+    NewTopic,
     ResourcePatternType,
     ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
 )
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
 from mesh_pipelines.cli.main import invoke
 from mesh_pipelines.errors import NotAuthorized
-from mesh_pipelines.kafka.client import GROUP
+from mesh_pipelines.kafka.continuity import find_cut
 from mesh_pipelines.local.services import Services
 from mesh_pipelines.local.supervisor import free_ports
 from mesh_pipelines.observe.status import status
 from mesh_pipelines.pipeline.land import land
 from mesh_pipelines.pipeline.run import run
+from mesh_pipelines.plan.actions import describe
 from mesh_pipelines.plan.apply import execute
 from mesh_pipelines.plan.draft import draft
 from mesh_pipelines.platform import Platform
+from mesh_pipelines.positions import PartitionOffset
 from mesh_pipelines.settings import Settings
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("guarded")]
@@ -36,9 +53,32 @@ pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("g
 USER = "User:mesh"
 JSON = "- {property: mesh.wireFormat, value: json}"
 FIELDS = "- {name: page, logicalType: string}"
-# The rights of docs/services.md, "Rights on a broker".
-TO_READ = (AclOperation.DESCRIBE, AclOperation.READ)
-TO_APPLY = (AclOperation.CREATE, AclOperation.ALTER, AclOperation.ALTER_CONFIGS, AclOperation.DESCRIBE_CONFIGS)
+PASSWORD = "open sesame"
+_OPERATIONS = {
+    "Read": AclOperation.READ,
+    "Describe": AclOperation.DESCRIBE,
+    "Create": AclOperation.CREATE,
+    "Alter": AclOperation.ALTER,
+    "AlterConfigs": AclOperation.ALTER_CONFIGS,
+    "DescribeConfigs": AclOperation.DESCRIBE_CONFIGS,
+    "Write": AclOperation.WRITE,
+}
+
+
+def documented(who: str) -> tuple[tuple[AclOperation, ...], frozenset[str]]:
+    """The rights of docs/services.md: those on the topic, and those on the subject."""
+    text = Path("docs/services.md").read_text()
+    [row] = [line for line in text.splitlines() if line.startswith(f"| {who}: ")]
+    _, _, topic, subject, _ = row.split("|")
+    operations = tuple(_OPERATIONS[name] for name in re.findall(r"`(\w+)`", topic))
+    return operations, frozenset(word.strip() for word in subject.split(","))
+
+
+TO_READ, _ = documented("reader")
+TO_OWN, _ = documented("owner")
+
+
+_LOGIN = "org.apache.kafka.common.security"
 
 
 class Guarded(Services):
@@ -51,14 +91,13 @@ class Guarded(Services):
     def broker_properties(self, data: Path) -> dict[str, str]:
         plain = super().broker_properties(data)
         own = f",SASL_PLAINTEXT://{self.settings.host}:{self.port}"
-        login = 'org.apache.kafka.common.security.plain.PlainLoginModule required user_mesh="open sesame";'
         return plain | {
             "listeners": plain["listeners"] + own,
             "advertised.listeners": plain["advertised.listeners"] + own,
             "listener.security.protocol.map": plain["listener.security.protocol.map"]
             + ",SASL_PLAINTEXT:SASL_PLAINTEXT",
-            "sasl.enabled.mechanisms": "PLAIN",
-            "listener.name.sasl_plaintext.plain.sasl.jaas.config": login,
+            "sasl.enabled.mechanisms": "SCRAM-SHA-512",
+            "listener.name.sasl_plaintext.scram-sha-512.sasl.jaas.config": f"{_LOGIN}.scram.ScramLoginModule required;",
             "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
             "super.users": "User:ANONYMOUS",
         }
@@ -76,32 +115,33 @@ class Broker:
                 "kafka_config": Settings(
                     kafka_config={
                         "security.protocol": "SASL_PLAINTEXT",
-                        "sasl.mechanisms": "PLAIN",
+                        "sasl.mechanisms": "SCRAM-SHA-512",
                         "sasl.username": "mesh",
-                        "sasl.password": "open sesame",
+                        "sasl.password": PASSWORD,
                     }
                 ).kafka_config,
             }
         )
 
-    def grant(self, name: str, *operations: AclOperation, kind: ResourceType = ResourceType.TOPIC) -> None:
+    def grant(
+        self, name: str, *operations: AclOperation, pattern: ResourcePatternType = ResourcePatternType.LITERAL
+    ) -> None:
         rules = [
-            AclBinding(kind, name, ResourcePatternType.LITERAL, USER, "*", one, AclPermissionType.ALLOW)
-            for one in operations
+            AclBinding(ResourceType.TOPIC, name, pattern, USER, "*", one, AclPermissionType.ALLOW) for one in operations
         ]
         for future in self.operator.create_acls(rules).values():
             future.result()
 
-    def revoke(self, name: str, operation: AclOperation, kind: ResourceType = ResourceType.TOPIC) -> None:
+    def revoke(self, name: str, operation: AclOperation) -> None:
         everything = AclBindingFilter(
-            kind, name, ResourcePatternType.LITERAL, USER, "*", operation, AclPermissionType.ALLOW
+            ResourceType.TOPIC, name, ResourcePatternType.LITERAL, USER, "*", operation, AclPermissionType.ALLOW
         )
         for future in self.operator.delete_acls([everything]).values():
             assert future.result()
 
-    def send(self, topic: str) -> None:
+    def send(self, topic: str, value: bytes = b'{"page": "/"}') -> None:
         producer = Producer({"bootstrap.servers": self._address, "log_level": 0})
-        producer.produce(topic, value='{"page": "/"}')
+        producer.produce(topic, value=value)
         assert producer.flush(30) == 0
 
 
@@ -111,6 +151,11 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Settings
     home = tmp_path_factory.mktemp("guarded")
     settings = Settings(home=home, kafka_port=kafka, controller_port=controller, registry_port=registry)
     with Guarded(settings, port):
+        operator = AdminClient({"bootstrap.servers": settings.brokers})
+        secret = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+        user = UserScramCredentialUpsertion("mesh", secret, PASSWORD.encode())
+        for future in operator.alter_user_scram_credentials([user]).values():
+            future.result(30)
         yield settings, port
 
 
@@ -118,35 +163,177 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Settings
 def broker(guarded: tuple[Settings, int], tmp_path: Path) -> Broker:
     settings, port = guarded
     own = settings.model_copy(update={"home": tmp_path / "home", "assets": tmp_path / "assets"})
-    made = Broker(own, port)
-    made.grant(GROUP, AclOperation.READ, kind=ResourceType.GROUP)
-    return made
+    return Broker(own, port)
 
 
-def test_the_documented_rights_are_enough(broker: Broker, contract: Any) -> None:
-    name = contract("clicks", FIELDS, kind="measurement", more=JSON)
-    broker.grant(name, *TO_READ, *TO_APPLY)
-    platform = Platform.open(broker.mesh)
-    assert execute(platform, draft(platform, [name]).actions) == {}
-    broker.send(name)
+class Registry:
+    """A real registry behind a proxy that asks who it is, and answers 403 where the user may not do that."""
+
+    def __init__(self, behind: str) -> None:
+        self.rights: dict[str, frozenset[str]] = {}
+        self.refused: list[str] = []
+        registry = self
+
+        class Proxy(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self._pass()
+
+            def do_POST(self) -> None:
+                self._pass()
+
+            def do_PUT(self) -> None:
+                self._pass()
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+            def _pass(self) -> None:
+                given = self.headers.get("Authorization", "").removeprefix("Basic ")
+                user = base64.b64decode(given).decode().partition(":")[0]
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0)) or None
+                if _needed(self.command, self.path) not in registry.rights.get(user, ()):
+                    registry.refused.append(f"{self.command} {self.path}")
+                    self._answer(403, json.dumps({"error_code": 40301, "message": "User is denied operation"}).encode())
+                    return
+                headers = {"Content-Type": "application/vnd.schemaregistry.v1+json"}
+                asked = urllib.request.Request(behind + self.path, body, headers, method=self.command)
+                try:
+                    with urllib.request.urlopen(asked, timeout=30) as answer:
+                        self._answer(answer.status, answer.read())
+                except urllib.error.HTTPError as error:
+                    self._answer(error.code, error.read())
+
+            def _answer(self, status: int, body: bytes) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", "application/vnd.schemaregistry.v1+json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self.direct = SchemaRegistryClient({"url": behind})
+
+    def register(self, topic: str, schema: str) -> int:
+        return self.direct.register_schema(f"{topic}-value", Schema(schema, "AVRO"))
+
+
+def _needed(command: str, path: str) -> str:
+    """The right that a request takes, in the words of docs/services.md."""
+    if path.startswith(("/config", "/mode")):
+        return "compatibility"
+    return "read" if command == "GET" else "write"
+
+
+@pytest.fixture
+def registry(services: Settings) -> Iterator[Registry]:
+    made = Registry(services.registry_url.reveal())
+    thread = threading.Thread(target=made.server.serve_forever, daemon=True)
+    thread.start()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+    thread.join()
+
+
+def as_user(settings: Settings, registry: Registry, who: str, **more: Any) -> Settings:
+    """The settings with which the mesh asks a registry as somebody with the documented rights."""
+    registry.rights[who] = documented(who)[1]
+    user = Settings(schema_registry_config={"basic.auth.user.info": f"{who}:x"}).schema_registry_config
+    return settings.model_copy(update={"schema_registry_url": registry.url, "schema_registry_config": user, **more})
+
+
+WIDE = json.dumps(
+    {
+        "type": "record",
+        "name": "PageView",
+        "namespace": "com.acme",
+        "fields": [{"name": "page", "type": "string"}, {"name": "seconds", "type": "int"}],
+    }
+)
+# A page of one letter, and 3.
+VIEW = b"\x02/\x06"
+
+
+def test_a_readers_rights_bring_others_topic_to_what_is_published(
+    broker: Broker, registry: Registry, contract: Any, native: bool
+) -> None:
+    name = contract("views", FIELDS, kind="measurement", more="- {property: mesh.compatibility, value: FULL}")
+    broker.operator.create_topics([NewTopic(name, 2, 1)])[name].result(30)
+    number = registry.register(name, WIDE)
+    broker.send(name, b"\0" + number.to_bytes(4, "big") + VIEW)
+    broker.grant(name, *TO_READ)
+    settings = as_user(broker.mesh, registry, "reader", native="on" if native else "off")
+    platform = Platform.open(settings)
+    drafted = draft(platform, [name])
+    assert drafted.refused == {}
+    configs, compatibility = drafted.notes
+    assert f"{name}: how long the broker keeps events of {name} could not be looked at" in configs
+    assert f"does not let {USER} DescribeConfigs the topic {name}" in configs
+    assert f"{name}: mesh.compatibility could not be compared with the subject's" in compatibility
+    assert execute(platform, drafted.actions) == {}
     assert [one.error for one in run(platform, [name])] == [None]
     [one] = status(platform)
     assert (one.rows, one.problem) == (1, None)
-    text = Path("docs/services.md").read_text()
-    for operation in ("Describe", "Read", "Create", "Alter", "AlterConfigs", "DescribeConfigs"):
-        assert f"`{operation}`" in text
+    assert draft(platform, [name]).actions == ()
+    assert {one.partition("?")[0] for one in registry.refused} == {f"GET /config/{name}-value"}
 
 
-def test_the_consumers_group_is_named(broker: Broker, contract: Any) -> None:
-    name = contract("clicks", FIELDS, kind="measurement", more=JSON)
-    broker.grant(name, *TO_READ, *TO_APPLY)
-    platform = Platform.open(broker.mesh)
+def test_an_owners_rights_make_topic_and_subject(broker: Broker, registry: Registry, contract: Any) -> None:
+    name = contract("views", FIELDS, kind="measurement")
+    # By a prefix, as a platform has them.
+    broker.grant(f"{name.partition('.')[0]}.", *TO_OWN, pattern=ResourcePatternType.PREFIXED)
+    platform = Platform.open(as_user(broker.mesh, registry, "owner"))
     assert execute(platform, draft(platform, [name]).actions) == {}
-    broker.send(name)
-    broker.revoke(GROUP, AclOperation.READ, ResourceType.GROUP)
-    with pytest.raises(NotAuthorized, match=f"does not let {USER} Read the group {GROUP}") as caught:
-        land(platform, platform.product(name))
-    assert f"--operation Read --group {GROUP}" in str(caught.value.next_step)
+    contract("views", FIELDS + "\n- {name: note, logicalType: string}", kind="measurement", version="1.1.0")
+    platform = Platform.open(as_user(broker.mesh, registry, "owner"))
+    assert execute(platform, draft(platform, [name]).actions) == {}
+    assert registry.refused == []
+    assert registry.direct.get_versions(f"{name}-value") == [1, 2]
+    assert registry.direct.get_compatibility(f"{name}-value") == "BACKWARD"
+
+
+def test_a_registry_that_lets_nobody_set_modes_keeps_its_own(broker: Broker, registry: Registry, contract: Any) -> None:
+    name = contract("views", FIELDS, kind="measurement")
+    broker.grant(name, *TO_OWN)
+    settings = as_user(broker.mesh, registry, "owner")
+    registry.rights["owner"] = frozenset({"read", "write"})
+    platform = Platform.open(settings)
+    done: list[str] = []
+    failed = execute(platform, draft(platform, [name]).actions, lambda one: done.append(describe(one)))
+    assert failed == {}
+    assert f"leave compatibility of subject {name}-value at the registry's default, which is not ours to change" in done
+    assert registry.direct.get_versions(f"{name}-value") == [1]
+
+
+def test_a_subject_that_may_not_be_read_stops_its_product_and_no_other(
+    broker: Broker, registry: Registry, contract: Any
+) -> None:
+    plain = contract("clicks", FIELDS, kind="measurement", more=JSON)
+    hidden = contract("views", FIELDS, kind="measurement")
+    for name in (plain, hidden):
+        broker.grant(name, *TO_OWN)
+    settings = as_user(broker.mesh, registry, "owner")
+    registry.rights["owner"] = frozenset()
+    platform = Platform.open(settings)
+    drafted = draft(platform, [plain, hidden])
+    [error] = drafted.refused[hidden]
+    assert isinstance(error, NotAuthorized)
+    assert {action.product for action in drafted.actions} == {plain}
+    assert execute(platform, drafted.actions) == {}
+
+
+def test_no_right_to_a_group_is_needed_to_find_where_history_was_cut_off(broker: Broker, contract: Any) -> None:
+    name = contract("clicks", FIELDS, kind="measurement", more=JSON)
+    broker.operator.create_topics([NewTopic(name, 1, 1)])[name].result(30)
+    for _ in range(3):
+        broker.send(name)
+    broker.grant(name, *TO_READ)
+    platform = Platform.open(broker.mesh)
+    begin, end = platform.streams.start_offsets([name])[name], platform.streams.end_offsets([name])[name]
+    # Events up to 9 were landed under epoch 0, which every event there has.
+    stored = end.advance({0: PartitionOffset(9, 0)})
+    assert find_cut(broker.mesh, stored, begin, end) == {0: 3}
 
 
 def test_a_refused_change_stops_its_product_and_no_other(
@@ -161,7 +348,7 @@ def test_a_refused_change_stops_its_product_and_no_other(
         more=f"- {{property: mesh.inputs, value: [{seen}]}}",
         transform=f"SELECT DISTINCT page FROM {seen}",
     )
-    broker.grant(allowed, *TO_READ, *TO_APPLY)
+    broker.grant(allowed, *TO_OWN)
     broker.grant(seen, AclOperation.DESCRIBE)
     platform = Platform.open(broker.mesh)
     drafted = draft(platform, platform.proposed)
@@ -189,7 +376,7 @@ def test_a_refused_change_stops_its_product_and_no_other(
 def test_a_topic_that_may_not_be_read_is_red_and_others_go_on(broker: Broker, contract: Any) -> None:
     names = [contract(name, FIELDS, kind="measurement", more=JSON) for name in ("clicks", "views")]
     for name in names:
-        broker.grant(name, *TO_READ, *TO_APPLY)
+        broker.grant(name, *TO_OWN)
     platform = Platform.open(broker.mesh)
     assert execute(platform, draft(platform, names).actions) == {}
     for name in names:
@@ -212,6 +399,4 @@ def test_a_topic_that_may_not_be_read_is_red_and_others_go_on(broker: Broker, co
 
 
 def _as_json(settings: Settings) -> str:
-    import json
-
     return json.dumps({name: value.get_secret_value() for name, value in settings.kafka_config.items()})
