@@ -25,8 +25,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mesh_pipelines.orchestration.roles import Role, Unreadable, needed, only_subscribes, role_of
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.web.security import FRAMELESS, HEADERS, SAFE_METHODS, Guard, Rules, names_of, path_of_ours
-from mesh_pipelines.web.sessions import SECONDS
+from mesh_pipelines.web.security import (
+    FRAMELESS,
+    HEADERS,
+    SAFE_METHODS,
+    Guard,
+    Rules,
+    headers_at,
+    is_https,
+    names_of,
+    path_of_ours,
+)
+from mesh_pipelines.web.sessions import SECONDS, cookie_at, note_refused
 from mesh_pipelines.web.sign_in import CALLBACK, SignIn, is_program, secret_key
 
 GRAPHQL = "/graphql"
@@ -47,14 +57,14 @@ def guarded(dagster: ASGIApp, settings: Settings) -> ASGIApp:
     with_session = SessionMiddleware(
         front,
         secret_key=secret_key(settings),
-        session_cookie="mesh_portal",
+        session_cookie=cookie_at(settings.dagster_address),
         max_age=SECONDS,
         same_site="lax",
-        https_only=settings.dagster_address.startswith("https:"),
+        https_only=is_https(settings.dagster_address),
     )
     rules = Rules(
         names_of(settings.host, settings.dagster_address),
-        FRAMELESS,
+        headers_at(settings.dagster_address, FRAMELESS),
         _MOST_BODY,
         "MESH_DAGSTER_URL",
         lambda headers: is_program(settings, headers.get("authorization", "")),
@@ -99,6 +109,7 @@ class Front:
         if path.rstrip("/") == GRAPHQL:
             return await self._graphql(request, role, send)
         if request.method not in SAFE_METHODS and role < Role.ADMINISTER:
+            self._note_refused(request, Role.ADMINISTER)
             return PlainTextResponse(_not_allowed(Role.ADMINISTER), 403)
         await self._dagster(request.scope, request.receive, send)
         return None
@@ -122,6 +133,7 @@ class Front:
         except Unreadable as error:
             return _errors(f"this is not GraphQL, or too much of it: {error}", 400)
         if wanted > role:
+            self._note_refused(request, wanted)
             return _errors(_not_allowed(wanted), 403)
         scope, receive = _rewritten(request.scope, asked)
         await self._dagster(scope, receive, send)
@@ -166,6 +178,10 @@ class Front:
         user = self._sign_in.sessions.user(connection)
         return role_of(user, self._settings) if user else None
 
+    def _note_refused(self, request: Request, wanted: Role) -> None:
+        if user := self._sign_in.sessions.user(request):
+            note_refused(user, f"the right to {wanted.name.lower()}")
+
     def _sign_in_first(self, request: Request) -> Response:
         if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
             back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
@@ -203,7 +219,7 @@ class Front:
             '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Sign in · Dagster</title></head>'
             f"<body><main><h1>Dagster</h1>{way}</main></body></html>"
         )
-        return HTMLResponse(page, headers={**HEADERS, "Cache-Control": "no-store"})
+        return HTMLResponse(page, headers=HEADERS)
 
 
 def _is_plain(path: str) -> bool:

@@ -20,7 +20,7 @@ from mesh_pipelines.orchestration.front import ROLE, guarded
 from mesh_pipelines.orchestration.locations import Locations
 from mesh_pipelines.orchestration.roles import Role, check_reach
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.web.server import server_of
+from mesh_pipelines.web.server import log_who_asks, server_of
 
 _LEVEL = "WARNING"
 # As the options of dagster-webserver have them.
@@ -50,6 +50,7 @@ def main() -> None:
     """Serve until the process is asked to end."""
     settings = Settings.load()
     configure_loggers(handler="default", log_level=_LEVEL)
+    log_who_asks()
     try:
         check_reach(settings)
     except MeshError as error:

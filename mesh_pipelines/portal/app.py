@@ -22,10 +22,10 @@ from mesh_pipelines.observe.store.history import History
 from mesh_pipelines.portal import api
 from mesh_pipelines.portal.landscape import Watcher
 from mesh_pipelines.portal.pages import incidents, product, products, quality, session
-from mesh_pipelines.portal.shared import Portal, Refusal, Unreadable, page
+from mesh_pipelines.portal.shared import Portal, Refusal, Unreadable, page, portal_of
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.web.security import HEADERS, Guard, Rules, names_of
-from mesh_pipelines.web.sessions import SECONDS
+from mesh_pipelines.web.security import HEADERS, Guard, Rules, headers_at, is_https, names_of
+from mesh_pipelines.web.sessions import SECONDS, cookie_at, note_refused
 from mesh_pipelines.web.sign_in import secret_key
 
 _STATIC = Path(__file__).parent / "static"
@@ -60,17 +60,17 @@ def create_app(settings: Settings, history: History) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _unexpected)
-    secure = settings.portal_address.startswith("https:")
     app.add_middleware(
         SessionMiddleware,
         secret_key=secret_key(settings),
-        session_cookie="mesh_portal",
+        session_cookie=cookie_at(settings.portal_address),
         max_age=SECONDS,
         same_site="lax",
-        https_only=secure,
+        https_only=is_https(settings.portal_address),
     )
     app.add_middleware(GZipMiddleware, minimum_size=2000)
-    app.add_middleware(Guard, rules=Rules(names_of(settings.host, settings.portal_address), HEADERS))
+    headers = headers_at(settings.portal_address, HEADERS)
+    app.add_middleware(Guard, rules=Rules(names_of(settings.host, settings.portal_address), headers))
     return app
 
 
@@ -97,6 +97,8 @@ def _unreadable(request: Request, error: Exception) -> Response:
 
 def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.status_code == 403 and (who := portal_of(request).sign_in.sessions.user(request)):
+        note_refused(who, request.url.path)
     return _refusal(request, error.status_code, str(error.detail))
 
 

@@ -18,7 +18,7 @@ from mesh_pipelines.platform import Platform
 from mesh_pipelines.portal.app import create_app
 from mesh_pipelines.portal.landscape import Watcher
 from mesh_pipelines.settings import Settings
-from mesh_pipelines.web.server import server_of
+from mesh_pipelines.web.server import log_who_asks, server_of
 from mesh_pipelines.web.sign_in import DevelopmentLink
 
 _REFRESH_S = 2.0
@@ -42,6 +42,7 @@ def serve(settings: Settings, *, observe: bool = True, on_ready: Callable[[], No
             f"another process listens at {settings.host}:{settings.portal_port}",
             next_step="set MESH_PORTAL_PORT to a free one, or stop that process",
         )
+    log_who_asks()
     history = History.open(settings)
     app = create_app(settings, history)
     stop = threading.Event()

@@ -22,8 +22,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # A name or an IPv6 address in brackets, and a port. What is written otherwise is read in more than one way.
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::\d{1,5})?")
-# On every answer.
+# On every answer; only the portal's own files say themselves how long they may be kept.
 HEADERS = {
+    "Cache-Control": "no-store",
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; "
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -38,7 +39,9 @@ HEADERS = {
 
 
 # On answers of pages that are not ours, beside a policy of their own.
-FRAMELESS = {name: HEADERS[name] for name in HEADERS if name != "Content-Security-Policy"}
+FRAMELESS = {name: HEADERS[name] for name in HEADERS if name not in ("Cache-Control", "Content-Security-Policy")}
+# A year: for a server that is reached by HTTPS, browsers ask for nothing else.
+_ONLY_HTTPS = {"Strict-Transport-Security": "max-age=31536000"}
 _PATH = re.compile(r"/(?![/\\])[\x21-\x7e]*")
 
 
@@ -59,6 +62,16 @@ class Rules:
         """Whether a Host header names this server; loopback addresses always do."""
         found = _HOST.fullmatch(host.lower())
         return bool(found) and (found[1] in self.hosts or is_loopback(found[1]))
+
+
+def headers_at(address: str, headers: Mapping[str, str]) -> Mapping[str, str]:
+    """The headers of answers of a server whose users see it at this address."""
+    return {**headers, **_ONLY_HTTPS} if is_https(address) else headers
+
+
+def is_https(address: str) -> bool:
+    """Whether users reach an address by HTTPS, ours or that of a proxy before us."""
+    return address.lower().startswith("https:")
 
 
 def names_of(host: str, address: str) -> frozenset[str]:

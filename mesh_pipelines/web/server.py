@@ -10,6 +10,7 @@ portal has to hold without one.
 from __future__ import annotations
 
 import asyncio
+import logging
 import resource
 from collections import Counter
 from collections.abc import Iterator
@@ -44,6 +45,18 @@ class Limits:
     def of_one_client(self) -> int:
         """Connections of one address; behind a proxy all clients have one."""
         return max(4, self.connections // 2)
+
+
+def log_who_asks() -> None:
+    """Have who signs in and out, and what they are refused, written to standard error, with the time.
+
+    What nobody signed in for is left out: whoever reaches the port could fill the disk.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log = logging.getLogger(__package__)
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
 
 
 def server_of(app: ASGIApp, host: str, port: int, limits: Limits | None = None) -> uvicorn.Server:

@@ -9,6 +9,7 @@ to sign in: one of the development link ends when a provider is configured.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import secrets
 import time
@@ -19,8 +20,10 @@ import msgspec
 from starlette.requests import HTTPConnection
 
 from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.web.security import is_https
 
 SECONDS = 12 * 3600
+_log = logging.getLogger(__name__)
 _FOLDER = "sessions"
 _ID = "session"
 
@@ -47,6 +50,16 @@ class _Session:
     until: float
 
 
+def cookie_at(address: str) -> str:
+    """The name of the cookie of a server that users see at an address; by HTTPS, one that no other host can set."""
+    return "__Host-mesh_portal" if is_https(address) else "mesh_portal"
+
+
+def note_refused(user: User, what: str) -> None:
+    """Write down that a user was refused what they asked for."""
+    _log.info("refused: %r asked for %.200r", user.name, what)
+
+
 class Sessions:
     """The sessions of one home folder, of those that the ways to sign in allow."""
 
@@ -65,6 +78,7 @@ class Sessions:
         with os.fdopen(handle, "wb") as file:
             file.write(msgspec.json.encode(_Session(user, issuer, time.time() + SECONDS)))
         request.session[_ID] = name
+        _log.info("signed in: %r by %s", user.name, issuer or "the development link")
 
     def user(self, request: HTTPConnection) -> User | None:
         """The user of a request, if any."""
@@ -80,7 +94,9 @@ class Sessions:
 
     def end(self, request: HTTPConnection) -> None:
         """End the session that a request's cookie names."""
-        name = request.session.get(_ID)
+        name, user = request.session.get(_ID), self.user(request)
+        if user:
+            _log.info("signed out: %r", user.name)
         request.session.clear()
         if isinstance(name, str):
             self._file(name).unlink(missing_ok=True)

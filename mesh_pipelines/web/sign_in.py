@@ -200,6 +200,7 @@ class SignIn:
                 )
             yield client
         except (OAuthError, JoseError) as error:
+            _log.info("not signed in by %s: %s", issuer, error.error)
             raise HTTPException(403, f"The provider did not sign you in: {error.description or error.error}") from error
         except HTTPException:
             raise

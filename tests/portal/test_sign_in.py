@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +16,14 @@ import pytest
 import requests
 from itsdangerous import TimestampSigner, URLSafeTimedSerializer
 from joserfc.jwk import RSAKey
+from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from mesh_pipelines.errors import SettingInvalid
 from mesh_pipelines.local.supervisor import free_ports
 from mesh_pipelines.settings import Settings
+from mesh_pipelines.web.server import log_who_asks
+from mesh_pipelines.web.sessions import Sessions, User
 from mesh_pipelines.web.sign_in import DevelopmentLink, provider, secret_key
 from tests.portal.provider import CLIENT, SECRET, Provider
 from tests.portal.serving import Mesh, mesh_of, place, served
@@ -203,6 +208,45 @@ def test_over_https_the_cookie_is_sent_by_https_only(tmp_path: Path) -> None:
         token = mesh.app.state.portal.sign_in.development.token()
         done = mesh.client().post("/sign-in", data={"token": token}, headers=mesh.own, follow_redirects=False)
         assert "secure" in done.headers["set-cookie"].lower()
+        assert done.headers["set-cookie"].startswith("__Host-mesh_portal=")
+        assert done.headers["strict-transport-security"] == "max-age=31536000"
+
+
+def test_who_signs_in_and_out_and_what_they_are_refused_is_logged(
+    guarded: Mesh, provided: Provider, caplog: pytest.LogCaptureFixture
+) -> None:
+    provided.claims["email"] = "ann@example.com"
+    client = guarded.client()
+    with caplog.at_level(logging.INFO, "mesh_pipelines.web"):
+        client.get("/sign-in/callback?error=access_denied", follow_redirects=False)
+        assert sign_in(client) == 303
+        path = "/products/shop/his/quarantine/redrive"
+        assert client.post(path, headers=guarded.own, follow_redirects=False).status_code == 403
+        client.post("/sign-out", headers=guarded.own, follow_redirects=False)
+        # Nobody who has not signed in can fill a disk with lines.
+        assert client.post(path, headers=guarded.own, follow_redirects=False).status_code in (401, 403)
+    said = [record.getMessage() for record in caplog.records if record.name.startswith("mesh_pipelines.web")]
+    name = repr(provided.claims.get("name", "ann@example.com"))
+    assert said == [
+        f"not signed in by {provided.issuer}: access_denied",
+        f"signed in: {name} by {provided.issuer}",
+        f"refused: {name} asked for {path!r}",
+        f"signed out: {name}",
+    ]
+
+
+def test_the_log_of_sign_ins_goes_to_standard_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    log = logging.getLogger("mesh_pipelines.web")
+    before, level = list(log.handlers), log.level
+    try:
+        log_who_asks()
+        sessions = Sessions(tmp_path, "https://login.example.org", development=False)
+        request = Request({"type": "http", "headers": [], "session": {}})
+        sessions.begin(request, User("a\nb", frozenset()), "https://login.example.org")
+        [line] = capsys.readouterr().err.splitlines()
+        assert re.fullmatch(r"[\d-]{10} [\d:,]{12} signed in: 'a\\nb' by https://login.example.org", line)
+    finally:
+        log.handlers, log.level = before, level
 
 
 def test_links_that_are_forged_or_of_another_portal_are_refused(mesh: Mesh, tmp_path: Path) -> None:
