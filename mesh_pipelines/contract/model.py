@@ -82,11 +82,17 @@ class Kind(StrEnum):
     STRUCT = "struct"
 
 
+# What numbers in events may count from 1970 on, in place of a day or an instant: the latter cannot count days.
+EPOCHS = ("s", "ms", "us", "ns", "d")
+
+
 @dataclass(frozen=True)
 class FieldType:
     """A field's type. ``precision``/``scale`` for decimals, ``items`` for lists and map values, ``fields`` for structs.
 
     Times are microseconds; ``timestamp`` is an instant in UTC, ``timestamp-local`` has no zone. Map keys are strings.
+    ``epoch`` is what a number counts that events have in place of a day or an instant: one of ``EPOCHS``, or "" where
+    they have none. It is how events are read, and no part of what the type is.
     """
 
     kind: Kind
@@ -94,6 +100,11 @@ class FieldType:
     scale: int = 0
     items: FieldType | None = None
     fields: tuple[Field, ...] = ()
+    epoch: str = field(default="", compare=False)
+
+    def is_counted_by(self, kind: Kind) -> bool:
+        """Whether whole numbers of this kind are read as this type."""
+        return bool(self.epoch) and kind in (Kind.INT, Kind.LONG)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from mesh_pipelines.formats.registered import format_of
 from mesh_pipelines.settings import Settings
 
 VALUE = "__value"
+_EMPTY = "the value has 0 bytes: a deletion is a null value, and this is none"
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,11 @@ class Decoder:
         parts = self._parts(values, pending, schema_ids, reasons)
         for part in parts:
             reasons.update((int(part.indices[index]), reason) for index, reason in part.decoded.faults.items())
+            nothing = part.indices[list(part.decoded.nothing)]
+            if self._product.event_type.folds_by_key:
+                tombstones[nothing] = True
+            else:
+                reasons.update(dict.fromkeys(nothing.tolist(), self._without_value))
         envelope = self._envelope(messages, generation, tombstones, reasons, schema_ids)
         table = pa.Table.from_arrays([*envelope, *self._in_order(parts, rows)], schema=log_schema(self._product))
         return table.append_column(pa.field(VALUE, pa.large_binary()), values)
@@ -113,13 +119,18 @@ class Decoder:
             int(index): f"must be at most {self._max_event_bytes:,} bytes (MESH_MAX_EVENT_BYTES), got {sizes[index]:,}"
             for index in np.flatnonzero(sizes > self._max_event_bytes)
         }
+        empty = np.flatnonzero((sizes == 0) & ~null_value).tolist()
         if not self._product.event_type.folds_by_key:
-            without_value = np.flatnonzero(null_value).tolist()
-            reasons.update(dict.fromkeys(without_value, f"a {self._product.event_type} event must have a value"))
+            reasons.update(dict.fromkeys([*empty, *np.flatnonzero(null_value).tolist()], self._without_value))
             return reasons, np.zeros(messages.num_rows, np.bool_)
+        reasons.update(dict.fromkeys(empty, _EMPTY))
         null_key = _column(messages, "key").is_null().to_numpy(zero_copy_only=False)
         reasons.update(dict.fromkeys(np.flatnonzero(null_key).tolist(), "a state event must have a key"))
         return reasons, null_value & ~null_key
+
+    @property
+    def _without_value(self) -> str:
+        return f"a {self._product.event_type} event must have a value"
 
     def _parts(
         self, values: pa.LargeBinaryArray, pending: Mask, schema_ids: Indices, reasons: dict[int, str]

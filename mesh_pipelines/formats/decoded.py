@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -21,12 +21,13 @@ FRAME_BYTES = 5
 class Decoded:
     """``count`` values: those with an entry in ``faults`` (index to reason) have no row in ``columns``.
 
-    A value that is null has a row of nulls.
+    A value that is null has a row of nulls, and so has one that only says that there is nothing: these are ``nothing``.
     """
 
     count: int
     columns: list[pa.Array]
     faults: dict[int, str]
+    nothing: frozenset[int] = frozenset()
 
     @property
     def good(self) -> npt.NDArray[np.bool_]:
@@ -35,10 +36,16 @@ class Decoded:
         good[list(self.faults)] = False
         return good
 
-    def within(self, count: int, places: npt.NDArray[np.int64], faults: dict[int, str]) -> Decoded:
-        """These values as those at ``places`` (ascending) of ``count``, the others being ``faults``."""
+    def within(
+        self, count: int, places: npt.NDArray[np.int64], faults: dict[int, str], nothing: Iterable[int] = ()
+    ) -> Decoded:
+        """These values as those at ``places`` (ascending) of ``count``, the others being ``faults``.
+
+        ``nothing`` are further ones of the ``count`` that say that there is nothing.
+        """
         own = {int(places[index]): reason for index, reason in self.faults.items()}
-        return Decoded(count, self.columns, {**faults, **own})
+        silent = frozenset(int(places[index]) for index in self.nothing)
+        return Decoded(count, self.columns, {**faults, **own}, silent.union(nothing))
 
     @classmethod
     def join(cls, parts: Sequence[Self]) -> Decoded:
@@ -46,12 +53,14 @@ class Decoded:
         if len(parts) == 1:
             return parts[0]
         faults: dict[int, str] = {}
+        nothing: set[int] = set()
         count = 0
         for part in parts:
             faults.update((count + index, reason) for index, reason in part.faults.items())
+            nothing.update(count + index for index in part.nothing)
             count += part.count
         columns = [pa.concat_arrays(list(column)) for column in zip(*(part.columns for part in parts), strict=True)]
-        return Decoded(count, columns, faults)
+        return Decoded(count, columns, faults, frozenset(nothing))
 
 
 class Reader(Protocol):

@@ -47,6 +47,8 @@ _RANGES: Mapping[pa.DataType, tuple[int, int]] = {
     **{pa.timestamp("us", zone): _INSTANTS for zone in ("UTC", None)},
     **{pa.timestamp("ms", zone): (_INSTANTS[0] // 1000, _INSTANTS[1] // 1000) for zone in ("UTC", None)},
 }
+# What a number counts: so many microseconds, or as many of it to one.
+_EPOCHS = {"s": (1_000_000, 1), "ms": (1000, 1), "us": (1, 1), "ns": (1, 1000), "d": (_DAY_US, 1)}
 _PROMOTIONS = {
     (Kind.INT, Kind.LONG),
     (Kind.INT, Kind.FLOAT),
@@ -78,7 +80,7 @@ def check(names: Sequence[str], type_of: Callable[[str], FieldType], fields: Seq
 
 def _check_type(have: FieldType, want: FieldType, path: str) -> None:
     if have.kind is not want.kind:
-        if (have.kind, want.kind) not in _PROMOTIONS:
+        if (have.kind, want.kind) not in _PROMOTIONS and not want.is_counted_by(have.kind):
             raise Irreconcilable(f"field {path} must be {want.kind} as in the contract, got {have.kind}")
         return
     match want.kind:
@@ -163,7 +165,7 @@ def _convert(array: pa.Array, want: FieldType) -> _Checked:
             # Milliseconds of a day are an int in Avro, microseconds a long.
             return _in_range(array.cast(pa.time32("ms") if pa.types.is_int32(array.type) else target), target)
         case Kind.DATE | Kind.TIMESTAMP | Kind.TIMESTAMP_LOCAL:
-            return _in_range(array, target)
+            return _counted(array, want) if pa.types.is_integer(array.type) else _in_range(array, target)
         case _:
             # What is left widens, and only large integers lose digits as they become floating.
             return array.cast(target, safe=False), None
@@ -226,6 +228,19 @@ def _is_text(value: bytes) -> bool:
 def _in_range(array: pa.Array, target: pa.DataType) -> _Checked:
     unfit = out_of_range(array)
     return (array if unfit is None else _without(array, unfit)).cast(target), unfit
+
+
+def _counted(array: pa.Array, want: FieldType) -> _Checked:
+    """Days and instants from numbers of what the contract says that they count; what is finer is cut off."""
+    of_us, per_us = _EPOCHS[want.epoch]
+    given = pc.fill_null(array, 0).cast(pa.int64()).to_numpy()
+    least, most = (edge * per_us // of_us for edge in (_INSTANTS[0], _INSTANTS[1] + 1))
+    unfit = (given < max(least, -(2**63))) | (given > min(most - 1, 2**63 - 1))
+    counted = np.where(unfit, 0, given) * of_us // per_us
+    if want.kind is Kind.DATE:
+        counted = (counted // _DAY_US).astype(np.int32)
+    missing = pc.is_null(array).to_numpy(zero_copy_only=False) | unfit
+    return pa.array(counted, mask=missing).cast(arrow_type(want)), unfit if unfit.any() else None
 
 
 def out_of_range(array: pa.Array) -> Mask | None:

@@ -80,8 +80,9 @@ def avro_decoder(program: tuple[Any, ...], row_memory: int) -> Any:
     return _there().AvroDecoder(program, row_memory)
 
 
-def json_decoder(program: tuple[Any, ...], fields: tuple[tuple[str, int, bool], ...], row_memory: int) -> Any:
-    """A JSON decoder of the extension's, for one contract: each field's name, its form, and whether it must be there.
+def json_decoder(program: tuple[Any, ...], fields: tuple[tuple[Any, ...], ...], row_memory: int) -> Any:
+    """A JSON decoder of the extension's, for one contract: each field's name, its form, whether it must be there, and
+    what a number that stands for its value counts, where one may.
 
     Raises:
         ImportError: the extension is not there.

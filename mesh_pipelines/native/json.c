@@ -2,10 +2,11 @@
  *
  * The other reader is strict, complete and an order of magnitude slower. So this one has no opinion of its own: it reads
  * an object only where every reader would read the same, and refuses it at the first thing that is unusual (a field
- * twice, a number out of range or with too many digits, text that is not UTF-8, an instant without a zone, a name with an
- * escape). Who calls it gives what it refuses to the other.
+ * twice, none of the fields at all, a number out of range or with too many digits, text that is not UTF-8, an instant
+ * without a zone, a name with an escape). Who calls it gives what it refuses to the other.
  *
- * The grammar is that of RFC 8259, instants are those of RFC 3339.
+ * The grammar is that of RFC 8259; docs/contract.md has the forms of times, of RFC 3339 and ISO 8601. What is common is
+ * read here: an event costs the same whichever of the forms its producer chose.
  */
 /* For strtod_l. */
 #define _GNU_SOURCE
@@ -22,13 +23,21 @@
 
 #define MAX_NESTING 64
 #define MAX_DIGITS 18
+#define DAY_US 86400000000LL
+/* Microseconds from 1970 to the first and last one of the years 1 to 9999. */
+#define FIRST_US (-719162 * DAY_US)
+#define LAST_US (2932897 * DAY_US - 1)
 
 typedef enum { TEXT, WHOLE, REAL, REAL_32, TRUTH, DAY, CLOCK, INSTANT, LOCAL_INSTANT } Form;
+
+/* What a number that stands for a day or an instant counts, from 1970 on. */
+typedef enum { NO_EPOCH, SECONDS, MILLISECONDS, MICROSECONDS, NANOSECONDS, DAYS } Epoch;
 
 typedef struct {
     PyObject_HEAD
     Node root;
     Form *forms;
+    Epoch *epochs;
     /* The names one after the other; where each begins, and the last one ends. */
     char *names;
     Py_ssize_t *name_at;
@@ -68,7 +77,9 @@ static int read_word(Reader *reader, const char *word) {
     return 0;
 }
 
-static int is_digit(const Reader *reader) { return reader->at < reader->end && *reader->at >= '0' && *reader->at <= '9'; }
+static int is_digit_byte(uint8_t byte) { return byte >= '0' && byte <= '9'; }
+
+static int is_digit(const Reader *reader) { return reader->at < reader->end && is_digit_byte(*reader->at); }
 
 static int skip_digits(Reader *reader) {
     if (!is_digit(reader))
@@ -242,19 +253,37 @@ static int skip_value(Reader *reader, int nesting) {
 
 /* ---- values ---- */
 
-static int read_whole(Reader *reader, int64_t *out) {
-    const uint8_t *begin = reader->at;
-    if (skip_number(reader) != 1)
+/* Reads a number without an exponent, times ten to the power of `shift`, rounded down; gives whether that cut digits
+ * that are not zero, or -1. */
+static int read_shifted(Reader *reader, int shift, int64_t *out) {
+    const uint8_t *digit = reader->at;
+    int whole = skip_number(reader), negative = *digit == '-', cut = 0;
+    if (whole < 0)
         return -1;
-    int negative = *begin == '-';
-    if (reader->at - begin - negative > MAX_DIGITS)
+    digit += negative;
+    const uint8_t *point = whole ? reader->at : memchr(digit, '.', (size_t)(reader->at - digit));
+    if (!point || point - digit + shift > MAX_DIGITS)
         return -1;
     int64_t value = 0;
-    for (const uint8_t *digit = begin + negative; digit < reader->at; digit++)
-        value = value * 10 + (*digit - '0');
-    *out = negative ? -value : value;
-    return 0;
+    for (; digit < point; digit++) {
+        if (point - digit + shift > 0)
+            value = value * 10 + (*digit - '0');
+        else
+            cut |= *digit != '0';
+    }
+    digit += !whole;
+    for (; shift > 0; shift--)
+        value = value * 10 + (digit < reader->at && is_digit_byte(*digit) ? *digit++ - '0' : 0);
+    for (; digit < reader->at; digit++) {
+        if (!is_digit_byte(*digit))
+            return -1;
+        cut |= *digit != '0';
+    }
+    *out = negative ? -value - cut : value;
+    return cut;
 }
+
+static int read_whole(Reader *reader, int64_t *out) { return read_shifted(reader, 0, out) == 0 ? 0 : -1; }
 
 static int read_real(Reader *reader, double *out) {
     const uint8_t *begin = reader->at;
@@ -284,7 +313,7 @@ static int read_byte(Reader *reader, uint8_t byte) {
     return reader->at < reader->end && *reader->at == byte ? reader->at++, 0 : -1;
 }
 
-/* Days from 1970, of the proleptic Gregorian calendar; the first and last year are left to others. */
+/* Days from 1970, of the proleptic Gregorian calendar and the years 1 to 9999. */
 static int read_day(Reader *reader, int64_t *days) {
     static const int lengths[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
     int year, month, day;
@@ -292,7 +321,7 @@ static int read_day(Reader *reader, int64_t *days) {
         read_byte(reader, '-') < 0 || read_fixed(reader, 2, &day) < 0)
         return -1;
     int leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-    if (year < 2 || year > 9998 || month < 1 || month > 12 || day < 1 ||
+    if (year < 1 || month < 1 || month > 12 || day < 1 ||
         day > lengths[month - 1] + (month == 2 && leap))
         return -1;
     /* The year is taken to begin in March, so that the leap day is its last one. */
@@ -302,32 +331,49 @@ static int read_day(Reader *reader, int64_t *days) {
     return 0;
 }
 
-/* Microseconds of a day; at most six digits of a second. */
-static int read_clock(Reader *reader, int64_t *microseconds) {
-    int hour, minute, second, fraction = 0, digits = 0;
-    if (read_fixed(reader, 2, &hour) < 0 || read_byte(reader, ':') < 0 || read_fixed(reader, 2, &minute) < 0 ||
-        read_byte(reader, ':') < 0 || read_fixed(reader, 2, &second) < 0 || hour > 23 || minute > 59 || second > 59)
+/* Moves past one of two bytes; -1 where neither is next. */
+static int read_either(Reader *reader, uint8_t one, uint8_t other) {
+    return read_byte(reader, one) == 0 ? 0 : read_byte(reader, other);
+}
+
+/* Microseconds from a fraction of a second behind its point; further digits are cut off. */
+static int read_fraction(Reader *reader, int *microseconds) {
+    *microseconds = 0;
+    if (!is_digit(reader))
         return -1;
-    if (read_byte(reader, '.') == 0) {
-        for (; digits < 6 && is_digit(reader); digits++)
-            fraction = fraction * 10 + (*reader->at++ - '0');
-        if (!digits || is_digit(reader))
-            return -1;
-    }
-    for (; digits < 6; digits++)
-        fraction *= 10;
+    for (int digits = 0; digits < 6; digits++)
+        *microseconds = *microseconds * 10 + (is_digit(reader) ? *reader->at++ - '0' : 0);
+    while (is_digit(reader))
+        reader->at++;
+    return 0;
+}
+
+/* Microseconds of a day; a time may end with its minutes. */
+static int read_clock(Reader *reader, int64_t *microseconds) {
+    int hour, minute, second = 0, fraction = 0;
+    if (read_fixed(reader, 2, &hour) < 0 || read_byte(reader, ':') < 0 || read_fixed(reader, 2, &minute) < 0)
+        return -1;
+    if (read_byte(reader, ':') == 0 &&
+        (read_fixed(reader, 2, &second) < 0 ||
+         (read_either(reader, '.', ',') == 0 && read_fraction(reader, &fraction) < 0)))
+        return -1;
+    if (hour > 23 || minute > 59 || second > 59)
+        return -1;
     *microseconds = ((hour * 60LL + minute) * 60 + second) * 1000000 + fraction;
     return 0;
 }
 
+/* Z, or an offset of hours, or of hours and minutes with or without a colon; a blank may stand in front. */
 static int read_zone(Reader *reader, int64_t *microseconds) {
-    int hours, minutes;
+    int hours, minutes = 0;
     *microseconds = 0;
-    if (read_byte(reader, 'Z') == 0)
+    read_byte(reader, ' ');
+    if (read_either(reader, 'Z', 'z') == 0)
         return 0;
     int sign = read_byte(reader, '+') == 0 ? 1 : read_byte(reader, '-') == 0 ? -1 : 0;
-    if (!sign || read_fixed(reader, 2, &hours) < 0 || read_byte(reader, ':') < 0 ||
-        read_fixed(reader, 2, &minutes) < 0 || hours > 23 || minutes > 59 || (sign < 0 && !hours && !minutes))
+    if (!sign || read_fixed(reader, 2, &hours) < 0 ||
+        ((read_byte(reader, ':') == 0 || is_digit(reader)) && read_fixed(reader, 2, &minutes) < 0) || hours > 23 ||
+        minutes > 59)
         return -1;
     *microseconds = sign * (hours * 60LL + minutes) * 60000000;
     return 0;
@@ -338,14 +384,29 @@ static int read_time(Reader *reader, Form form, int64_t *out) {
     int64_t days = 0, clock = 0, zone = 0;
     if (form != CLOCK && read_day(reader, &days) < 0)
         return -1;
-    if (form >= INSTANT && read_byte(reader, 'T') < 0)
+    if (form >= INSTANT && read_either(reader, 'T', 't') < 0 && read_byte(reader, ' ') < 0)
         return -1;
     if (form != DAY && read_clock(reader, &clock) < 0)
         return -1;
     if (form == INSTANT && read_zone(reader, &zone) < 0)
         return -1;
-    *out = form == DAY ? days : days * 86400000000LL + clock - zone;
+    *out = form == DAY ? days : days * DAY_US + clock - zone;
+    if (form == INSTANT && (*out < FIRST_US || *out > LAST_US))
+        return -1;
     return read_byte(reader, '"');
+}
+
+/* Reads a day or an instant that is a number of days or of (parts of) seconds from 1970 on; what is finer is cut off. */
+static int read_epoch(Reader *reader, Form form, Epoch epoch, int64_t *out) {
+    static const int shifts[] = {[SECONDS] = 6, [MILLISECONDS] = 3, [MICROSECONDS] = 0, [NANOSECONDS] = -3, [DAYS] = 0};
+    if (read_shifted(reader, shifts[epoch], out) < 0)
+        return -1;
+    int64_t unit = epoch == DAYS ? 1 : DAY_US;
+    if (*out < FIRST_US / DAY_US * unit || *out > (LAST_US + 1) / DAY_US * unit - 1)
+        return -1;
+    if (form == DAY)
+        *out = (*out - FIRST_US / DAY_US * unit) / unit + FIRST_US / DAY_US;
+    return 0;
 }
 
 static int keep(Reader *reader, Node *node, const void *value, size_t width) {
@@ -369,7 +430,7 @@ static int keep_text(Reader *reader, Node *node) {
     return 0;
 }
 
-static int read_value(Reader *reader, Node *node, Form form) {
+static int read_value(Reader *reader, Node *node, Form form, Epoch epoch) {
     int64_t whole;
     double real;
     float narrow;
@@ -395,8 +456,10 @@ static int read_value(Reader *reader, Node *node, Form form) {
         truth = read_word(reader, "true") == 0;
         return truth || read_word(reader, "false") == 0 ? keep(reader, node, &truth, 1) : -1;
     default:
-        return read_byte(reader, '"') < 0 || read_time(reader, form, &whole) < 0 ? -1
-                                                                                : keep_whole(reader, node, whole);
+        if (read_byte(reader, '"') == 0 ? read_time(reader, form, &whole) < 0
+                                        : !epoch || read_epoch(reader, form, epoch, &whole) < 0)
+            return -1;
+        return keep_whole(reader, node, whole);
     }
 }
 
@@ -438,12 +501,13 @@ static int read_field(Decoder *self, Reader *reader, Py_ssize_t *expected) {
         return -1;
     self->seen[field] = 1;
     *expected = field + 1;
-    return read_value(reader, &self->root.children[field], self->forms[field]);
+    return read_value(reader, &self->root.children[field], self->forms[field], self->epochs[field]);
 }
 
-static int finish_object(Decoder *self, Reader *reader) {
+/* An object ends the text, and has one of the fields at least. */
+static int finish_object(Decoder *self, Reader *reader, int has_any) {
     skip_space(reader);
-    if (reader->at != reader->end)
+    if (reader->at != reader->end || !has_any)
         return -1;
     for (Py_ssize_t i = 0; i < self->root.count; i++) {
         if (self->seen[i])
@@ -463,13 +527,13 @@ static int read_object(Decoder *self, Reader *reader) {
         return -1;
     skip_space(reader);
     if (reader->at < reader->end && *reader->at == '}')
-        return reader->at++, finish_object(self, reader);
+        return -1;
     for (;;) {
         if (read_field(self, reader, &expected) < 0)
             return -1;
         int next = next_byte(reader);
         if (next == '}')
-            return finish_object(self, reader);
+            return finish_object(self, reader, expected > 0);
         if (next != ',')
             return -1;
     }
@@ -490,8 +554,8 @@ static Outcome read_datum(Node *root, const uint8_t *at, const uint8_t *end, int
 static int know_field(Decoder *self, PyObject *field, Py_ssize_t number) {
     const char *name;
     Py_ssize_t length;
-    int form, needed;
-    if (!PyTuple_Check(field) || !PyArg_ParseTuple(field, "s#ip", &name, &length, &form, &needed)) {
+    int form, needed, epoch = NO_EPOCH;
+    if (!PyTuple_Check(field) || !PyArg_ParseTuple(field, "s#ip|i", &name, &length, &form, &needed, &epoch)) {
         if (!PyErr_Occurred())
             PyErr_SetString(PyExc_TypeError, "a field is a tuple");
         return -1;
@@ -506,15 +570,18 @@ static int know_field(Decoder *self, PyObject *field, Py_ssize_t number) {
     self->name_at[number + 1] = self->name_at[number] + length;
     self->forms[number] = (Form)form;
     self->needed[number] = (uint8_t)needed;
+    self->epochs[number] = (Epoch)epoch;
     return 0;
 }
 
-/* Whether the columns are those that a form's values go to. */
-static int check_form(Form form, Kind kind) {
+/* Whether the columns are those that a form's values go to, and numbers may stand for them as they do. */
+static int check_form(Form form, Kind kind, Epoch epoch) {
     static const Kind kinds[] = {[TEXT] = BYTES,      [REAL] = DOUBLE, [REAL_32] = FLOAT, [TRUTH] = BOOLEAN,
                                  [DAY] = INT,         [CLOCK] = LONG,  [INSTANT] = LONG,  [LOCAL_INSTANT] = LONG,
                                  [WHOLE] = LONG};
-    if (form >= TEXT && form <= LOCAL_INSTANT && (kind == kinds[form] || (form == WHOLE && kind == INT)))
+    int counted = form == DAY ? epoch <= DAYS : form >= INSTANT ? epoch < DAYS : epoch == NO_EPOCH;
+    if (form >= TEXT && form <= LOCAL_INSTANT && epoch >= NO_EPOCH && counted &&
+        (kind == kinds[form] || (form == WHOLE && kind == INT)))
         return 0;
     PyErr_SetString(PyExc_ValueError, "no form of this decoder");
     return -1;
@@ -527,16 +594,17 @@ static int know_fields(Decoder *self, PyObject *fields) {
         return -1;
     }
     self->forms = PyMem_Calloc((size_t)count + 1, sizeof(Form));
+    self->epochs = PyMem_Calloc((size_t)count + 1, sizeof(Epoch));
     self->name_at = PyMem_Calloc((size_t)count + 1, sizeof(Py_ssize_t));
     self->seen = PyMem_Calloc((size_t)count + 1, 1);
     self->needed = PyMem_Calloc((size_t)count + 1, 1);
-    if (!self->forms || !self->name_at || !self->seen || !self->needed) {
+    if (!self->forms || !self->epochs || !self->name_at || !self->seen || !self->needed) {
         PyErr_NoMemory();
         return -1;
     }
     for (Py_ssize_t i = 0; i < count; i++)
         if (know_field(self, PyTuple_GET_ITEM(fields, i), i) < 0 ||
-            check_form(self->forms[i], self->root.children[i].kind) < 0)
+            check_form(self->forms[i], self->root.children[i].kind, self->epochs[i]) < 0)
             return -1;
     return 0;
 }
@@ -565,6 +633,7 @@ static void decoder_dealloc(PyObject *object) {
     Decoder *self = (Decoder *)object;
     clear_node(&self->root);
     PyMem_Free(self->forms);
+    PyMem_Free(self->epochs);
     PyMem_Free(self->names);
     PyMem_Free(self->name_at);
     PyMem_Free(self->seen);
@@ -587,7 +656,7 @@ PyTypeObject JsonDecoderType = {
     .tp_basicsize = sizeof(Decoder),
     .tp_dealloc = decoder_dealloc,
     .tp_flags = Py_TPFLAGS_DEFAULT,
-    .tp_doc = "JsonDecoder(program, ((name, form, needed), ...), row_memory): reads JSON objects of plain fields to columns.",
+    .tp_doc = "JsonDecoder(program, ((name, form, needed, epoch = 0), ...), row_memory): reads JSON objects of plain fields to columns.",
     .tp_methods = decoder_methods,
     .tp_new = decoder_new,
 };

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from mesh_pipelines.contract.misspelt import did_you_mean
-from mesh_pipelines.contract.model import MAX_TYPE_DEPTH, PUBLIC, Field, FieldType, Kind
+from mesh_pipelines.contract.model import EPOCHS, MAX_TYPE_DEPTH, PUBLIC, Field, FieldType, Kind
 from mesh_pipelines.contract.names import EVENT_NAME, EVENT_NAME_RULE, NAME, NAME_RULE, column_name
 from mesh_pipelines.contract.read.document import Document, Where
 from mesh_pipelines.contract.read.faults import NOT_CHECKED, Faults
@@ -22,7 +22,7 @@ from mesh_pipelines.contract.values import parse
 # Schemas and databases of the engine's own, where a domain's products would hide them or be ambiguous beside them.
 RESERVED_DOMAINS = frozenset({"information_schema", "main", "memory", "pg_catalog", "serving", "system", "temp"})
 _DECIMAL = re.compile(r"(?:decimal|numeric)\s*\(\s*(\d{1,3})\s*(?:,\s*(\d{1,3})\s*)?\)", re.IGNORECASE)
-_SETTINGS = ("mesh.aliases", "mesh.declassified", "mesh.default", "mesh.onFailure", NOT_CHECKED)
+_SETTINGS = ("mesh.aliases", "mesh.declassified", "mesh.default", "mesh.epoch", "mesh.onFailure", NOT_CHECKED)
 
 _PHYSICAL: Mapping[str, Mapping[str, Kind]] = {
     "integer": {
@@ -55,6 +55,7 @@ _FORMATS: Mapping[tuple[str, str], Kind] = {
 _NO_KEYS = {Kind.FLOAT, Kind.DOUBLE, Kind.BYTES, Kind.LIST, Kind.MAP, Kind.STRUCT}
 _TOP_LEVEL_ONLY = ("primaryKey", "unique", "enum", "quality")
 _TEMPORAL = ("date", "time", "timestamp")
+_COUNTED = {Kind.DATE: EPOCHS, Kind.TIMESTAMP: EPOCHS[:-1], Kind.TIMESTAMP_LOCAL: EPOCHS[:-1]}
 _ZONES = ("timezone", "defaultTimezone")
 # The letters of java.time patterns that spell ISO 8601, the only form that values of these types have as text.
 _ISO_FORM = re.compile(r"(yyyy-MM-dd)?([T ]|'T')?(HH:mm(:ss)?(\.S{1,9})?)?('?Z'?|XXX|X)?")
@@ -98,6 +99,7 @@ class FieldReader:
         name = str(raw.get("name"))
         field_type = self._type(raw, where, depth)
         settings = self._settings(raw, where, depth)
+        field_type = self._with_epoch(field_type, settings, where)
         self._check_name(raw, where)
         if not NAME.fullmatch(name) or field_type is None:
             return None
@@ -142,7 +144,7 @@ class FieldReader:
                 self._faults.add(at, f"{name} is not a setting of a property", fix)
             elif name == NOT_CHECKED:
                 self._faults.check_mark(value, (*at, "value"))
-            elif depth:
+            elif depth and name != "mesh.epoch":
                 self._faults.add(at, f"{name} works only on top-level properties", "move or remove it")
             elif name == "mesh.onFailure":
                 continue  # of the rules that the property implies; RuleReader reads it
@@ -155,6 +157,22 @@ class FieldReader:
             else:
                 found[name] = value
         return found
+
+    def _with_epoch(self, field_type: FieldType | None, settings: Mapping[str, Any], where: Where) -> FieldType | None:
+        """The type with what numbers of events count in its place, where the property says that."""
+        epoch = settings.get("mesh.epoch")
+        if epoch is None or field_type is None:
+            return field_type
+        at = self._setting(where, "mesh.epoch")
+        if field_type.kind not in _COUNTED:
+            fix = "remove it; only a date or a timestamp can be a number of units from 1970 on"
+            self._faults.add(at, f"a {field_type.kind} has no epoch", fix)
+        elif epoch not in _COUNTED[field_type.kind]:
+            units = ", ".join(_COUNTED[field_type.kind])
+            self._faults.add(at, f"must be a unit of a {field_type.kind}, got {epoch!r}", f"use one of {units}")
+        else:
+            return replace(field_type, epoch=epoch)
+        return field_type
 
     def _default_fits(self, field: Field, where: Where) -> bool:
         if field.default is None or (field.type.kind is Kind.LIST and field.default == []):
@@ -260,7 +278,7 @@ class FieldReader:
         if not isinstance(items, dict):
             self._faults.add(where, "is missing", "describe what the collection contains")
             return None
-        inner = self._type(items, where, depth + 1)
+        inner = self._with_epoch(self._type(items, where, depth + 1), self._settings(items, where, depth + 1), where)
         return FieldType(kind, items=inner) if inner else None
 
     def _map(self, entry: Mapping[str, Any], where: Where, depth: int) -> FieldType | None:

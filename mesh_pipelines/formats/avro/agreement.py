@@ -104,6 +104,8 @@ def _compare_field(found: Field, wanted: Field, path: str) -> Iterator[_Differen
 
 
 def _compare_type(found: FieldType, wanted: FieldType, path: str) -> Iterator[_Difference]:
+    if wanted.is_counted_by(found.kind):
+        return
     if found.kind is not wanted.kind and (found.kind, wanted.kind) not in _NARROWER:
         yield path, f"must be {_name(wanted)} as in the contract, got {_name(found)}", "make them the same type"
     elif wanted.kind is Kind.DECIMAL and found != wanted:

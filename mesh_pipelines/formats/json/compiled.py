@@ -34,6 +34,7 @@ _FORMS: Mapping[Kind, tuple[int, str]] = {
     Kind.TIMESTAMP: (7, "long"),
     Kind.TIMESTAMP_LOCAL: (8, "long"),
 }
+_EPOCHS = {"s": 1, "ms": 2, "us": 3, "ns": 4, "d": 5}
 # Text takes no more memory than its bytes on the wire, so this only bounds the rows of nulls.
 _ROW_BYTES = 16
 _LIMIT_BYTES = 1 << 40
@@ -57,12 +58,7 @@ class NativeJsonReader:
     @cached_property
     def _decoder(self) -> Any:
         columns = program("record", children=(program(_FORMS[field.type.kind][1]) for field in self.fields))
-        # What stands for a field that is not there, its default or a former name of it, is for the strict reader.
-        fields = tuple(
-            (field.event_name, _FORMS[field.type.kind][0], field.has_default or bool(field.aliases))
-            for field in self.fields
-        )
-        return native.json_decoder(columns, fields, _ROW_BYTES * len(fields))
+        return native.json_decoder(columns, tuple(map(_known, self.fields)), _ROW_BYTES * len(self.fields))
 
     def decode(self, values: pa.LargeBinaryArray, header_bytes: int = 0) -> Decoded:
         """The contract's columns of the values that can be decoded."""
@@ -78,10 +74,18 @@ class NativeJsonReader:
     def _merged(self, count: int, columns: list[pa.Array], left: Any, strict: Decoded) -> Decoded:
         """The columns with the strict reader's rows in their places; ``left`` are the indices that it was given."""
         faults = {int(left[index]): reason for index, reason in strict.faults.items()}
+        nothing = frozenset(int(left[index]) for index in strict.nothing)
         own = np.delete(np.arange(count), left)
         order = np.argsort(np.concatenate([own, left[strict.good]]), kind="stable")
         whole = [pa.concat_arrays(pair).take(pa.array(order)) for pair in zip(columns, strict.columns, strict=True)]
-        return Decoded(count, whole, faults)
+        return Decoded(count, whole, faults, nothing)
+
+
+def _known(field: Field) -> tuple[Any, ...]:
+    """A field as json.c knows it."""
+    # What stands for a field that is not there, its default or a former name of it, is for the strict reader.
+    known = field.event_name, _FORMS[field.type.kind][0], field.has_default or bool(field.aliases)
+    return (*known, _EPOCHS[field.type.epoch]) if field.type.epoch else known
 
 
 def _array(field: Field, built: Any) -> pa.Array:

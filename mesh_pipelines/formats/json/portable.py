@@ -1,51 +1,38 @@
-"""JSON values to Arrow columns, checked against the contract's types while they are parsed.
+"""JSON values to Arrow columns: each text is a row first (``parse``), and the rows' values are then columns.
 
-A field's JSON form: numbers for numbers (decimals also as text), ISO 8601 text for dates, times and instants (instants
-with a zone), base64 text for bytes. A field is read from the name that events call it by, or from its former names
-where the event does not have it under the present one. Unknown fields are passed over, of a field that is there twice
-the last counts, missing ones take their default or null: whether null is allowed is for the contract's rules to say.
-msgspec parses and checks in one pass and says which field is wrong; its recursion is bounded by the interpreter's.
+A field's JSON form: numbers for numbers (decimals also as text), text for dates, times and instants, base64 text for
+bytes; ``forms`` has the ways to write times and whole numbers. A field is read from the name that events call it by, or
+from its former names where the event does not have it under the present one. Unknown fields are passed over, of a field
+that is there twice the last counts, missing ones take their default or null: whether null is allowed is for the
+contract's rules to say. An object without any of the fields is no row (``shape``).
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import decimal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import attrgetter
 from types import SimpleNamespace
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from mesh_pipelines.contract.model import Field, FieldType, Kind
 from mesh_pipelines.contract.telling import got, words
 from mesh_pipelines.contract.types import arrow_type, duckdb_type
 from mesh_pipelines.formats.decoded import Decoded, without_header
+from mesh_pipelines.formats.json.parse import Parser, Unreadable, member, names
+from mesh_pipelines.formats.json.shape import strangers
 from mesh_pipelines.formats.resolve import out_of_range
 
 # What Arrow and Python raise where a value does not fit a type.
 _MISFITS = (pa.ArrowException, ValueError, ArithmeticError)
-_INT = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
-_LONG = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-_TYPES: dict[Kind, Any] = {
-    Kind.BOOLEAN: bool,
-    Kind.INT: _INT,
-    Kind.LONG: _LONG,
-    Kind.FLOAT: float,
-    Kind.DOUBLE: float,
-    Kind.DECIMAL: decimal.Decimal,
-    Kind.STRING: str,
-    Kind.UUID: str,
-    Kind.BYTES: bytes,
-    Kind.DATE: dt.date,
-    Kind.TIME: Annotated[dt.time, msgspec.Meta(tz=False)],
-    Kind.TIMESTAMP: Annotated[dt.datetime, msgspec.Meta(tz=True)],
-    Kind.TIMESTAMP_LOCAL: Annotated[dt.datetime, msgspec.Meta(tz=False)],
-}
 
 
 class _OutOfYears(ValueError):
@@ -62,51 +49,62 @@ class JsonReader:
         return JsonReader, (self.fields,)
 
     @cached_property
-    def _decoder(self) -> msgspec.json.Decoder[Any]:
-        return msgspec.json.Decoder(_struct("value", self.fields))
+    def _parser(self) -> Parser:
+        return Parser(self.fields)
 
     def decode(self, values: pa.LargeBinaryArray, header_bytes: int = 0) -> Decoded:
         """The contract's columns of the values that can be decoded."""
         faults: dict[int, str] = {}
+        nothing: set[int] = set()
         rows: list[Any] = []
-        decode = self._decoder.decode
-        nothing = SimpleNamespace(**{_member(at): None for at, _ in _known(self.fields)})
-        for index, value in enumerate(without_header(values, header_bytes).to_pylist()):
+        texts: list[bytes | None] = []
+        values = without_header(values, header_bytes)
+        parse, absent = self._parser.of(values), SimpleNamespace(**dict.fromkeys(self._members))
+        for index, text in enumerate(values.to_pylist()):
             try:
-                rows.append(nothing if value is None else decode(value))
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
-                faults[index] = f"is not the contract's JSON: {_why(error)}"
-        parsed = np.setdiff1d(np.arange(len(values)), list(faults))
-        return self._columns(rows).within(len(values), parsed, faults)
+                row = absent if text is None else parse(text)
+            except Unreadable as error:
+                faults[index] = f"is not the contract's JSON: {error}"
+                continue
+            if row is None:
+                nothing.add(index)
+            rows.append(row or absent)
+            texts.append(row and text)
+        return self._columns(rows, texts).within(len(values), _others(len(values), faults), faults, nothing)
 
-    def _columns(self, rows: list[Any]) -> Decoded:
+    @cached_property
+    def _members(self) -> list[str]:
+        return [member(number) for number, _ in enumerate(names(self.fields))]
+
+    def _columns(self, rows: list[Any], texts: list[bytes | None]) -> Decoded:
+        """The rows as columns; ``texts`` are what they were read from."""
         columns: list[pa.Array] = []
         faults: dict[int, str] = {}
+        nothing: set[int] = set()
         known = 0
         for field in self.fields:
-            members = [_member(known + at) for at in range(len(field.event_names))]
+            members = self._members[known : known + len(field.event_names)]
             known += len(members)
-            column, wrong = _column([_value(row, members) for row in rows], field)
+            column, wrong = _column(_values(rows, members), field)
             columns.append(column)
             unfit = f"field {field.name} does not fit its type {duckdb_type(field.type)[:80]}"
             faults.update((row, f"{unfit}: {why}") for row, why in wrong.items())
+        for row, reason in strangers(self.fields, columns, texts):
+            if reason is None:
+                nothing.add(row)
+            else:
+                faults[row] = reason
         if faults:
-            fitting = pa.array(np.setdiff1d(np.arange(len(rows)), list(faults)))
+            fitting = pa.array(_others(len(rows), faults))
             columns = [column.take(fitting) for column in columns]
-        return Decoded(len(rows), columns, faults)
+        return Decoded(len(rows), columns, faults, frozenset(nothing))
 
 
-def _why(error: Exception) -> str:
-    """What is wrong with a text: msgspec names places and types, and no values; the others' words are not its own."""
-    match error:
-        case msgspec.MsgspecError():
-            return str(error).splitlines()[0][:200]
-        case UnicodeDecodeError():
-            return "it must be UTF-8"
-        case RecursionError():
-            return "it nests too deeply"
-        case _:
-            return "it has a number that cannot be read"
+def _others(count: int, faults: Collection[int]) -> npt.NDArray[np.int64]:
+    """The places of ``count`` that have no fault."""
+    good = np.ones(count, np.bool_)
+    good[list(faults)] = False
+    return np.flatnonzero(good)
 
 
 def _column(values: list[Any], field: Field) -> tuple[pa.Array, dict[int, str]]:
@@ -138,52 +136,12 @@ def _misfits(rows: Sequence[int], convert: Callable[[Sequence[int]], object]) ->
     return {}
 
 
-def _struct(name: str, fields: Sequence[Field]) -> type[msgspec.Struct]:
-    """A class with a member for each name that events may call one of the fields by; the names may be any text."""
-    members: list[tuple[str, Any, Any]] = []
-    for field in fields:
-        read = _type(f"{name}_{field.name}", field.type) | None
-        *others, _ = field.event_names
-        members += [(_member(len(members) + at), read | msgspec.UnsetType, msgspec.UNSET) for at in range(len(others))]
-        members.append((_member(len(members)), read, _default(field)))
-    return msgspec.defstruct(name, members, rename={_member(at): known for at, known in _known(fields)})
-
-
-def _known(fields: Sequence[Field]) -> Iterator[tuple[int, str]]:
-    """All names that events may call the fields by, numbered."""
-    return enumerate(name for field in fields for name in field.event_names)
-
-
-def _member(number: int) -> str:
-    return f"f{number}"
-
-
-def _value(row: Any, members: Sequence[str]) -> Any:
-    """A field's value under the first of its names that the event has; the last one holds its default."""
+def _values(rows: list[Any], members: Sequence[str]) -> list[Any]:
+    """A field's values under the first of its names that each row has; the last one holds its default."""
     if len(members) == 1:
-        return getattr(row, members[0])
-    return next(value for name in members if (value := getattr(row, name)) is not msgspec.UNSET)
-
-
-def _type(name: str, field_type: FieldType) -> Any:
-    match field_type.kind:
-        case Kind.LIST:
-            assert field_type.items is not None
-            return list[_type(f"{name}_item", field_type.items) | None]
-        case Kind.MAP:
-            assert field_type.items is not None
-            return dict[str, _type(f"{name}_value", field_type.items) | None]
-        case Kind.STRUCT:
-            return _struct(name, field_type.fields)
-        case kind:
-            return _TYPES[kind]
-
-
-def _default(field: Field) -> Any:
-    if not field.has_default or field.default is None:
-        return None
-    value = msgspec.convert(field.default, _type(field.name, field.type), strict=False)
-    return msgspec.field(default_factory=lambda: value) if isinstance(value, list | dict) else value
+        return list(map(attrgetter(members[0]), rows))
+    of_names = map(attrgetter(*members), rows)
+    return [next(value for value in found if value is not msgspec.UNSET) for found in of_names]
 
 
 def _array(values: list[Any], field_type: FieldType) -> pa.Array:
