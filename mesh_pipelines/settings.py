@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     Field,
@@ -46,6 +47,38 @@ def _listed(value: object) -> object:
     return tuple(name for one in given if (name := str(one).strip())) if isinstance(given, list | tuple) else given
 
 
+def _as_texts(value: object) -> object:
+    """Properties whose values are numbers or truth values, as JSON and TOML have them, in the clients' own words."""
+    if not isinstance(value, Mapping):
+        return value
+    return {str(name): _as_text(str(name), one) for name, one in value.items()}
+
+
+def _as_text(name: str, value: object) -> object:
+    match value:
+        case bool():
+            return str(value).lower()
+        case float() if value.is_integer():
+            return str(int(value))
+        case int() | float():
+            return str(value)
+        case str() | SecretStr():
+            return value
+        case _:
+            raise ValueError(f"{name} must be text, a number, true or false")
+
+
+def _no_functions(value: Mapping[str, SecretStr]) -> Mapping[str, SecretStr]:
+    """Properties of the Kafka client that are functions to it cannot be set by a text."""
+    for name in value:
+        if name.endswith("_cb") or name in ("logger", "on_delivery", "on_commit"):
+            fix = "name it in MESH_KAFKA_OAUTH" if name == "oauth_cb" else "leave it out"
+            raise ValueError(f"{name} is a function, which a setting cannot hold; {fix}")
+    return value
+
+
+# Properties of a client, by the client's own names.
+Properties = Annotated[dict[str, SecretStr], BeforeValidator(_as_texts)]
 # In a variable separated by commas; a list in the file.
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -82,11 +115,11 @@ class Settings(BaseSettings):
     schema_registry_url: Address | None = Field(
         default=None, description="Base URL of a registry with the Confluent API. Unset: the local one of `mesh up`."
     )
-    kafka_config: dict[str, SecretStr] = Field(
+    kafka_config: Annotated[Properties, AfterValidator(_no_functions)] = Field(
         default_factory=dict[str, SecretStr],
         description="More client properties as JSON: security.protocol, sasl.mechanisms, sasl.username, ...",
     )
-    schema_registry_config: dict[str, SecretStr] = Field(
+    schema_registry_config: Properties = Field(
         default_factory=dict[str, SecretStr],
         description="More registry client properties as JSON: basic.auth.user.info, ssl.ca.location, ...",
     )
@@ -101,7 +134,7 @@ class Settings(BaseSettings):
         default=None,
         description="Iceberg catalog: an http(s) REST address or a SQL URI. Unset: SQLite under the home folder.",
     )
-    catalog_config: dict[str, SecretStr] = Field(
+    catalog_config: Properties = Field(
         default_factory=dict[str, SecretStr], description="More Iceberg catalog properties as JSON."
     )
     warehouse: str | None = Field(

@@ -103,10 +103,10 @@ def _value(folder: Path, key: str, value: Any) -> Any:
     return value
 
 
-def _flat(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+def _flat(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
     """Client properties by their whole name: ``sasl.username = "x"`` is a table in a table to TOML."""
     for key, value in table.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{before}{key}.")
         else:
-            yield f"{before}{key}", str(value).lower() if isinstance(value, bool) else str(value)
+            yield f"{before}{key}", value

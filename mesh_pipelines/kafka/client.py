@@ -127,6 +127,8 @@ def _make(kind: Callable[[dict[str, Any]], Client], config: dict[str, Any]) -> C
         return kind(config)
     except KafkaException as error:
         raise SettingInvalid(f"MESH_KAFKA_CONFIG: {error.args[0].str()}", next_step="see docs/settings.md") from error
+    except (TypeError, ValueError, ImportError) as error:
+        raise SettingInvalid(f"MESH_KAFKA_CONFIG: {error}", next_step="see docs/settings.md") from error
 
 
 def is_unreachable(error: KafkaError) -> bool:

@@ -15,7 +15,8 @@ from uuid import UUID
 from mesh_pipelines.errors import EnvironmentFault, MeshError, SettingInvalid
 from mesh_pipelines.formats.format import BrokenReferences, RegisteredSchema, SchemaId, Schemas, UnknownSchema
 from mesh_pipelines.kafka.references import follow
-from mesh_pipelines.settings import Settings, revealed
+from mesh_pipelines.kafka.registry_config import registry_config
+from mesh_pipelines.settings import Settings
 
 if TYPE_CHECKING:
     from mesh_pipelines.bounded_http import Bounds
@@ -41,17 +42,12 @@ class Registry:
 
         from mesh_pipelines.bounded_http import Bounds
 
-        config = {
-            "url": self._settings.registry_url.reveal(),
-            "timeout": self._settings.timeout_s,
-            "max.retries": 1,
-            **revealed(self._settings.schema_registry_config),
-        }
+        config = registry_config(self._settings)
         try:
             client = SchemaRegistryClient(config)
             _watch(client, self._settings, Bounds(self._settings.timeout_s))
             return client
-        except (ValueError, TypeError, OSError) as error:
+        except Exception as error:  # of the client or what it is made of, before anything was asked
             raise SettingInvalid(
                 f"MESH_SCHEMA_REGISTRY_URL or MESH_SCHEMA_REGISTRY_CONFIG: {error}", next_step="see docs/settings.md"
             ) from error

@@ -39,7 +39,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *(("KAFKA_CONFIG", text) for text in ("nonsense", "[]", '{"sasl.username": 1}')),
+        *(("KAFKA_CONFIG", text) for text in ("nonsense", "[]", '{"sasl.username": [1]}')),
         ("CATALOG_CONFIG", "{"),
         *(("TIMEOUT_S", text) for text in ("inf", "nan", "1e300", "0")),
         *(("SQL_TIMEOUT_S", text) for text in ("inf", "1e300")),
