@@ -39,6 +39,7 @@
         ├── TableOutdated
         ├── TableDamaged
         ├── TablesLost
+        ├── TokenUnavailable      transient
         └── WrittenByNewer
 
 Whether an error may pass by itself (``transient``) is part of its type and decides whether anything retries.
@@ -364,6 +365,13 @@ class TablesLost(EnvironmentFault):
     """The warehouse has tables of the product that the catalog does not know: it was lost, or is another one."""
 
     code = "M414"
+
+
+class TokenUnavailable(EnvironmentFault):
+    """The function of MESH_KAFKA_OAUTH gave no token for the broker."""
+
+    code = "M416"
+    transient = True
 
 
 class WrittenByNewer(EnvironmentFault):

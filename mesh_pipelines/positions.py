@@ -18,13 +18,14 @@ T = TypeVar("T", "PartitionOffset", "Position", "Verdict", "Version")
 UNKNOWN_EPOCH = -1
 # Of a cluster or topic whose broker gives it no id. It says nothing, and is never taken for the id of something.
 UNKNOWN_ID = ""
-# What earlier releases stored for such an id: no text, Python's word for none, and the id with all bits zero.
-_NO_IDS = (None, "None", "A" * 22, "00000000-0000-0000-0000-000000000000")
+# How none is written: Python's word for it, which earlier releases stored, and the id with all bits zero.
+_NO_IDS = ("None", "A" * 22, "00000000-0000-0000-0000-000000000000")
 
 
 def known_id(given: object) -> str:
     """An id as a broker gave it, or as it was stored; ``UNKNOWN_ID`` where it is none."""
-    return UNKNOWN_ID if given in _NO_IDS else str(given)
+    text = str(given)
+    return UNKNOWN_ID if text in _NO_IDS else text
 
 
 def is_same_id(stored: str, now: str) -> bool:

@@ -119,6 +119,10 @@ class Settings(BaseSettings):
         default_factory=dict[str, SecretStr],
         description="More client properties as JSON: security.protocol, sasl.mechanisms, sasl.username, ...",
     )
+    kafka_oauth: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")] | None = Field(
+        default=None,
+        description="A Python function that gives tokens for the broker, as module:function. Unset: none.",
+    )
     schema_registry_config: Properties = Field(
         default_factory=dict[str, SecretStr],
         description="More registry client properties as JSON: basic.auth.user.info, ssl.ca.location, ...",
@@ -247,6 +251,15 @@ class Settings(BaseSettings):
             into = other.get(str(info.field_name))
             raise ValueError(f"must have no password or token in it{f'; put it into {into}' if into else ''}")
         return place
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        """A function that gives tokens leaves no other way to sign in."""
+        given = revealed(self.kafka_config)
+        mechanism = given.get("sasl.mechanisms", given.get("sasl.mechanism", "OAUTHBEARER"))
+        if self.kafka_oauth and (mechanism != "OAUTHBEARER" or given.get("sasl.oauthbearer.method") == "oidc"):
+            raise ValueError("MESH_KAFKA_OAUTH gives tokens for OAUTHBEARER; take other ways out of MESH_KAFKA_CONFIG")
+        return self
 
     @model_validator(mode="after")
     def _hide_secrets(self) -> Self:
@@ -386,9 +399,10 @@ class Settings(BaseSettings):
             raise EnvironmentFault(f"MESH_NATIVE=on, but the native extension is {why}", next_step="mesh doctor")
         return usable
 
-    def client_config(self) -> dict[str, str | int]:
+    def client_config(self) -> dict[str, str]:
         """The Kafka client properties that every consumer, producer and admin client shares."""
-        return {"bootstrap.servers": self.brokers, **revealed(self.kafka_config)}
+        signed_in = {"security.protocol": "SASL_SSL", "sasl.mechanisms": "OAUTHBEARER"} if self.kafka_oauth else {}
+        return {"bootstrap.servers": self.brokers, **signed_in, **revealed(self.kafka_config)}
 
 
 def revealed(properties: Mapping[str, SecretStr]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh_pipelines.errors import WrittenByNewer
-from mesh_pipelines.positions import UNKNOWN_EPOCH, PartitionOffset, Position, Verdict, Version
+from mesh_pipelines.positions import UNKNOWN_EPOCH, UNKNOWN_ID, PartitionOffset, Position, Verdict, Version
 
 OFFSETS = st.dictionaries(st.integers(0, 4), st.builds(PartitionOffset, st.integers(0, 50), st.integers(-1, 5)))
 SMALL = st.integers(0, 2)
@@ -171,3 +171,15 @@ def test_what_a_newer_release_stored_is_refused_with_its_names(where: tuple[str,
     place["epochs"] = 1
     with pytest.raises(WrittenByNewer, match="has epochs, which this release does not know"):
         Version.from_json(json.dumps(stored))
+
+
+@pytest.mark.parametrize("stored", ["null", '"None"', '"AAAAAAAAAAAAAAAAAAAAAA"', '""'])
+def test_an_id_that_is_none_is_never_taken_for_one(stored: str) -> None:
+    text = f'{{"cluster_id":{stored},"topic":"t","topic_id":{stored},"partitions":{{}}}}'
+    position = Position.from_json(text)
+    assert (position.cluster_id, position.topic_id) == (UNKNOWN_ID, UNKNOWN_ID)
+    known = Position("c", "t", "i")
+    assert position.is_in(known)
+    assert position.named(known) == known
+    assert not known.is_in(position)
+    assert known.named(position) == known

@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from mesh_pipelines.errors import BrokerUnreachable, EnvironmentFault, NotAuthorized, SettingInvalid
+from mesh_pipelines.kafka.oauth import callbacks
 from mesh_pipelines.settings import Settings
 
 _UNREACHABLE = {
@@ -95,7 +96,7 @@ def consumer_config(settings: Settings) -> dict[str, Any]:
 
 def consumer(settings: Settings, reasons: Reasons, **config: Any) -> Consumer:
     """A consumer of ``consumer_config``; further properties override."""
-    return _make(Consumer, {**consumer_config(settings), "error_cb": reasons.note, **config})
+    return _make(Consumer, {**consumer_config(settings), **callbacks(settings), "error_cb": reasons.note, **config})
 
 
 def producer(settings: Settings, **config: Any) -> Producer:
@@ -111,6 +112,7 @@ def producer(settings: Settings, **config: Any) -> Producer:
             "queue.buffering.max.kbytes": 256 * 1024,
             "log_level": 0,
             **settings.client_config(),
+            **callbacks(settings),
             **config,
         },
     )
@@ -118,7 +120,12 @@ def producer(settings: Settings, **config: Any) -> Producer:
 
 def admin(settings: Settings, reasons: Reasons) -> AdminClient:
     """An admin client."""
-    config: dict[str, Any] = {"error_cb": reasons.note, "log_level": 0, **settings.client_config()}
+    config: dict[str, Any] = {
+        "error_cb": reasons.note,
+        "log_level": 0,
+        **settings.client_config(),
+        **callbacks(settings),
+    }
     return _make(AdminClient, config)
 
 
@@ -159,7 +166,7 @@ def refused(settings: Settings, error: KafkaError, right: Right) -> EnvironmentF
     )
 
 
-def _principal(config: Mapping[str, str | int]) -> str:
+def _principal(config: Mapping[str, str]) -> str:
     """Whom the broker takes this client for, as far as the client can know."""
     if user := config.get("sasl.username"):
         return f"User:{user}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +14,7 @@ from mesh_pipelines import native
 from mesh_pipelines.errors import SettingInvalid
 from mesh_pipelines.formats.format import IdHeader
 from mesh_pipelines.kafka.client import Reasons, consumer_config
+from mesh_pipelines.kafka.oauth import refused_token, token
 from mesh_pipelines.kafka.source import BYTES, SCHEMA, TIMEOUT_S, Assigned, Event, Messages, instants
 from mesh_pipelines.positions import PartitionOffset
 from mesh_pipelines.settings import Settings
@@ -27,6 +30,9 @@ class NativeSource:
         except ValueError as error:
             raise SettingInvalid(f"MESH_KAFKA_CONFIG: {error}", next_step="see docs/settings.md") from error
         self._reasons = reasons
+        self._settings = settings
+        self._renew_at = 0.0 if settings.kafka_oauth else math.inf
+        self._sign_in()
 
     def assign(self, partitions: Sequence[Assigned]) -> None:
         """Begin to read these partitions."""
@@ -34,6 +40,7 @@ class NativeSource:
 
     def read(self, max_rows: int) -> Messages:
         """Wait a moment for messages and take those that are there."""
+        self._sign_in()
         rows, buffers, reached, events = self._consumer.read(max_rows, BYTES, int(TIMEOUT_S * 1000))
         for code, text in self._consumer.failures():
             self._reasons.note(KafkaError(code, text))
@@ -43,6 +50,17 @@ class NativeSource:
             frozenset(number for number, (*_, done) in reached.items() if done),
             [Event(KafkaError(code, text), number, offset) for code, number, offset, text in events],
         )
+
+    def _sign_in(self) -> None:
+        """Give the client a token, where it needs one and has none that is good for a while yet."""
+        if time.time() < self._renew_at or (found := token(self._settings)) is None:
+            return
+        extensions = tuple(part for pair in found.extensions.items() for part in pair)
+        try:
+            self._consumer.set_token(found.value, int(found.expires_at * 1000), found.principal, extensions)
+        except ValueError as error:
+            raise refused_token(self._settings, str(error)) from error
+        self._renew_at = found.renew_at
 
     def positions(self) -> Mapping[int, int]:
         """The offset that the client will give next, by partition; negative where it does not know yet."""

@@ -85,6 +85,8 @@ typedef struct {
     F(int, rd_kafka_assign, (rd_kafka_t *, const rd_kafka_topic_partition_list_t *))                                   \
     F(int, rd_kafka_pause_partitions, (rd_kafka_t *, rd_kafka_topic_partition_list_t *))                               \
     F(int, rd_kafka_position, (rd_kafka_t *, rd_kafka_topic_partition_list_t *))                                       \
+    F(int, rd_kafka_oauthbearer_set_token,                                                                             \
+      (rd_kafka_t *, const char *, int64_t, const char *, const char **, size_t, char *, size_t))                      \
     F(const char *, rd_kafka_err2str, (int))
 
 #define MEMBER(result, name, arguments) result(*name) arguments;
@@ -682,7 +684,41 @@ static PyObject *consumer_read(PyObject *object, PyObject *args, PyObject *kwarg
     return result;
 }
 
+/* Broker threads wait with signing in until there is a token, and take the newest one. */
+static PyObject *consumer_set_token(PyObject *object, PyObject *args) {
+    Consumer *self = (Consumer *)object;
+    const char *value, *principal;
+    const char **extensions = NULL;
+    long long expires_ms;
+    PyObject *pairs;
+    char reason[REASON_BYTES];
+    if (!PyArg_ParseTuple(args, "sLsO!", &value, &expires_ms, &principal, &PyTuple_Type, &pairs))
+        return NULL;
+    if (check_open(self) < 0)
+        return NULL;
+    Py_ssize_t count = PyTuple_GET_SIZE(pairs);
+    extensions = calloc((size_t)count + 1, sizeof *extensions);
+    if (!extensions)
+        return PyErr_NoMemory();
+    for (Py_ssize_t i = 0; i < count; i++)
+        if (!(extensions[i] = PyUnicode_AsUTF8(PyTuple_GET_ITEM(pairs, i)))) {
+            free(extensions);
+            return NULL;
+        }
+    int error = api.rd_kafka_oauthbearer_set_token(self->client, value, expires_ms, principal, extensions,
+                                                   (size_t)count, reason, sizeof reason);
+    free(extensions);
+    if (error) {
+        PyErr_SetString(PyExc_ValueError, reason);
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef consumer_methods[] = {
+    {"set_token", consumer_set_token, METH_VARARGS,
+     "set_token(token, expires in ms since 1970, principal, (key, value, ...)): what the client signs in with from now"
+     " on"},
     {"assign", consumer_assign, METH_O, "assign([(partition, next offset, end offset, leader epoch or -1)])"},
     {"position", consumer_position, METH_NOARGS, "position() -> {partition: next offset}; -1001 for one not known yet"},
     {"read", (PyCFunction)(void (*)(void))consumer_read, METH_VARARGS | METH_KEYWORDS,

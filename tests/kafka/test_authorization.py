@@ -9,6 +9,7 @@ import base64
 import json
 import re
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -35,7 +36,10 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
 from mesh_pipelines.cli.main import invoke
 from mesh_pipelines.errors import NotAuthorized
+from mesh_pipelines.kafka.client import Reasons
 from mesh_pipelines.kafka.continuity import find_cut
+from mesh_pipelines.kafka.drain import open_source
+from mesh_pipelines.kafka.source import Assigned
 from mesh_pipelines.local.services import Services
 from mesh_pipelines.local.supervisor import free_ports
 from mesh_pipelines.observe.status import status
@@ -47,6 +51,7 @@ from mesh_pipelines.plan.draft import draft
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.positions import PartitionOffset
 from mesh_pipelines.settings import Settings
+from tests.kafka import tokens
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("guarded")]
 
@@ -96,7 +101,10 @@ class Guarded(Services):
             "advertised.listeners": plain["advertised.listeners"] + own,
             "listener.security.protocol.map": plain["listener.security.protocol.map"]
             + ",SASL_PLAINTEXT:SASL_PLAINTEXT",
-            "sasl.enabled.mechanisms": "SCRAM-SHA-512",
+            "sasl.enabled.mechanisms": "SCRAM-SHA-512,OAUTHBEARER",
+            "listener.name.sasl_plaintext.oauthbearer.sasl.jaas.config": (
+                f'{_LOGIN}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";'
+            ),
             "listener.name.sasl_plaintext.scram-sha-512.sasl.jaas.config": f"{_LOGIN}.scram.ScramLoginModule required;",
             "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
             "super.users": "User:ANONYMOUS",
@@ -396,6 +404,65 @@ def test_a_topic_that_may_not_be_read_is_red_and_others_go_on(broker: Broker, co
     assert found[clicks].problem is None
     assert f"does not let {USER} Describe the topic {views}" in str(found[views].problem)
     assert not found[views].is_well
+
+
+def by_token(broker: Broker, function: str, **more: Any) -> Settings:
+    """The settings of a mesh that signs in with the tokens of a function."""
+    config = {"security.protocol": "SASL_PLAINTEXT", "sasl.oauthbearer.config": "region=here"}
+    given = Settings(kafka_config=config).kafka_config
+    return broker.mesh.model_copy(
+        update={"kafka_config": given, "kafka_oauth": f"tests.kafka.tokens:{function}", **more}
+    )
+
+
+@pytest.mark.parametrize("function", ["good", "short", "extended"])
+def test_tokens_of_a_function_bring_a_topic_to_what_is_published(
+    broker: Broker, contract: Any, native: bool, function: str
+) -> None:
+    name = contract("clicks", FIELDS, kind="measurement", more=JSON)
+    broker.grant(name, *TO_OWN)
+    settings = by_token(broker, function, native="on" if native else "off")
+    tokens.calls.clear()
+    platform = Platform.open(settings)
+    assert execute(platform, draft(platform, [name]).actions) == {}
+    for round_ in range(1, 3):
+        broker.send(name)
+        assert [one.error for one in run(platform, [name])] == [None]
+        [one] = status(platform)
+        assert (one.rows, one.problem) == (round_, None)
+    assert set(tokens.calls) <= {"region=here"}
+
+
+def test_a_source_goes_on_with_a_new_token_when_one_ends(broker: Broker, contract: Any, native: bool) -> None:
+    name = contract("clicks", FIELDS, kind="measurement", more=JSON)
+    broker.operator.create_topics([NewTopic(name, 1, 1)])[name].result(30)
+    broker.grant(name, *TO_READ)
+    settings = by_token(broker, "short", native="on" if native else "off")
+    tokens.calls.clear()
+    source = open_source(settings, name, Reasons())
+    try:
+        source.assign([Assigned(0, 0, 1000)])
+        deadline = time.monotonic() + 30
+        while len(tokens.calls) < 3:
+            assert time.monotonic() < deadline
+            source.read(10)
+        broker.send(name)
+        rows = 0
+        while not rows:
+            assert time.monotonic() < deadline
+            rows += source.read(10).rows.num_rows
+    finally:
+        source.close()
+
+
+def test_a_token_of_somebody_without_rights_is_refused_by_name(broker: Broker, contract: Any) -> None:
+    name = contract("clicks", FIELDS, kind="measurement", more=JSON)
+    broker.operator.create_topics([NewTopic(name, 1, 1)])[name].result(30)
+    broker.grant(name, *TO_READ)
+    platform = Platform.open(by_token(broker, "stranger"))
+    [error] = draft(platform, [name]).refused[name]
+    assert isinstance(error, NotAuthorized)
+    assert "does not let the principal of its token or ticket Describe the topic" in error.message
 
 
 def _as_json(settings: Settings) -> str:
