@@ -35,6 +35,14 @@ class Alignment(StrEnum):
     CONSUMER = "consumer-aligned"
 
 
+class SubjectNameStrategy(StrEnum):
+    """What a subject of the registry is named after, as serializers have it."""
+
+    TOPIC = "topic"
+    RECORD = "record"
+    TOPIC_RECORD = "topic-record"
+
+
 class EventType(StrEnum):
     """What an event says: the whole state of an entity, a fact measured, a change, or that something happened."""
 
@@ -246,6 +254,7 @@ class TopicSettings:
 
     None is what the contract does not state: a topic or subject that exists keeps what it has, and a new one gets the
     default. ``wire_format`` is the name of one of ``formats.registered.FORMATS``.
+    ``named_subject`` is the subject's name where it is not made of the topic's alone.
     ``max_undecodable_share`` (0 to 1) is how much of what is landed at once may be undecodable before landing stops.
     """
 
@@ -257,6 +266,7 @@ class TopicSettings:
     compatibility: Compatibility | None = None
     config: Mapping[str, str] = field(default_factory=dict[str, str])
     max_undecodable_share: Number = 0.5
+    named_subject: str = ""
 
     @property
     def stated(self) -> dict[str, str]:
@@ -279,8 +289,8 @@ class TopicSettings:
 
     @property
     def subject(self) -> str:
-        """The registry's subject of the events' schemas, by the strategy of topic names."""
-        return f"{self.name}-value"
+        """The registry's subject of the events' schemas; without a name of its own it is the topic's."""
+        return self.named_subject or f"{self.name}-value"
 
 
 class Output(StrEnum):

@@ -79,9 +79,12 @@ class Decoder:
         return cls(product, registry, max_event_bytes=settings.max_event_bytes, native=settings.uses_native())
 
     @cached_property
-    def _reader(self) -> Reader:
-        """The one reader of a format whose events do not say their writer's schema."""
-        return self._codec.reader(self._product.fields, self._product.value_schema, native=self._native)
+    def _reader(self) -> Reader | str:
+        """The one reader of a format whose events do not say their writer's schema, or why there is none."""
+        try:
+            return self._codec.reader(self._product.fields, self._product.value_schema, native=self._native)
+        except Refused as refused:
+            return str(refused)
 
     def decode(self, table: pa.Table, generation: int) -> pa.Table:
         """Messages (``kafka.source.SCHEMA``) as rows of ``log_schema``, in order, with a last column ``__value``.
@@ -140,6 +143,9 @@ class Decoder:
             return []
         schemas = self._format.schemas
         if schemas is None or not self._format.by_writer:
+            if isinstance(self._reader, str):
+                reasons.update(dict.fromkeys(np.flatnonzero(pending).tolist(), self._reader))
+                return []
             return [self._part(self._reader, values, pending, 0)]
         framing = Framing(values, pending)
         schema_ids[:] = framing.numbers

@@ -36,7 +36,11 @@ class Schemas(Protocol):
 
     @property
     def file(self) -> str:
-        """The file beside a contract that holds a schema which was fixed elsewhere."""
+        """The file beside a contract that holds a schema which was fixed elsewhere; "" if there can be none."""
+        ...
+
+    def record_name(self, text: str) -> str:
+        """The full name of what a schema describes, by which a subject may be named; "" where it has none."""
         ...
 
     def takes(self, name: str) -> bool:

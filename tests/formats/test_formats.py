@@ -47,6 +47,9 @@ class PipedSchemas:
     def takes(self, name: str) -> bool:
         return "|" not in name
 
+    def record_name(self, text: str) -> str:
+        return str(json.loads(text).get("title", ""))
+
     def whole(self, schema: RegisteredSchema) -> str:
         return schema.text
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from mesh_pipelines.contract.model import Field, FieldType, Kind
+from mesh_pipelines.formats.avro.format import AvroSchemas
 from mesh_pipelines.formats.avro.references import whole
 from mesh_pipelines.formats.avro.schema import read_schema
 from mesh_pipelines.formats.format import BrokenReferences, RegisteredSchema
@@ -155,3 +157,10 @@ def deep(levels: int) -> Any:
 def test_parts_that_nest_too_deeply_are_refused() -> None:
     with pytest.raises(BrokenReferences, match="nests deeper"):
         put_together(record("Order", deep(100)), record("A"))
+
+
+def test_a_schema_file_has_all_the_types_that_it_names() -> None:
+    text = json.dumps(record("Order", "string", "com.acme.Address"))
+    [found] = AvroSchemas().disagreements(text, (Field("f0", FieldType(Kind.STRING)),))
+    assert (found.path, found.problem) == ("f1", "has the unknown type 'com.acme.Address'")
+    assert found.fix == "define it where it is first named: the file has all its types"

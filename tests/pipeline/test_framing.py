@@ -6,12 +6,15 @@ registry that answers as Confluent's does has the rest.
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
 from typing import Any
 
+import fastavro
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.schema_registry import (
@@ -19,11 +22,15 @@ from confluent_kafka.schema_registry import (
     SchemaReference,
     SchemaRegistryClient,
     header_schema_id_serializer,
+    record_subject_name_strategy,
+    topic_record_subject_name_strategy,
 )
 from confluent_kafka.schema_registry.avro import AvroSerializer
+from confluent_kafka.schema_registry.json_schema import JSONSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
 from mesh_pipelines.errors import ApplyRefused
+from mesh_pipelines.formats.encode import Encoder
 from mesh_pipelines.pipeline.land import land
 from mesh_pipelines.plan.apply import apply_contracts
 from mesh_pipelines.plan.draft import plan
@@ -228,3 +235,117 @@ def test_a_subject_that_cannot_be_read_is_not_planned_over(
         fresh = Platform.open(platform.settings)
         with pytest.raises(ApplyRefused, match=f"cannot be read as the contract: .*{said}"):
             plan(fresh, fresh.in_order)
+
+
+def test_bare_avro_is_read_by_the_schema_beside_the_contract(
+    settings: Settings, contract: Callable[..., str], native: bool
+) -> None:
+    settings = settings.model_copy(update={"native": "on" if native else "off"})
+    name = contract("orders", ORDERS, more=f"{MORE}\n- {{property: mesh.wireFormat, value: avro-plain}}")
+    [fault] = Platform.open(settings).broken[name].faults
+    assert str(fault).endswith(
+        "schema.avsc: is missing (put the producer's schema there: events of avro-plain do not say theirs)"
+    )
+    schema = record(
+        "com.acme.Order", ("id", "long"), ("note", ["null", "string"]), ("unwanted", {"type": "map", "values": "int"})
+    )
+    (settings.assets / name.replace(".", "/") / "schema.avsc").write_text(json.dumps(schema))
+    platform = Platform.open(settings)
+    apply_contracts(platform, platform.in_order)
+    assert platform.registry.latest(f"{name}-value") is None
+    parsed, buffer = fastavro.parse_schema(schema), io.BytesIO()
+    # Its first byte is a zero, as that of a framing would be, and its header is none that concerns it.
+    fastavro.schemaless_writer(buffer, parsed, {"id": 0, "note": None, "unwanted": {"a": 1, "b": 2}})
+    headers: Headers = [("__value_schema_id", b"\0\0\0\0\1")]
+    send(settings, name, [(buffer.getvalue(), []), (buffer.getvalue(), headers), (buffer.getvalue()[:-1], [])])
+    assert land(platform, platform.product(name)).quarantined == 1
+    rows = log_of(platform, name)
+    assert [(one["id"], one["note"], one["_reason"], one["_schema_id"]) for one in rows] == [
+        (0, None, None, None),
+        (0, None, None, None),
+        (None, None, "the bytes do not fit the writer's schema", None),
+    ]
+    assert (
+        Encoder(platform.product(name), platform.registry).value({"id": 0, "note": None, "unwanted": {}}) == b"\0\0\0"
+    )
+
+
+def test_json_with_a_schema_is_registered_and_read(
+    settings: Settings, contract: Callable[..., str], native: bool
+) -> None:
+    settings = settings.model_copy(update={"native": "on" if native else "off"})
+    fields = f"{ORDERS}- {{name: total, logicalType: number, physicalType: 'decimal(9,2)', physicalName: orderTotal}}\n"
+    by_record = "- {property: mesh.subjectNameStrategy, value: record}"
+    name = contract("orders", fields, more=f"{MORE}\n- {{property: mesh.wireFormat, value: json-schema}}\n{by_record}")
+    platform = Platform.open(settings)
+    apply_contracts(platform, platform.in_order)
+    assert plan(platform, platform.in_order) == ()
+    client = SchemaRegistryClient({"url": settings.registry_url.reveal()})
+    registered = client.get_latest_version(name)
+    assert registered.schema.schema_type == "JSON"
+    theirs = json.loads(registered.schema.schema_str or "")
+    assert (theirs["title"], theirs["required"]) == (name, ["id"])
+    assert theirs["properties"]["orderTotal"] == {"type": ["number", "string", "null"]}
+    config = {
+        "auto.register.schemas": False,
+        "use.latest.version": True,
+        "subject.name.strategy": record_subject_name_strategy,
+    }
+    serializer = JSONSerializer(registered.schema.schema_str, client, conf=config)
+    rows = [{"id": 1, "note": "a", "orderTotal": 1.5}, {"id": 2, "note": None, "orderTotal": "2.25"}]
+    values = [serializer(row, SerializationContext(name, MessageField.VALUE)) or b"" for row in rows]
+    assert values[0][0] == 0
+    own = Encoder(platform.product(name), platform.registry).value({"id": 3, "note": "c", "total": Decimal("3.00")})
+    assert own[:5] == values[0][:5]
+    bare = b'{"id": 4}'
+    framed = [bare, b"\0" + struct.pack(">q", 7) + bare, b"\3\0" + bytes(16) + bare]
+    send(settings, name, [(value, []) for value in [*values, own, *framed]])
+    assert land(platform, platform.product(name)).quarantined == 0
+    assert [(one["id"], one["total"]) for one in log_of(platform, name)] == [
+        (1, Decimal("1.50")),
+        (2, Decimal("2.25")),
+        (3, Decimal("3.00")),
+        *[(4, None)] * 3,
+    ]
+
+
+def test_subjects_are_named_after_the_topic_the_record_or_both(
+    settings: Settings, contract: Callable[..., str]
+) -> None:
+    # Settings of the contract, the name of a producer's record, the subject, and the strategy of a serializer.
+    mark = uuid.uuid4().hex[:6]
+    cases = [
+        ("", "", "{topic}-value", None),
+        ("- {property: mesh.subjectNameStrategy, value: topic}", "", "{topic}-value", None),
+        ("- {property: mesh.subjectNameStrategy, value: record}", "", "{topic}", record_subject_name_strategy),
+        (
+            "- {property: mesh.subjectNameStrategy, value: record}",
+            f"com.acme.Order{mark}",
+            f"com.acme.Order{mark}",
+            record_subject_name_strategy,
+        ),
+        (
+            "- {property: mesh.subjectNameStrategy, value: topic-record}",
+            f"com.acme.Order{mark}",
+            f"{{topic}}-com.acme.Order{mark}",
+            topic_record_subject_name_strategy,
+        ),
+        (f"- {{property: mesh.subject, value: 'orders of {mark}'}}", "", f"orders of {mark}", None),
+    ]
+    url = settings.registry_url.reveal()
+    for at, (more, producers, subject, strategy) in enumerate(cases):
+        name = contract(f"orders{at}", ORDERS, more=more)
+        schema = record(producers, ("id", "long"), ("note", ["null", "string"]))
+        if producers:
+            (settings.assets / name.replace(".", "/") / "schema.avsc").write_text(json.dumps(schema))
+        platform = Platform.open(settings)
+        apply_contracts(platform, [platform.proposed[name]])
+        product = platform.product(name)
+        subject = subject.format(topic=name)
+        latest = platform.registry.latest(subject)
+        assert latest, subject
+        if strategy:
+            config = {"auto.register.schemas": False, "subject.name.strategy": strategy}
+            value, _ = serialized(url, json.loads(product.value_schema), {"id": 1, "note": "x"}, name, **config)
+            assert value[:5] == b"\0" + struct.pack(">I", latest[0])
+        assert Encoder(product, platform.registry).value({"id": 1, "note": "x"})[1:5] == struct.pack(">I", latest[0])

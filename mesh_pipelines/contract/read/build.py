@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,9 @@ class _Builder:
         if alignment is Alignment.SOURCE:
             topic = settings.topic(f"{domain}.{name}", event_type)
             schema = self._value_schema(topic, domain, name, fields)
+            schemas = format_of(topic).schemas
+            record = schemas.record_name(schema) if schemas and schema else ""
+            topic = replace(topic, named_subject=settings.subject(topic, record))
         elif alignment:
             settings.refuse_stream()
             self._refuse_schemas()
@@ -234,6 +237,9 @@ class _Builder:
         if schemas is None:
             return ""
         given = self._texts.schemas.get(schemas.file)
+        if not given and not chosen.registered:
+            fix = f"put the producer's schema there: events of {chosen.name} do not say theirs"
+            self.beside.append(Fault(self._folder / schemas.file, 0, "", "is missing", fix))
         if not given:
             self._check_event_names(fields, chosen)
             purpose = str((self._values.get("description") or {}).get("purpose", "")).strip()
@@ -257,7 +263,8 @@ class _Builder:
     def _refuse_schemas(self, chosen: Format | None = None) -> None:
         """Schema files of formats other than the one that was chosen describe nothing."""
         for name, each in schema_files().items():
-            if name in self._texts.schemas and each is not chosen:
+            wanted = chosen.schemas.file if chosen and chosen.schemas else ""
+            if name in self._texts.schemas and name != wanted:
                 fault = Fault(self._folder / name, 0, "", f"is only for products with {each.title} events", "remove it")
                 self.beside.append(fault)
 

@@ -14,6 +14,7 @@ from mesh_pipelines.contract.model import (
     EventType,
     Number,
     Output,
+    SubjectNameStrategy,
     TopicSettings,
 )
 from mesh_pipelines.contract.names import NAME
@@ -22,16 +23,19 @@ from mesh_pipelines.contract.read.faults import NOT_CHECKED, Faults
 from mesh_pipelines.formats.format import Format
 from mesh_pipelines.formats.registered import FORMATS
 
-Choice = TypeVar("Choice", Alignment, EventType, Compatibility)
+Choice = TypeVar("Choice", Alignment, EventType, Compatibility, SubjectNameStrategy)
 
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_SUBJECT = re.compile(r"\S(.{0,247}\S)?")
 _DURATION = re.compile(r"([0-9]{1,12})\s*(ms|s|m|h|d)")
 _MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _MAX_MILLISECONDS = 2**63 - 1
 _CLEANUP = ("delete", "compact", "compact,delete")
+_REGISTRY_SETTINGS = ("mesh.compatibility", "mesh.subject", "mesh.subjectNameStrategy")
 _STREAM_SETTINGS = (
     *("mesh.topic", "mesh.partitions", "mesh.cleanupPolicy", "mesh.retention", "mesh.wireFormat"),
-    *("mesh.compatibility", "mesh.topicConfig", "mesh.maxUndecodableShare"),
+    *("mesh.topicConfig", "mesh.maxUndecodableShare"),
+    *_REGISTRY_SETTINGS,
 )
 _SETTINGS = (
     *("mesh.alignment", "mesh.eventType", "mesh.inputs", "mesh.outputs", "mesh.objectiveTarget", NOT_CHECKED),
@@ -120,9 +124,10 @@ class SettingsReader:
     def topic(self, fqn: str, event_type: EventType | None) -> TopicSettings:
         """The stream of a source-aligned product."""
         chosen = self._format()
-        if chosen.schemas is None and "mesh.compatibility" in self._values:
-            problem = f"mesh.compatibility is for schemas in the registry, {chosen.title} events have none"
-            self._fault("mesh.compatibility", problem, "remove it")
+        for name in _REGISTRY_SETTINGS:
+            if name in self._values and not chosen.registered:
+                problem = f"{name} is for schemas in the registry, events of {chosen.name} have none there"
+                self._fault(name, problem, "remove it")
         stated = "mesh.compatibility" in self._values
         compatibility = self._choice("mesh.compatibility", Compatibility) if stated else None
         return TopicSettings(
@@ -135,6 +140,30 @@ class SettingsReader:
             self._config(),
             self._undecodable(),
         )
+
+    def subject(self, topic: TopicSettings, record: str) -> str:
+        """The registry's subject of the events' schemas, whose record has this full name ("" if unknown)."""
+        name = "mesh.subjectNameStrategy"
+        if "mesh.subject" in self._values:
+            return self._stated_subject()
+        if name not in self._values:
+            return ""
+        match self._choice(name, SubjectNameStrategy):
+            case SubjectNameStrategy.RECORD:
+                return record
+            case SubjectNameStrategy.TOPIC_RECORD if record:
+                return f"{topic.name}-{record}"
+            case _:
+                return ""
+
+    def _stated_subject(self) -> str:
+        name, subject = "mesh.subject", self._values["mesh.subject"]
+        if not isinstance(subject, str) or not _SUBJECT.fullmatch(subject) or not subject.isprintable():
+            self._fault(name, f"{name} must be a subject of the registry, got {subject!r}", "write its name as text")
+            return ""
+        if "mesh.subjectNameStrategy" in self._values:
+            self._fault(name, f"{name} is stated, and mesh.subjectNameStrategy too", "keep one of them")
+        return subject
 
     def _format(self) -> Format:
         name = "mesh.wireFormat"

@@ -38,6 +38,8 @@ def disagreements(text: str, fields: Sequence[Field]) -> list[Disagreement]:
         written = record_fields(tree(schema))
     except Unreadable as error:
         fix = "use a type that a column can have" if error.path else _SPECIFICATION
+        if "unknown type" in error.problem:
+            fix = "define it where it is first named: the file has all its types"
         return [Disagreement(error.path, _line(text, error.path), error.problem, fix)]
     found = [Disagreement(path, _line(text, path), *rest) for path, *rest in _compare(written, fields, "")]
     return found or _malformed(schema)

@@ -9,7 +9,7 @@ from mesh_pipelines.contract.model import Field
 from mesh_pipelines.formats.avro.agreement import disagreements
 from mesh_pipelines.formats.avro.compatible import incompatibilities
 from mesh_pipelines.formats.avro.from_fields import avro_schema
-from mesh_pipelines.formats.avro.references import whole
+from mesh_pipelines.formats.avro.references import record_name, whole
 from mesh_pipelines.formats.avro.schema import NAME
 from mesh_pipelines.formats.format import Disagreement, RegisteredSchema
 
@@ -29,6 +29,10 @@ class AvroSchemas:
         """The schema with the definitions of the types that it names from its references."""
         return whole(schema)
 
+    def record_name(self, text: str) -> str:
+        """The record's full name."""
+        return record_name(text)
+
     def compile(self, name: str, namespace: str, fields: Sequence[Field], doc: str = "") -> str:
         """The record schema of these fields."""
         return avro_schema(name, namespace, fields, doc)
@@ -42,13 +46,16 @@ class AvroSchemas:
         return incompatibilities(ours, registered, backward=backward)
 
 
+SCHEMAS = AvroSchemas()
+
+
 @dataclass(frozen=True)
 class AvroFormat:
     """The format ``avro``."""
 
     name: str = "avro"
     title: str = "Avro"
-    schemas: AvroSchemas = AvroSchemas()
+    schemas: AvroSchemas = SCHEMAS
     registered: bool = True
     by_writer: bool = True
     codec: str = "mesh_pipelines.formats.avro.codec"
@@ -63,6 +70,6 @@ deserializer = AvroDeserializer(SchemaRegistryClient({{"url": {registry_url!r}}}
 
 
 def decode(message):
-    return deserializer(message.value(), SerializationContext(message.topic(), MessageField.VALUE))
+    return deserializer(message.value(), SerializationContext(message.topic(), MessageField.VALUE, message.headers()))
 
 """

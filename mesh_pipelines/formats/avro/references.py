@@ -36,6 +36,15 @@ def whole(schema: RegisteredSchema) -> str:
     return json.dumps(_Joining(definitions).joined(_parsed(schema.text, "it"), "", 0), separators=(",", ":"))
 
 
+def record_name(text: str) -> str:
+    """The full name of a schema's record; "" where it has none, or is no schema."""
+    try:
+        schema = json.loads(text)
+    except (ValueError, RecursionError):
+        return ""
+    return _full_name(schema, "") if isinstance(schema, dict) and isinstance(schema.get("name"), str) else ""
+
+
 class _Joining:
     """Puts definitions where types are first named; ``definitions`` are those of the references, by full name."""
 

@@ -18,6 +18,10 @@ from mesh_pipelines.formats.json.compiled import NativeJsonReader, is_plain
 from mesh_pipelines.formats.json.plain import plain
 from mesh_pipelines.formats.json.portable import JsonReader
 
+# How the framings of registries begin, and how many bytes each has: Apicurio's with 8 bytes of a number, Confluent's
+# with 4, and that of AWS Glue. Of two that begin alike the longer comes last.
+_FRAMES = ((b"\0", FRAME_BYTES), (bytes(FRAME_BYTES), 9), (b"\3\0", 18))
+
 
 @dataclass(frozen=True)
 class Unframed:
@@ -56,9 +60,13 @@ def encoder(fields: Sequence[Field], schema: str) -> RowEncoder:  # noqa: ARG001
 
 
 def _unframed(values: pa.LargeBinaryArray) -> pa.LargeBinaryArray:
-    """JSON without the header of a registry (no JSON text begins with a zero byte)."""
+    """JSON without the header of a registry (no JSON text begins with a zero byte, or one of 3)."""
     first = pc.fill_null(pc.binary_slice(values, 0, 1), b"")
-    framed = pc.equal(first, pa.scalar(b"\0", first.type))
+    framed = pc.is_in(first, value_set=pa.array([b"\0", b"\3"], first.type))
     if not pc.any(framed).as_py():
         return values
-    return pc.if_else(framed, pc.binary_replace_slice(values, 0, FRAME_BYTES, b""), values)
+    unframed = values
+    for front, size in _FRAMES:
+        begins = pc.fill_null(pc.starts_with(values, pattern=front), False)
+        unframed = pc.if_else(begins, pc.binary_replace_slice(values, 0, size, b""), unframed)
+    return unframed
