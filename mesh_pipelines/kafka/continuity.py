@@ -11,7 +11,7 @@ Kafka orders events within a partition only (docs/decisions/0022-partitions-adde
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer
 
 
+# Partitions that a message names.
+_NAMED = 3
+
+
 def check(product: DataProduct, stored: Position, begin: Position, end: Position) -> None:
     """Check a stored position against the stream as it is now; ``begin`` and ``end`` are its first and next offsets.
 
@@ -47,7 +51,7 @@ def check(product: DataProduct, stored: Position, begin: Position, end: Position
         if offset.next_offset > stored.next_offset(number)
     }
     if trimmed:
-        lost = ", ".join(f"partition {number}: {first} to {last}" for number, (first, last) in trimmed.items())
+        lost = _listed([f"partition {number}: {first} to {last}" for number, (first, last) in trimmed.items()])
         raise OffsetsTrimmed(
             product.fqn, f"the broker dropped offsets of {stored.topic} before they were landed ({lost})"
         )
@@ -112,8 +116,8 @@ def broken_off(product: DataProduct, stored: Position, end: Position) -> StreamD
 
 def truncation(product: str, stored: Position, cut: Mapping[int, int]) -> StreamTruncated:
     """The error for a history that was cut off at these offsets, after more of it had been landed."""
-    gone = ", ".join(
-        f"partition {number}: {first} to {stored.next_offset(number) - 1}" for number, first in sorted(cut.items())
+    gone = _listed(
+        [f"partition {number}: {first} to {stored.next_offset(number) - 1}" for number, first in sorted(cut.items())]
     )
     return StreamTruncated(
         product,
@@ -221,4 +225,10 @@ class _Epochs:
 
 
 def _offsets(position: Position) -> str:
-    return ", ".join(f"[{number}] {offset.next_offset}" for number, offset in sorted(position.partitions.items()))
+    return _listed([f"[{number}] {offset.next_offset}" for number, offset in sorted(position.partitions.items())])
+
+
+def _listed(parts: Sequence[str]) -> str:
+    """The first of what is said of partitions, and how many more there are: a topic may have thousands."""
+    more = f" and {len(parts) - _NAMED} more" if len(parts) > _NAMED else ""
+    return ", ".join(parts[:_NAMED]) + more

@@ -139,3 +139,13 @@ def test_of_another_stream_everything_is_read(orders: DataProduct, kind: type[St
 def test_a_truncation_names_partitions_in_their_order() -> None:
     error = truncation("shop.orders", at(5, 9, 7), {2: 6, 0: 1})
     assert "(partition 0: 1 to 4, partition 2: 6 to 6)" in error.message
+
+
+def test_of_a_thousand_partitions_three_are_named(orders: DataProduct) -> None:
+    stored, begin, end = at(*[5] * 1000), at(*[9] * 1000), at(*[20] * 1000)
+    with pytest.raises(OffsetsTrimmed, match=r"partition 2: 5 to 8 and 997 more\)"):
+        check(orders, stored, begin, end)
+    with pytest.raises(TopicRecreated, match=r"\[0\] 5, \[1\] 5, \[2\] 5 and 997 more are lost"):
+        check(orders, stored, begin, at(*[20] * 1000, topic_id="new"))
+    with pytest.raises(StreamTruncated, match=r"partition 2: 1 to 4 and 997 more\)"):
+        check(orders, stored, at(*[0] * 1000), at(*[1] * 1000))
