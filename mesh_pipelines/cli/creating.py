@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mesh_pipelines.cli.output import Format, Output, record
-from mesh_pipelines.cli.program import Group, OutputFormat, Products, fqn, platform, proposals, relative, settings, verb
+from mesh_pipelines.cli.program import (
+    Group,
+    OutputFormat,
+    Products,
+    fqn,
+    no_contract,
+    platform,
+    proposals,
+    relative,
+    settings,
+    verb,
+)
 
 if TYPE_CHECKING:
     from mesh_pipelines.plan.actions import Action
@@ -71,11 +82,17 @@ def lint(
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
     """Check contracts, rules and transforms offline, and name every fault with its file and line."""
+    from mesh_pipelines.contract.read.contract_file import misplaced
     from mesh_pipelines.local.private import for_others
     from mesh_pipelines.plan import lint as step
+    from mesh_pipelines.platform import Platform
 
-    output, mesh = Output(output_format), platform()
-    results = step.lint(mesh, map(fqn, names or ()))
+    output, mesh = Output(output_format), Platform.open(settings())
+    assets = mesh.settings.assets
+    if not mesh.proposed and not mesh.broken:
+        output.error(no_contract(assets))
+        raise typer.Exit(1)
+    results = step.lint(mesh, map(fqn, names or ()), strays=() if names else misplaced(assets, 1, 2))
     faults = [replace(fault, file=relative(fault.file)) for one in results for fault in one.faults]
     if output_format is Format.JSON:
         output.records([{**record(one), "sound": not one.faults} for one in results])

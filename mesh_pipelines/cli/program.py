@@ -121,11 +121,27 @@ def platform() -> Platform:
 
     opened = Platform.open(settings())
     if not opened.proposed and not opened.broken and not opened.fileless:
-        raise UsageError(
-            f"no contract was found under {opened.settings.assets}",
-            next_step="mesh init DOMAIN/PRODUCT, or set MESH_ASSETS",
-        )
+        raise no_contract(opened.settings.assets)
     return opened
+
+
+def no_contract(assets: Path) -> UsageError:
+    """That there is no contract in any product's folder: what was looked at, and where one lies instead."""
+    from mesh_pipelines.contract.read.contract_file import LOOKED_FOR, misplaced
+
+    looked = f"no contract was found under {assets}" + ("" if assets.is_dir() else ", which is not a folder")
+    looked += f"; looked for DOMAIN/PRODUCT/ with {LOOKED_FOR}"
+    elsewhere = next(misplaced(assets, 1, 2, 4), None)
+    if elsewhere is None:
+        return UsageError(looked, next_step="mesh init DOMAIN/PRODUCT, or set MESH_ASSETS")
+    depth = len(elsewhere.relative_to(assets).parts)
+    # A product's contract is three levels below: the folder that would make it so, where there is one.
+    suggested = {2: assets.parent, 4: elsewhere.parents[2]}.get(depth)
+    move = f"put {elsewhere} in a folder DOMAIN/PRODUCT"
+    return UsageError(
+        f"{looked}; {elsewhere} is in no such folder",
+        next_step=f"set MESH_ASSETS={suggested}, or {move}" if suggested else move,
+    )
 
 
 def chosen(opened: Platform, names: list[str] | None) -> list[DataProduct]:

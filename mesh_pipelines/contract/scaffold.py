@@ -10,8 +10,8 @@ from pathlib import Path
 from mesh_pipelines.contract.model import Alignment
 from mesh_pipelines.contract.names import NAME, NAME_RULE
 from mesh_pipelines.contract.read.build import TRANSFORM
+from mesh_pipelines.contract.read.contract_file import CONTRACT
 from mesh_pipelines.contract.read.field_reader import RESERVED_DOMAINS
-from mesh_pipelines.contract.read.load import CONTRACT
 from mesh_pipelines.errors import UsageError
 from mesh_pipelines.sql.quote import quote
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from mesh_pipelines.contract.read.contract_file import contract_files
 from mesh_pipelines.demo import nyc
 from mesh_pipelines.errors import UsageError
 
@@ -25,7 +26,7 @@ def provide(assets: Path) -> list[Path]:
     if not assets.exists():
         shutil.copytree(_shipped(), assets, ignore=shutil.ignore_patterns("__pycache__"))
         return sorted(file for file in assets.rglob("*") if file.is_file())
-    missing = [name for name in nyc.products() if not (assets / name.replace(".", "/") / "contract.yaml").exists()]
+    missing = [name for name in nyc.products() if not contract_files(assets / name.replace(".", "/"))]
     if missing:
         raise UsageError(
             f"{assets} has no contract of {', '.join(missing)}, which the demo needs",

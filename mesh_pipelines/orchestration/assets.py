@@ -16,6 +16,7 @@ from mesh_pipelines.confidential import hide_in
 from mesh_pipelines.contract import names
 from mesh_pipelines.contract.model import NOT_COMPUTED, DataProduct, OnFailure
 from mesh_pipelines.contract.objectives import Objective, freshness_window, objectives
+from mesh_pipelines.contract.read.contract_file import contract_file
 from mesh_pipelines.contract.types import duckdb_type
 from mesh_pipelines.errors import ContractInvalid, MeshError, TransformInvalid
 from mesh_pipelines.observe.status import statuses
@@ -204,7 +205,7 @@ def _published(
         metadata={
             "dagster/column_schema": columns,
             "dagster/column_lineage": _identity_lineage(product, part_key(product, "snapshot")),
-            "contract": dg.MetadataValue.text(f"{product.domain}/{product.name}/contract.yaml"),
+            "contract": dg.MetadataValue.text(f"{product.domain}/{product.name}/{contract_file(product.folder).name}"),
             "contract version": product.contract_version,
             "portal": dg.MetadataValue.url(
                 f"{platform.settings.portal_address}/products/{product.domain}/{product.name}"

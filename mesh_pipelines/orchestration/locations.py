@@ -105,8 +105,8 @@ def _products(assets: Path) -> dict[str, list[str]]:
 
 def _stamps(folder: Path) -> list[str]:
     """A line for each file that the definitions of a domain are made of; it changes with the file."""
-    names = product_files()
-    files = [*(file for name in names for file in folder.glob(f"*/{name}")), *folder.rglob("*.py")]
+    made_of = (one / name for one in folder.iterdir() if one.is_dir() for name in product_files(one))
+    files = [*made_of, *folder.rglob("*.py")]
     return sorted(f"{file} {stamp}" for file in files if (stamp := _stamp(file)))
 
 

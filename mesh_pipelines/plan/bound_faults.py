@@ -14,8 +14,8 @@ import sqlglot
 from sqlglot import exp
 
 from mesh_pipelines.contract.misspelt import nearest
-from mesh_pipelines.contract.model import DataProduct, Field, Rule, RuleKind
-from mesh_pipelines.contract.read.load import CONTRACT, TRANSFORM
+from mesh_pipelines.contract.model import TRANSFORM, DataProduct, Field, Rule, RuleKind
+from mesh_pipelines.contract.read.contract_file import contract_file
 from mesh_pipelines.contract.read.scalars import line_and_column, place_in
 from mesh_pipelines.contract.types import duckdb_type
 from mesh_pipelines.errors import Fault
@@ -82,7 +82,7 @@ def _in_expectation(rule: Rule) -> str:
 
 
 def _of_rule(binder: Binder, product: DataProduct, rule: Rule, query: Query) -> list[Fault]:
-    own, file = relation(product.fqn), product.folder / CONTRACT
+    own, file = relation(product.fqn), contract_file(product.folder)
 
     def report(about: str, problem: str, fix: str, offset: int) -> Fault:
         line, column = rule.line, 0

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mesh_pipelines.contract.model import DataProduct, RuleKind
-from mesh_pipelines.contract.read.load import CONTRACT, TRANSFORM
+from mesh_pipelines.contract.model import TRANSFORM, DataProduct, RuleKind
+from mesh_pipelines.contract.read.contract_file import CONTRACT, contract_file
 from mesh_pipelines.contract.read.plain_file import NotPlain, write_plain
 from mesh_pipelines.errors import ContractInvalid, Fault, MeshError, TransformInvalid
 from mesh_pipelines.gx.suite import suite_file, suite_text
@@ -46,8 +47,10 @@ class Linted:
     not_checked: tuple[str, ...] = ()
 
 
-def lint(platform: Platform, names: Iterable[str] = ()) -> list[Linted]:
+def lint(platform: Platform, names: Iterable[str] = (), strays: Iterable[Path] = ()) -> list[Linted]:
     """Check the named contracts (default: all), offline: document, policies, rules, expectations, transform.
+
+    ``strays`` are contracts in no product's folder, each a fault of its own.
 
     Raises:
         UnknownProduct: a name that no contract declares.
@@ -57,6 +60,8 @@ def lint(platform: Platform, names: Iterable[str] = ()) -> list[Linted]:
         platform.proposal(name)
     binder = Binder(platform.proposed)
     found = [Linted(name, 0, error.faults) for name, error in platform.broken.items()]
+    fix = f"put it in a folder DOMAIN/PRODUCT, as {CONTRACT}"
+    found += [Linted(file.name, 0, (Fault(file, 0, "", "is in no product's folder", fix),)) for file in strays]
     found += [
         Linted(
             product.fqn,
@@ -108,7 +113,7 @@ def _faults(binder: Binder, product: DataProduct) -> list[Fault]:
     try:
         return guarded(faults_by_kept_binder, needed, product, cpu=_PRODUCT_S)
     except WorkerLost as error:
-        file = product.folder / (TRANSFORM if product.transform else CONTRACT)
+        file = product.folder / TRANSFORM if product.transform else contract_file(product.folder)
         return [Fault(file, 0, "", f"its SQL cannot be checked: it {error}", "write it with less nesting")]
 
 
@@ -144,7 +149,7 @@ def _expectations(product: DataProduct) -> list[Fault]:
     if not written:
         return []
     return [
-        Fault(product.folder / CONTRACT, rule.line, f"rule {rule.id}", problem, "fix its type or kwargs")
+        Fault(contract_file(product.folder), rule.line, f"rule {rule.id}", problem, "fix its type or kwargs")
         for rule in written
         if (problem := check_expectation(rule))
     ]

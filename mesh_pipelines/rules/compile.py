@@ -17,7 +17,7 @@ from typing import Any
 from mesh_pipelines.contract.metrics.refusal import Uncompilable
 from mesh_pipelines.contract.metrics.registry import metric_of
 from mesh_pipelines.contract.model import NOT_COMPUTED, DataProduct, OnFailure, Operator, Rule, RuleKind
-from mesh_pipelines.contract.read.load import CONTRACT
+from mesh_pipelines.contract.read.contract_file import contract_file
 from mesh_pipelines.errors import ContractInvalid, Fault
 from mesh_pipelines.rules.queries import Query, parse_query
 from mesh_pipelines.sql.quote import literal, quote
@@ -151,7 +151,7 @@ def _compile(product: DataProduct, rules: list[Rule]) -> CompiledRules:
 
 def fault(rule: Rule, product: DataProduct, problem: str, fix: str) -> Fault:
     """A fault at the line of a rule."""
-    return Fault(product.folder / CONTRACT, rule.line, f"rule {rule.id}", problem, fix)
+    return Fault(contract_file(product.folder), rule.line, f"rule {rule.id}", problem, fix)
 
 
 def _check_diverting(rule: Rule, product: DataProduct) -> None:

@@ -148,6 +148,25 @@ def test_lint_lists_what_is_not_checked(tmp_path: Path) -> None:
     assert (record["rules"], record["not_checked"]) == (4, ["theirs (in Teradata)"])
 
 
+def test_finding_no_contract_is_a_failure_that_says_where_it_looked(tmp_path: Path) -> None:
+    home = {"MESH_HOME": str(tmp_path / "home")}
+    assets = tmp_path / "assets"
+    mesh("init", "shop/orders", MESH_ASSETS=str(assets), **home)
+    (assets / "shop/orders/contract.yaml").rename(assets / "shop/orders/orders.odcs.yaml")
+    assert mesh("lint", MESH_ASSETS=str(assets), **home).returncode == 0
+    for off, suggested in ((tmp_path, assets), (assets / "shop", assets), (tmp_path / "none", None)):
+        for output in ("table", "json"):
+            done = mesh("lint", "--output", output, MESH_ASSETS=str(off), **home)
+            said = " ".join(done.stderr.split())
+            assert done.returncode == 1, off
+            assert "looked for DOMAIN/PRODUCT/ with contract.yaml, datacontract.yaml or *.odcs.yaml" in said
+            assert suggested is None or f"set MESH_ASSETS={suggested}," in said
+    (assets / "stray.odcs.yaml").write_text((assets / "shop/orders/orders.odcs.yaml").read_text())
+    stray = mesh("lint", MESH_ASSETS=str(assets), **home)
+    assert stray.returncode == 1
+    assert "stray.odcs.yaml: is in no product's folder" in stray.stdout
+
+
 def test_errors_are_a_code_a_message_and_a_next_step(tmp_path: Path) -> None:
     assets = {"MESH_ASSETS": str(tmp_path / "none"), "MESH_HOME": str(tmp_path / "home")}
     nothing = mesh("status", **assets)

@@ -26,7 +26,7 @@ def derived(assets: Path, name: str, *inputs: str) -> DataProduct:
 
 
 def found(*products: DataProduct, broken: frozenset[str] = frozenset()) -> list[tuple[str, str, str]]:
-    faults = faults_between({one.fqn: one for one in products}, broken, "contract.yaml")
+    faults = faults_between({one.fqn: one for one in products}, broken)
     return [(name, fault.problem, fault.fix) for name, fault in faults]
 
 
@@ -56,7 +56,7 @@ def test_an_input_whose_contract_is_broken_is_no_fault_of_who_reads_it(tmp_path:
 
 def test_a_fault_stands_in_the_contract_of_the_product_it_is_of(tmp_path: Path) -> None:
     totals = derived(tmp_path, "totals", "nothing")
-    [(_, fault)] = faults_between({totals.fqn: totals}, frozenset(), "contract.yaml")
+    [(_, fault)] = faults_between({totals.fqn: totals}, frozenset())
     assert fault.file == tmp_path / "shop" / "totals" / "contract.yaml"
 
 

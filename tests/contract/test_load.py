@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh_pipelines.contract.read.document import parse_document
-from mesh_pipelines.contract.read.load import load_product, load_products
+from mesh_pipelines.contract.read.load import load_product, load_products, read_files
 from mesh_pipelines.errors import ContractInvalid, Fault
 from tests.building import contract_text
 
@@ -77,7 +77,42 @@ def test_product_files_without_a_contract_are_broken(tmp_path: Path, name: str) 
     folder.mkdir(parents=True)
     (folder / name).write_text("x")
     loaded = load_products(tmp_path)
-    assert [fault.problem for fault in loaded.broken["sales.orders"].faults] == ["does not exist"]
+    [fault] = loaded.broken["sales.orders"].faults
+    assert fault.problem == ("must be a mapping" if name == "contract.yml" else "does not exist")
+
+
+NAMES = ("contract.yaml", "contract.yml", "Contract.yaml", "datacontract.yaml", "datacontract.yml", "orders.odcs.yaml")
+
+
+@pytest.mark.parametrize("name", [*NAMES, "a.b.odcs.yml", "DataContract.YAML"])
+def test_a_contract_has_one_of_the_usual_names(tmp_path: Path, name: str) -> None:
+    folder = place(tmp_path, "sales.orders", source("sales", "orders"))
+    (folder / "contract.yaml").rename(folder / name)
+    (folder / "notes.yaml").write_text("kind: notes\n")
+    kept = tmp_path / "kept.json"
+    for _ in range(2):
+        loaded = load_products(tmp_path, kept)
+        assert list(loaded.products) == ["sales.orders"]
+        assert read_files(folder).contract == (folder / name).read_text()
+    (folder / name).write_text(source("sales", "orders").replace("role: owner", "role: guest"))
+    [fault] = load_products(tmp_path, kept).broken["sales.orders"].faults
+    assert fault.file == folder / name
+
+
+def test_two_contracts_of_one_product_are_a_fault(tmp_path: Path) -> None:
+    folder = place(tmp_path, "sales.orders", source("sales", "orders"))
+    load_products(tmp_path, tmp_path / "kept.json")
+    shutil.copy(folder / "contract.yaml", folder / "orders.odcs.yaml")
+    [fault] = load_products(tmp_path, tmp_path / "kept.json").broken["sales.orders"].faults
+    assert fault.problem == "is not the only contract here: contract.yaml, orders.odcs.yaml"
+
+
+@pytest.mark.parametrize("name", ["orders.yaml", "contract.json", "odcs.yml"])
+def test_a_contract_under_another_name_is_to_be_renamed(tmp_path: Path, name: str) -> None:
+    folder = place(tmp_path, "sales.orders", source("sales", "orders"))
+    (folder / "contract.yaml").rename(folder / name)
+    [fault] = load_products(tmp_path).broken["sales.orders"].faults
+    assert (fault.file, fault.fix) == (folder / name, "rename it to contract.yaml")
 
 
 @pytest.mark.parametrize(

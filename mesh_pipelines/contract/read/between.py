@@ -11,17 +11,17 @@ from pathlib import Path
 
 from mesh_pipelines.contract.misspelt import did_you_mean
 from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.contract.read.contract_file import contract_file
 from mesh_pipelines.errors import Fault
 
 
-def faults_between(products: Mapping[str, DataProduct], broken: Set[str], contract: str) -> Iterator[tuple[str, Fault]]:
+def faults_between(products: Mapping[str, DataProduct], broken: Set[str]) -> Iterator[tuple[str, Fault]]:
     """The faults among sound products, each with the name of the product it is a fault of.
 
     ``broken`` are products whose contract exists and is faulty: naming one as an input is not another fault.
-    ``contract`` is the name of the file that faults are reported in.
     """
     for product in products.values():
-        file = product.folder / contract
+        file = contract_file(product.folder)
         for name in product.inputs:
             if name not in products and name not in broken:
                 others = [*products.keys() - {product.fqn}, *broken]
@@ -30,18 +30,18 @@ def faults_between(products: Mapping[str, DataProduct], broken: Set[str], contra
         if cycle := _cycle(products, product.fqn):
             path = " -> ".join(cycle)
             yield product.fqn, _fault(file, f"it depends on itself: {path}", "break the cycle")
-    yield from _declassified(products, contract)
-    yield from _shared_topics(products, contract)
-    yield from _internal_topics(products, contract)
+    yield from _declassified(products)
+    yield from _shared_topics(products)
+    yield from _internal_topics(products)
 
 
-def _declassified(products: Mapping[str, DataProduct], contract: str) -> Iterator[tuple[str, Fault]]:
+def _declassified(products: Mapping[str, DataProduct]) -> Iterator[tuple[str, Fault]]:
     """Reasons for fields that need none: those of streams are computed from no other product's."""
     for product in products.values():
         for field in product.fields if product.transform is None else ():
             if field.declassified:
                 problem = f"mesh.declassified of {field.name} is about fields computed from other products'"
-                yield product.fqn, _fault(product.folder / contract, problem, "remove it")
+                yield product.fqn, _fault(contract_file(product.folder), problem, "remove it")
 
 
 # Kafka's own and its tools': offsets, transactions, schemas, metrics, settings of connectors and mirrors, journals.
@@ -51,17 +51,17 @@ _INTERNAL = re.compile(
 )
 
 
-def _internal_topics(products: Mapping[str, DataProduct], contract: str) -> Iterator[tuple[str, Fault]]:
+def _internal_topics(products: Mapping[str, DataProduct]) -> Iterator[tuple[str, Fault]]:
     """Topics that belong to the broker or the tools around it; applied contracts are read without this check."""
     for product in products.values():
         # What a product is called by itself is no name that a tool would take.
         if product.topic and product.topic.name != product.fqn and _INTERNAL.fullmatch(product.topic.name):
             problem = f"mesh.topic must not be a topic of the platform's own, got {product.topic.name!r}"
             fix = "set mesh.topic to a topic of events; names that begin with _ are Kafka's and its tools'"
-            yield product.fqn, _fault(product.folder / contract, problem, fix)
+            yield product.fqn, _fault(contract_file(product.folder), problem, fix)
 
 
-def _shared_topics(products: Mapping[str, DataProduct], contract: str) -> Iterator[tuple[str, Fault]]:
+def _shared_topics(products: Mapping[str, DataProduct]) -> Iterator[tuple[str, Fault]]:
     topics: dict[str, list[DataProduct]] = {}
     for product in products.values():
         if product.topic:
@@ -74,7 +74,7 @@ def _shared_topics(products: Mapping[str, DataProduct], contract: str) -> Iterat
             same = all(one.topic and one.topic.name == named for one in sharing)
             how = "also" if same else "to Kafka, which takes dots and underscores for the same, also"
             problem = f"its topic {named} is {how} the topic of {others}"
-            yield product.fqn, _fault(product.folder / contract, problem, "set mesh.topic to give each its own")
+            yield product.fqn, _fault(contract_file(product.folder), problem, "set mesh.topic to give each its own")
 
 
 def _cycle(products: Mapping[str, DataProduct], start: str) -> list[str]:

@@ -14,13 +14,17 @@ from mesh_pipelines.collector import without_collector
 from mesh_pipelines.contract import names
 from mesh_pipelines.contract.model import TRANSFORM, DataProduct
 from mesh_pipelines.contract.read.between import faults_between
+from mesh_pipelines.contract.read.contract_file import (
+    CONTRACT,
+    LOOKED_FOR,
+    contract_file,
+    contract_files,
+    contract_under_other_name,
+)
 from mesh_pipelines.contract.read.document import FaultyDocument, parse_document, read_document, read_text
 from mesh_pipelines.contract.read.kept import Kept
 from mesh_pipelines.errors import ContractInvalid, Fault
 from mesh_pipelines.formats.registered import schema_files
-
-CONTRACT = "contract.yaml"
-_MISNAMED = ("contract.yml", "contract.json")
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,10 @@ class Loaded:
     broken: Mapping[str, ContractInvalid] = field(default_factory=dict[str, ContractInvalid])
 
 
-def product_files() -> tuple[str, ...]:
-    """The names of the files that a product is made of."""
-    return CONTRACT, TRANSFORM, *schema_files()
+def product_files(folder: Path) -> tuple[str, ...]:
+    """The names of the files that the product of a folder is made of, whether or not each is there."""
+    contracts = [file.name for file in contract_files(folder)] or [CONTRACT]
+    return *contracts, TRANSFORM, *schema_files()
 
 
 def load_products(assets: Path, kept: Path | None = None) -> Loaded:
@@ -61,12 +66,12 @@ def _load(assets: Path, keeper: Kept) -> Loaded:
         name = _fqn(folder)
         try:
             _check_links(folder)
-            products[name] = keeper.product(folder, product_files(), load_product)
+            products[name] = keeper.product(folder, product_files(folder), load_product)
         except ContractInvalid as error:
             broken[name] = error
     keeper.save()
     between: dict[str, list[Fault]] = {}
-    for name, fault in faults_between(products, broken.keys(), CONTRACT):
+    for name, fault in faults_between(products, broken.keys()):
         between.setdefault(name, []).append(fault)
     for name, faults in between.items():
         broken[name] = ContractInvalid(name, tuple(faults))
@@ -83,12 +88,13 @@ def load_product(folder: Path) -> DataProduct:
     if not folder.parent.name:
         folder = folder.absolute()
     _check_links(folder)
+    _check_one_contract(folder)
     # The standard's schema and the parsers of rules are not needed for what is kept.
     from mesh_pipelines.contract.read.build import build_product, read_texts
     from mesh_pipelines.contract.read.standard import check
 
     try:
-        document = read_document(folder / CONTRACT)
+        document = read_document(contract_file(folder))
         return build_product(folder, document, check(document), read_texts(folder))
     except FaultyDocument as error:
         raise ContractInvalid(_fqn(folder), tuple(sorted(set(error.faults)))) from error
@@ -106,7 +112,7 @@ def read_files(folder: Path) -> ContractFiles:
     if texts.faults:
         raise ContractInvalid(_fqn(folder), texts.faults)
     try:
-        return ContractFiles(read_text(folder / CONTRACT), texts.transform, texts.schemas)
+        return ContractFiles(read_text(contract_file(folder)), texts.transform, texts.schemas)
     except FaultyDocument as error:
         raise ContractInvalid(_fqn(folder), tuple(error.faults)) from error
 
@@ -123,7 +129,7 @@ def files_of(product: DataProduct) -> ContractFiles:
     except FaultyDocument as error:
         raise ContractInvalid(product.fqn, tuple(error.faults)) from error
     if found != product.contract_hash:
-        fault = Fault(product.folder / CONTRACT, 0, "", "has changed since it was checked", "try again")
+        fault = Fault(contract_file(product.folder), 0, "", "has changed since it was checked", "try again")
         raise ContractInvalid(product.fqn, (fault,))
     return files
 
@@ -136,7 +142,7 @@ def hash_of(folder: Path, files: ContractFiles) -> str:
     """
     from mesh_pipelines.contract.read.build import Texts, contract_hash
 
-    document = parse_document(folder / CONTRACT, files.contract)
+    document = parse_document(contract_file(folder), files.contract)
     return contract_hash(document, Texts(files.transform, files.schemas))
 
 
@@ -149,7 +155,7 @@ def product_of(folder: Path, files: ContractFiles) -> DataProduct | None:
     from mesh_pipelines.contract.read.standard import check
 
     try:
-        document = parse_document(folder / CONTRACT, files.contract)
+        document = parse_document(contract_file(folder), files.contract)
         return rebuild_product(folder, document, check(document), Texts(files.transform, files.schemas))
     except FaultyDocument:
         return None
@@ -160,7 +166,7 @@ def product_folders(assets: Path) -> Iterator[Path]:
     for domain in _folders(assets):
         for folder in _folders(domain):
             found = {entry.name for entry in folder.iterdir()}
-            if found & {*product_files(), *_MISNAMED}:
+            if found & {*product_files(folder)} or contract_under_other_name(folder):
                 yield folder
 
 
@@ -173,12 +179,27 @@ def _folders(parent: Path) -> list[Path]:
 def _check_links(folder: Path) -> None:
     """Refuse links: what a product is made of is in its folder, where review and version control see it."""
     links = [
-        path for path in (folder.parent, folder, *(folder / name for name in product_files())) if path.is_symlink()
+        path
+        for path in (folder.parent, folder, *(folder / name for name in product_files(folder)))
+        if path.is_symlink()
     ]
     if links:
         fix = "put the file or folder itself there"
         faults = [Fault(path, 0, "", "must not be a link", fix) for path in links]
         raise ContractInvalid(_fqn(folder), tuple(sorted(faults)))
+
+
+def _check_one_contract(folder: Path) -> None:
+    """Refuse a folder with two contracts, or with one under a name that is looked for nowhere."""
+    found = contract_files(folder)
+    if len(found) > 1:
+        fix = "keep one of them; a product has one contract"
+        others = ", ".join(file.name for file in found)
+        faults = [Fault(found[0], 0, "", f"is not the only contract here: {others}", fix)]
+        raise ContractInvalid(_fqn(folder), tuple(faults))
+    if not found and folder.is_dir() and (other := contract_under_other_name(folder)):
+        fault = Fault(other, 0, "", f"is not the name of a contract: {LOOKED_FOR}", f"rename it to {CONTRACT}")
+        raise ContractInvalid(_fqn(folder), (fault,))
 
 
 def _fqn(folder: Path) -> str:
