@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test browser fast lint sanitize bench-check screenshots lock clean
+.PHONY: help setup demo test browser fast lint exports sanitize bench-check screenshots lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 13
@@ -47,6 +47,16 @@ bench-check: setup  ## the benchmarks' ratios, beside those that were recorded
 
 screenshots: setup  ## pictures of the portal over the demo mesh, to docs/images; needs Chromium
 	$(BIN)/python docs/screenshots.py
+
+OTHERS := .mesh/datacontract
+
+exports: setup  ## lint the demo's exported contracts by datacontract-cli, in an environment of its own
+	@test -x $(OTHERS)/bin/datacontract || { $(PYTHON) -m venv $(OTHERS) && $(OTHERS)/bin/pip install -q datacontract-cli; }
+	@for contract in assets/*/*/contract.yaml; do \
+		name=$$(dirname "$${contract#assets/}" | tr / .); \
+		$(BIN)/mesh export "$$name" --out "$(OTHERS)/$$name.odcs.yaml" --replace \
+			&& $(OTHERS)/bin/datacontract lint "$(OTHERS)/$$name.odcs.yaml" || exit 1; \
+	done
 
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -g -O1
 EXTENSION := $(BIN)/python -c "import setuptools; setuptools.setup()" -q build_ext --inplace --force

@@ -22,6 +22,7 @@ from mesh_pipelines.cli.program import (
     settings,
     verb,
 )
+from mesh_pipelines.contract.read.contract_file import misplaced
 
 if TYPE_CHECKING:
     from mesh_pipelines.plan.actions import Action
@@ -82,7 +83,6 @@ def lint(
     output_format: OutputFormat = Format.TABLE,
 ) -> None:
     """Check contracts, rules and transforms offline, and name every fault with its file and line."""
-    from mesh_pipelines.contract.read.contract_file import misplaced
     from mesh_pipelines.local.private import for_others
     from mesh_pipelines.plan import lint as step
     from mesh_pipelines.platform import Platform

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from mesh_pipelines.cli import creating, discovering, operating, repairing, running
+from mesh_pipelines.cli import creating, discovering, exchanging, operating, repairing, running
 from mesh_pipelines.cli.output import Output
 from mesh_pipelines.cli.program import app
 from mesh_pipelines.collector import collect_rarely
@@ -26,7 +26,7 @@ from mesh_pipelines.lake.storage import fault_of
 __all__ = ["app", "invoke", "main"]
 
 # Verbs join the program when their module is imported.
-_VERBS = (discovering, creating, running, repairing, operating)
+_VERBS = (discovering, creating, exchanging, running, repairing, operating)
 
 _INTERRUPTED = 130
 

@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from mesh_pipelines.cli.output import Format
+from mesh_pipelines.contract.read.contract_file import LOOKED_FOR, misplaced
 from mesh_pipelines.errors import UsageError
 
 if TYPE_CHECKING:
@@ -127,8 +128,6 @@ def platform() -> Platform:
 
 def no_contract(assets: Path) -> UsageError:
     """That there is no contract in any product's folder: what was looked at, and where one lies instead."""
-    from mesh_pipelines.contract.read.contract_file import LOOKED_FOR, misplaced
-
     looked = f"no contract was found under {assets}" + ("" if assets.is_dir() else ", which is not a folder")
     looked += f"; looked for DOMAIN/PRODUCT/ with {LOOKED_FOR}"
     elsewhere = next(misplaced(assets, 1, 2, 4), None)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from mesh_pipelines.contract.column_lineage import SourceColumn, Sources, trace
 from mesh_pipelines.contract.model import DataProduct
-from mesh_pipelines.contract.read.load import CONTRACT
+from mesh_pipelines.contract.read.contract_file import contract_file
 from mesh_pipelines.errors import Fault
 
 # Columns that a message names.
@@ -40,7 +40,7 @@ def declassified_faults(product: DataProduct, inputs: Mapping[str, DataProduct])
         if columns:
             problem = f"is public, and {_how(found, columns)}"
             fix = "classify it as they are, or say in mesh.declassified why everybody may see it"
-            yield Fault(product.folder / CONTRACT, 0, f"field {field.name}", problem, fix)
+            yield Fault(contract_file(product.folder), 0, f"field {field.name}", problem, fix)
 
 
 def _how(found: Sources | None, columns: Sources) -> str:

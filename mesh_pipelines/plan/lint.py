@@ -66,7 +66,7 @@ def lint(platform: Platform, names: Iterable[str] = (), strays: Iterable[Path] =
         Linted(
             product.fqn,
             sum(rule.kind is not RuleKind.NOT_CHECKED for rule in product.rules),
-            tuple(_faults(binder, product)),
+            tuple(faults_of(binder, product)),
             unbound_inputs(platform, product),
             tuple(map(str, product.not_checked)),
         )
@@ -78,7 +78,7 @@ def lint(platform: Platform, names: Iterable[str] = (), strays: Iterable[Path] =
 
 def refusal(binder: Binder, product: DataProduct) -> MeshError | None:
     """What ``lint`` says of a product, as the error that refuses it; None where it is sound."""
-    faults = tuple(_faults(binder, product))
+    faults = tuple(faults_of(binder, product))
     if not faults or any(fault.file.name != TRANSFORM for fault in faults):
         return ContractInvalid(product.fqn, faults) if faults else None
     listed = "\n".join(f"  {fault}" for fault in faults)
@@ -105,8 +105,8 @@ def write_suites(platform: Platform) -> list[str]:
     return written
 
 
-def _faults(binder: Binder, product: DataProduct) -> list[Fault]:
-    """The faults of a product; what its author wrote as SQL is read and bound in a worker."""
+def faults_of(binder: Binder, product: DataProduct) -> list[Fault]:
+    """The faults of a sound document; what its author wrote as SQL is read and bound in a worker."""
     if product.transform is None and all(rule.kind not in _WRITTEN for rule in product.rules):
         return _faults_of(binder, product)
     needed = {name: binder.products[name] for name in (product.fqn, *product.inputs) if name in binder.products}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mesh_pipelines.engine import View, check, lock
+from mesh_pipelines.gx.validate import Validated, validate_rules
 from mesh_pipelines.sql.quote import quote
 
 if TYPE_CHECKING:
@@ -113,8 +114,6 @@ def expectations(
     relation: str, rows: int, product: DataProduct, rules: Sequence[CompiledRule]
 ) -> tuple[RuleResult, ...]:
     """The results of rules that are written as expectations, over a view that has so many rows."""
-    from mesh_pipelines.gx.validate import Validated, validate_rules
-
     return validate_rules(Validated(_opened[0], relation, rows), product, rules, {})
 
 

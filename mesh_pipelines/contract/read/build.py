@@ -38,7 +38,7 @@ from mesh_pipelines.formats.registered import format_of, schema_files
 
 STATUSES = ("proposed", "draft", "active", "deprecated", "retired")
 # What other words for a status mean.
-_MEANT = {
+STATUS_WORDS = {
     **dict.fromkeys(("development", "in development", "in_development", "dev", "experimental", "wip"), "draft"),
     **dict.fromkeys(("production", "prod", "live", "published", "current", "released", "stable"), "active"),
     **dict.fromkeys(("sunset", "obsolete"), "deprecated"),
@@ -186,7 +186,7 @@ class _Builder:
         given = self._values.get("status", "draft")
         status = given.strip().lower()
         if status not in STATUSES:
-            fix = f"write {_MEANT[status]}" if status in _MEANT else "use one of them"
+            fix = f"write {STATUS_WORDS[status]}" if status in STATUS_WORDS else "use one of them"
             self.faults.add(("status",), f"must be one of {', '.join(STATUSES)}, got {given!r}", fix)
         return status
 
@@ -280,11 +280,13 @@ class _Builder:
 
 def _owners(members: list[Mapping[str, Any]]) -> list[str]:
     """The usernames of those whose role is owner, and after them of those whose role ends so, as in Product Owner."""
-    roles = [(member["username"], _role(member).lower()) for member in members]
-    return [
-        *(name for name, role in roles if role == "owner"),
-        *(name for name, role in roles if role != "owner" and role.endswith("owner")),
-    ]
+    owners = [member for member in members if is_owner(member)]
+    return [member["username"] for member in sorted(owners, key=lambda one: _role(one).lower() != "owner")]
+
+
+def is_owner(member: Mapping[str, Any]) -> bool:
+    """Whether a member's role is owner, or ends so."""
+    return _role(member).lower().endswith("owner")
 
 
 def _role(member: Mapping[str, Any]) -> str:

@@ -125,6 +125,12 @@ def dotted(where: Where) -> str:
     return text
 
 
+def is_plain_text(text: str) -> bool:
+    """Whether every reader takes a text that is written without quotes for text, and for this one."""
+    tag = _RESOLVER.resolve(ScalarNode, text, (True, False)).removeprefix(_TAG)
+    return tag in ("str", "timestamp") and not _NUMBER_TO_SOME.fullmatch(text)
+
+
 def read_document(file: Path) -> Document:
     """Read one YAML file.
 

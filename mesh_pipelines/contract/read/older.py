@@ -64,7 +64,8 @@ class _Rewriter:
         metric = _METRICS.get(word.replace("_", "").lower()) or nearest(word, _METRICS.values())
         if metric is None:
             # 3.0 left the words free: one that says nothing here is as good as another engine's.
-            rule.update(type="custom", engine=word, implementation=rule.pop("arguments", {}))
+            asked = [name for name in rule if name.startswith("must") or name in ("arguments", *_ARGUMENTS)]
+            rule.update(type="custom", engine=word, implementation={name: rule.pop(name) for name in asked})
             self._moved((*where, "rule"), (*where, "engine"))
             return
         rule["metric"] = metric
