@@ -257,20 +257,19 @@ static int skip_value(Reader *reader, int nesting) {
  * that are not zero, or -1. */
 static int read_shifted(Reader *reader, int shift, int64_t *out) {
     const uint8_t *digit = reader->at;
-    int whole = skip_number(reader), negative = *digit == '-', cut = 0;
+    int whole = skip_number(reader), cut = 0;
     if (whole < 0)
         return -1;
+    int negative = *digit == '-';
     digit += negative;
     const uint8_t *point = whole ? reader->at : memchr(digit, '.', (size_t)(reader->at - digit));
     if (!point || point - digit + shift > MAX_DIGITS)
         return -1;
     int64_t value = 0;
-    for (; digit < point; digit++) {
-        if (point - digit + shift > 0)
-            value = value * 10 + (*digit - '0');
-        else
-            cut |= *digit != '0';
-    }
+    for (Py_ssize_t kept = point - digit + (shift < 0 ? shift : 0); kept > 0; kept--)
+        value = value * 10 + (*digit++ - '0');
+    for (; digit < point; digit++)
+        cut |= *digit != '0';
     digit += !whole;
     for (; shift > 0; shift--)
         value = value * 10 + (digit < reader->at && is_digit_byte(*digit) ? *digit++ - '0' : 0);

@@ -63,8 +63,8 @@ class Parser:
 
         It raises Unreadable.
         """
-        data, _ = buffers(values)
-        return self._with_care if _is_fine(data) else self._parse
+        data, bounds = buffers(values)
+        return self._with_care if _is_fine(data[bounds[0] : bounds[-1]]) else self._parse
 
     def _parse(self, text: bytes) -> Any:
         try:
