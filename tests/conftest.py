@@ -148,7 +148,7 @@ def local_settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture(scope="session")
 def dagster_front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """Settings of Dagster's pages, served on loopback without sign-in; for the tests of the group "front"."""
+    """Settings of Dagster's pages, served on loopback without sign-in."""
     from mesh_pipelines.orchestration.instance import children
 
     folder = tmp_path_factory.mktemp("front")

@@ -5,6 +5,7 @@ A worker has one database at a time, opened anew for each author.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from mesh_pipelines.contract.model import DataProduct
     from mesh_pipelines.rules.compile import CompiledRule
     from mesh_pipelines.rules.results import RuleResult
+
+
+# An author's spill may take so much of what is free on its disk: several at once leave room for everything else.
+_SHARE_OF_DISK = 4
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ def database(terms: Terms) -> duckdb.DuckDBPyConnection:
         {
             "memory_limit": terms.memory_limit,
             "temp_directory": terms.spill,
+            "max_temp_directory_size": f"{shutil.disk_usage(terms.spill).free // _SHARE_OF_DISK} bytes",
             "parquet_metadata_cache": True,
             "python_enable_replacements": False,
             "allowed_paths": files,

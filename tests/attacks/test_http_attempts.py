@@ -17,8 +17,6 @@ from mesh_pipelines.settings import Settings
 from tests.attacks.collected import Attempt, attempts, by_class, written_out
 from tests.portal.serving import NEVER, mesh_of, place, served
 
-# Dagster's pages are started once, for these and for the tests of its front.
-pytestmark = pytest.mark.xdist_group("front")
 CLASSES = by_class(attempts("http.yaml"))
 # What an answer must not have: a file of the machine, a change, a way into the program.
 TELLING = re.compile(rb"root:x:|AssetWipe|Traceback|\nimport |\"version\":")

@@ -190,7 +190,6 @@ def test_a_silent_broker_is_an_environment_fault(tmp_path: Path) -> None:
 
 
 @pytest.mark.services
-@pytest.mark.xdist_group("services")
 def test_json_has_the_records_of_the_table(settings: Any, contract: Any) -> None:
     from confluent_kafka import Producer
 

@@ -68,7 +68,6 @@ def test_events_are_in_order_and_the_same_every_time(source: Any) -> None:
 
 @pytest.mark.services
 @pytest.mark.slow
-@pytest.mark.xdist_group("services")
 def test_products_equal_plain_duckdb_over_the_files(settings: Settings, source: Any) -> None:
     settings = settings.model_copy(update={"assets": ASSETS})
     platform = Platform.open(settings)

@@ -32,7 +32,7 @@ from mesh_pipelines.selftest.verify import compare, digest, state
 from mesh_pipelines.selftest.workers import Job, Workers
 from mesh_pipelines.settings import Settings
 
-pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("services"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 class Life(RuleBasedStateMachine):

@@ -13,7 +13,7 @@ from mesh_pipelines.local.supervisor import free_ports
 from mesh_pipelines.selftest.matrix import FAULTS, Fault, Trial, run
 from mesh_pipelines.settings import Settings
 
-pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("faults"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(600)]
 
 SEED = 20131
 

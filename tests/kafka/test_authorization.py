@@ -53,7 +53,7 @@ from mesh_pipelines.positions import PartitionOffset
 from mesh_pipelines.settings import Settings
 from tests.kafka import tokens
 
-pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("guarded")]
+pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 USER = "User:mesh"
 JSON = "- {property: mesh.wireFormat, value: json}"

@@ -43,7 +43,6 @@ def modes(home: Path) -> dict[str, int]:
 
 
 @pytest.mark.services
-@pytest.mark.xdist_group("services")
 def test_no_file_of_a_whole_home_folder_is_open_to_others(
     settings: Settings, contract: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

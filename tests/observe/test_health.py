@@ -28,7 +28,7 @@ from mesh_pipelines.repair.resume import resume
 from mesh_pipelines.settings import Settings
 from tests.pipeline.test_due import CLICKS, JSON, Chain, applied, send
 
-pytestmark = [pytest.mark.services, pytest.mark.xdist_group("services")]
+pytestmark = [pytest.mark.services]
 
 
 class Mesh:

@@ -24,7 +24,7 @@ from mesh_pipelines.plan.apply import apply_contracts
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
 
-pytestmark = [pytest.mark.services, pytest.mark.xdist_group("services")]
+pytestmark = [pytest.mark.services]
 
 CLICKS = """
 - {name: page, logicalType: string, primaryKey: true}

@@ -109,7 +109,6 @@ def assert_sound(event: Event) -> None:
 
 
 @pytest.mark.services
-@pytest.mark.xdist_group("services")
 def test_a_run_from_topic_to_derived_product(
     settings: Settings, contract: Any, backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,7 +188,6 @@ def test_a_run_from_topic_to_derived_product(
 
 
 @pytest.mark.services
-@pytest.mark.xdist_group("services")
 def test_a_landing_that_fails_is_told_of(settings: Settings, contract: Any, backend: Backend) -> None:
     clicks = contract("clicks", CLICKS, kind="measurement", more=JSON)
     platform = Platform.open(settings.model_copy(update={"openlineage_url": f"{backend.url}/at/a/path"}))

@@ -26,7 +26,7 @@ from mesh_pipelines.platform import Platform
 from mesh_pipelines.positions import Version
 from mesh_pipelines.settings import Settings
 
-pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("services"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROUNDS = int(os.environ.get("TEST_ROUNDS", "1"))
 PATIENCE = float(os.environ.get("TEST_PATIENCE", "3"))

@@ -23,7 +23,6 @@ from tests.portal.serving import chromium, served
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-pytestmark = pytest.mark.xdist_group("front")
 WIPE = "mutation { wipeAssets(assetPartitionRanges: []) { __typename } }"
 LAUNCH = 'mutation { terminateRun(runId: "none") { __typename } }'
 READ = "{ version }"

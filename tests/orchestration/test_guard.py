@@ -26,7 +26,7 @@ from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
 from mesh_pipelines.web.sign_in import program_token
 
-pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("services"), pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(280)]
 
 PROPERTIES = """
 - {name: page, logicalType: string, required: true}

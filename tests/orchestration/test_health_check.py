@@ -18,7 +18,7 @@ from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
 from tests.pipeline.test_due import CLICKS, JSON, applied, send
 
-pytestmark = [pytest.mark.services, pytest.mark.xdist_group("services")]
+pytestmark = [pytest.mark.services]
 
 
 class Dagster:

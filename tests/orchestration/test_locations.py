@@ -19,7 +19,7 @@ from mesh_pipelines.plan.apply import apply_contracts
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
 
-pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("services"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(600)]
 
 FIELDS = "- {name: page, logicalType: string}\n- {name: ms, logicalType: integer}"
 JSON = "- {property: mesh.wireFormat, value: json}"

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 _NOT_SHIPPED = {".c", ".h"}
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheel")]
+pytestmark = [pytest.mark.slow]
 
 
 def tracked(*folders: str) -> list[str]:

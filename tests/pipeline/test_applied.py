@@ -31,7 +31,7 @@ from mesh_pipelines.repair.upkeep import rebuild
 from mesh_pipelines.serve.query import query
 from mesh_pipelines.settings import Settings
 
-pytestmark = [pytest.mark.services, pytest.mark.xdist_group("services"), pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(280)]
 
 JSON = "- {property: mesh.wireFormat, value: json}"
 ORDERS = """

@@ -16,7 +16,7 @@ from mesh_pipelines.plan.draft import draft, plan
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
 
-pytestmark = [pytest.mark.services, pytest.mark.xdist_group("services")]
+pytestmark = [pytest.mark.services]
 
 FIELDS = "- {name: id, logicalType: string, primaryKey: true}"
 DAY = 86_400_000

@@ -49,7 +49,7 @@ from mesh_pipelines.serve import door
 from mesh_pipelines.serve.query import query
 from mesh_pipelines.settings import Settings
 
-pytestmark = [pytest.mark.services, pytest.mark.xdist_group("services")]
+pytestmark = [pytest.mark.services]
 
 ORDERS = """
 - {name: order_id, logicalType: string, primaryKey: true}

@@ -25,7 +25,7 @@ from mesh_pipelines.platform import Platform
 from mesh_pipelines.serve import door
 from mesh_pipelines.settings import Settings
 
-pytestmark = [pytest.mark.services, pytest.mark.xdist_group("services")]
+pytestmark = [pytest.mark.services]
 
 PROTOBUF = 'syntax = "proto3"; message Reading { string sensor = 1; }'
 READINGS = """

@@ -87,7 +87,6 @@ def woken(process: subprocess.Popen[str]) -> str:
 
 
 @pytest.mark.services
-@pytest.mark.xdist_group("services")
 class TestTwoProcesses:
     """One is stopped in the middle of its commit while the other does the same work to its end."""
 

@@ -22,7 +22,7 @@ from mesh_pipelines.repair.from_topic import reread
 from mesh_pipelines.repair.resume import resume
 from mesh_pipelines.settings import Settings
 
-pytestmark = [pytest.mark.services, pytest.mark.xdist_group("services")]
+pytestmark = [pytest.mark.services]
 
 PRICES = """
 - {name: id, logicalType: string, primaryKey: true}

@@ -17,7 +17,7 @@ from mesh_pipelines.plan.apply import apply_contracts
 from mesh_pipelines.platform import Platform
 from mesh_pipelines.settings import Settings
 
-pytestmark = [pytest.mark.services, pytest.mark.xdist_group("services")]
+pytestmark = [pytest.mark.services]
 
 # To compare the greatest decimal with a half takes a digit more than decimals have.
 FIELDS = """

@@ -11,8 +11,6 @@ from tests.portal.serving import BROKEN, UNSEEN, Mesh, axe, inspect, sideways, v
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 FLIGHTS = "/products/operations/flights"
 PAGES = (
     *("/", "/?q=tailnmu", "/?q=nothing+fits+this", "/quality", "/quality?owner=nobody", "/incidents"),

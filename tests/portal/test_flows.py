@@ -35,7 +35,7 @@ from tests.portal.serving import Mesh, inspect, payloads, served, visiting
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("services")]
+pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 ORDERS, COUNTRIES = 300, ("AT", "CH", "DE")
 PAYLOADS = payloads()

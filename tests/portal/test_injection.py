@@ -28,8 +28,6 @@ from tests.portal.serving import Mesh, mesh_of, payloads, served, visiting
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 PAYLOADS = payloads()
 # So many share a product: a page of each product is looked at, and one that escapes one text escapes all.
 TOGETHER = 12

@@ -34,7 +34,7 @@ from mesh_pipelines.repair.from_topic import reread
 from mesh_pipelines.repair.rollback import rollback
 from mesh_pipelines.settings import Settings
 
-pytestmark = [pytest.mark.services, pytest.mark.xdist_group("services")]
+pytestmark = [pytest.mark.services]
 
 ORDERS = """
 - {name: id, logicalType: string, primaryKey: true}

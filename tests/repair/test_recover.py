@@ -87,7 +87,6 @@ def mesh(settings: Settings, contract: Any, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.services
-@pytest.mark.xdist_group("services")
 @pytest.mark.timeout(280)
 def test_a_lost_catalog_is_an_error_and_recover_brings_every_version_back(
     mesh: Mesh, capsys: pytest.CaptureFixture[str]
@@ -133,7 +132,6 @@ def test_a_lost_catalog_is_an_error_and_recover_brings_every_version_back(
 
 
 @pytest.mark.services
-@pytest.mark.xdist_group("services")
 @pytest.mark.timeout(280)
 def test_a_catalog_that_lost_one_table_is_as_one_that_lost_all(mesh: Mesh) -> None:
     for kind in ("log", "versions", "checks"):
@@ -149,7 +147,6 @@ def test_a_catalog_that_lost_one_table_is_as_one_that_lost_all(mesh: Mesh) -> No
 
 
 @pytest.mark.services
-@pytest.mark.xdist_group("services")
 @pytest.mark.timeout(280)
 def test_torn_metadata_is_passed_over_and_none_at_all_is_said(mesh: Mesh) -> None:
     mesh.lose_catalog()
@@ -171,7 +168,6 @@ def test_torn_metadata_is_passed_over_and_none_at_all_is_said(mesh: Mesh) -> Non
 
 
 @pytest.mark.services
-@pytest.mark.xdist_group("services")
 @pytest.mark.timeout(280)
 def test_a_product_without_a_file_is_red_where_its_catalog_is_lost(mesh: Mesh) -> None:
     mesh.lose_catalog()

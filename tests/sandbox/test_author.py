@@ -6,12 +6,14 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
 
 from mesh_pipelines.engine import View
 from mesh_pipelines.sandbox import author as authors
+from mesh_pipelines.sandbox import inside
 from mesh_pipelines.sandbox.author import Allowance, Author
 from mesh_pipelines.sql.quote import literal
 
@@ -51,6 +53,18 @@ def test_many_rows_come_in_parts(author: Author) -> None:
     rows = author.rows("SELECT range AS a FROM range(500000)", (), "", 100_000)
     table = pa.Table.from_batches(list(rows))
     assert (table.num_rows, table["a"][-1].as_py()) == (500_000, 499_999)
+
+
+def test_what_spills_takes_a_part_of_the_disk_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import duckdb
+
+    monkeypatch.setattr(inside.shutil, "disk_usage", lambda _: SimpleNamespace(free=80_000_000))
+    database = inside.database(inside.Terms((), "100MB", str(tmp_path)))
+    with pytest.raises(duckdb.OutOfMemoryException, match="max_temp_directory_size"):
+        database.execute("SELECT max(a) FROM (SELECT range AS a, random() AS b FROM range(30000000) ORDER BY b)")
+    assert sum(file.stat().st_size for file in tmp_path.rglob("*")) < 25_000_000
+    with pytest.raises(duckdb.InvalidInputException, match="locked"):
+        database.execute("SET max_temp_directory_size = '1TB'")
 
 
 def test_it_opens_the_files_of_its_views_and_no_others(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ from mesh_pipelines.serve import door
 from mesh_pipelines.settings import Settings
 from tests.building import contract_text, write_contract
 
-pytestmark = [pytest.mark.services, pytest.mark.xdist_group("services")]
+pytestmark = [pytest.mark.services]
 
 TEXT = "canary-7f3a"
 NUMBER = 918_273_645_546

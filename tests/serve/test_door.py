@@ -30,7 +30,7 @@ from mesh_pipelines.serve.broken_rules import breaking, failing, has_rows
 from mesh_pipelines.serve.query import query
 from mesh_pipelines.settings import Settings
 
-pytestmark = [pytest.mark.services, pytest.mark.xdist_group("services")]
+pytestmark = [pytest.mark.services]
 
 CANARY = "canary"
 WARN = "customProperties: [{property: mesh.onFailure, value: warn}]"
