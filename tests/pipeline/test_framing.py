@@ -29,7 +29,7 @@ from confluent_kafka.schema_registry.avro import AvroSerializer
 from confluent_kafka.schema_registry.json_schema import JSONSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
-from mesh_pipelines.errors import ApplyRefused
+from mesh_pipelines.errors import ApplyRefused, EnvironmentFault
 from mesh_pipelines.formats.encode import Encoder
 from mesh_pipelines.pipeline.land import land
 from mesh_pipelines.plan.apply import apply_contracts
@@ -235,6 +235,20 @@ def test_a_subject_that_cannot_be_read_is_not_planned_over(
         fresh = Platform.open(platform.settings)
         with pytest.raises(ApplyRefused, match=f"cannot be read as the contract: .*{said}"):
             plan(fresh, fresh.in_order)
+
+
+def test_apply_needs_no_change_of_a_registry_that_takes_none(
+    applied: Callable[..., tuple[Platform, str]], confluent: RegistryServer
+) -> None:
+    platform, name = applied(confluent.url)
+    confluent.read_only = True
+    with pytest.raises(EnvironmentFault, match="takes no changes"):
+        apply_contracts(platform, platform.in_order)
+    confluent.add(f"{name}-value", {"schema": json.dumps(ORDER)})
+    confluent.asked.clear()
+    fresh = Platform.open(platform.settings)
+    assert apply_contracts(fresh, fresh.in_order) == ()
+    assert not any(one.startswith("PUT") or one.endswith("/versions") for one in confluent.asked)
 
 
 def test_bare_avro_is_read_by_the_schema_beside_the_contract(
