@@ -54,6 +54,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from mesh_pipelines.confidential import masked
+from mesh_pipelines.counted import counted
 
 # Room for what an engine says of a statement, and not for the statement; and for any path.
 _SENTENCES = 1000
@@ -163,8 +164,7 @@ class ContractInvalid(Violation):
 
     def __init__(self, product: str, faults: tuple[Fault, ...]) -> None:
         listed = "\n".join(f"  {fault}" for fault in faults)
-        noun = "fault" if len(faults) == 1 else "faults"
-        super().__init__(f"{product}: {len(faults)} {noun} in its contract\n{listed}", next_step="mesh lint")
+        super().__init__(f"{product}: {counted(len(faults), 'fault')} in its contract\n{listed}", next_step="mesh lint")
         self.product = product
         self.faults = faults
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 from mesh_pipelines.contract.model import DataProduct, Field
 from mesh_pipelines.contract.read.load import ContractFiles, files_of, load_products
 from mesh_pipelines.contract.telling import unquoted
+from mesh_pipelines.counted import counted
 from mesh_pipelines.errors import ContractInvalid, ContractNotApplied, TableDamaged, UnknownProduct
 from mesh_pipelines.kafka.registry import Registry
 from mesh_pipelines.lake.applied import applied_hashes, catalogued, kept_contract
@@ -167,7 +168,7 @@ class Platform:
             return f"contract {proposed.contract_version} is not applied: mesh plan {fqn}"
         stays = f"contract {self.product(fqn).contract_version} stays applied"
         if fqn in self.broken:
-            return f"its contract file has {len(self.broken[fqn].faults)} faults (mesh lint {fqn}); {stays}"
+            return f"its contract file has {counted(len(self.broken[fqn].faults), 'fault')} (mesh lint {fqn}); {stays}"
         return f"it has no contract file under {self.settings.assets}, so nothing runs it; {stays}"
 
     def files_of(self, product: DataProduct) -> ContractFiles:

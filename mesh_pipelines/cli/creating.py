@@ -23,6 +23,7 @@ from mesh_pipelines.cli.program import (
     verb,
 )
 from mesh_pipelines.contract.read.contract_file import misplaced
+from mesh_pipelines.counted import counted
 
 if TYPE_CHECKING:
     from mesh_pipelines.plan.actions import Action
@@ -111,11 +112,14 @@ def lint(
             output.say(f"wrote the expectations of {product}")
     rules = sum(one.rules for one in results)
     if faults:
-        output.say(f"{len(faults)} faults in {sum(bool(one.faults) for one in results)} of {len(results)} contracts")
+        faulty = sum(bool(one.faults) for one in results)
+        output.say(f"{counted(len(faults), 'fault')} in {faulty} of {counted(len(results), 'contract')}")
         raise typer.Exit(1)
     unchecked = sum(len(one.not_checked) for one in results)
-    beside = f", {unchecked} promises are not checked here" if unchecked else ""
-    output.say(f"{len(results)} contracts with {rules} rules are sound{beside}; next: mesh apply")
+    beside = f", {counted(unchecked, 'promise is', 'promises are')} not checked here" if unchecked else ""
+    of_rules = f"with {counted(rules, 'rule')}"
+    sound = counted(len(results), f"contract {of_rules} is", f"contracts {of_rules} are")
+    output.say(f"{sound} sound{beside}; next: mesh apply")
 
 
 TakeOver = Annotated[

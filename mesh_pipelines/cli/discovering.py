@@ -11,6 +11,7 @@ from mesh_pipelines.cli.failing import Asked, list_failing
 from mesh_pipelines.cli.output import Format, Output, record
 from mesh_pipelines.cli.program import MOST_ROWS, NUMBER, Group, OneProduct, OutputFormat, fqn, platform, verb
 from mesh_pipelines.cli.query_rows import FORMATS, write_rows
+from mesh_pipelines.counted import counted
 from mesh_pipelines.errors import UsageError
 
 STATUS_COLUMNS = (
@@ -32,7 +33,7 @@ def status(output_format: OutputFormat = Format.TABLE) -> None:
         for problem in one.problems:
             output.say(f"{one.product}: {problem}\n  next: {problem.next_step}")
     ill = [one for one in found if not one.is_well]
-    output.say(f"{len(found)} products, {len(ill)} not healthy")
+    output.say(f"{counted(len(found), 'product')}, {len(ill)} not healthy")
     if ill:
         raise typer.Exit(1)
 
@@ -53,7 +54,7 @@ def versions(name: OneProduct, output_format: OutputFormat = Format.TABLE) -> No
             for one in reversed(known)
         ]
     )
-    output.say(f"{len(known)} versions of {product.fqn}; read one with mesh query --version {product.fqn}=N")
+    output.say(f"{counted(len(known), 'version')} of {product.fqn}; read one with mesh query --version {product.fqn}=N")
 
 
 def version_record(version: Any) -> dict[str, Any]:

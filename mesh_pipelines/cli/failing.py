@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mesh_pipelines.cli.output import Format, Output, cell
+from mesh_pipelines.counted import counted
 
 if TYPE_CHECKING:
     from mesh_pipelines.contract.model import DataProduct
@@ -54,7 +55,8 @@ def list_failing(output: Output, platform: Platform, product: DataProduct, asked
             output.say(one.cause)
     broken = [one for one in found if one.result.state not in ("pass", "vacuous")]
     if broken:
-        output.say(f"{len(broken)} rules are broken; next: fix the data at its source, then mesh run {product.fqn}")
+        are = counted(len(broken), "rule is", "rules are")
+        output.say(f"{are} broken; next: fix the data at its source, then mesh run {product.fqn}")
     else:
         output.say(
             f"version {version.number} of {product.fqn} keeps {'its rules' if asked.rule is None else 'this rule'}"
@@ -75,7 +77,7 @@ def _headline(product: DataProduct, version: Version, one: Failing) -> str:
     said = f"{result.state}: {product.fqn} version {version.number} {result.rule} ({result.check})"
     if result.message:
         return f"{said}: {result.message}"
-    bad = f"{result.bad:,} of {result.rows:,} rows, " if result.bad is not None else ""
+    bad = f"{result.bad:,} of {counted(result.rows, 'row')}, " if result.bad is not None else ""
     return f"{said}: {bad}measured {cell(result.measured)}, promised {result.threshold}"
 
 
@@ -101,7 +103,7 @@ def _group_line(one: Failing, values: dict[str, Any]) -> str:
 
     shared = ", ".join(f"{name}={values[name]}" for name in (one.rule.fields if one.rule else ()))
     places = f": {', '.join(values[EVENTS])}" if EVENTS in values else ""
-    return f"{values[COPIES]:,} rows have {shared}{places}"
+    return f"{counted(values[COPIES], 'row has', 'rows have')} {shared}{places}"
 
 
 def _record(product: DataProduct, version: Version, one: Failing) -> dict[str, Any]:

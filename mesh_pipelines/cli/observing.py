@@ -11,6 +11,7 @@ from typing import Any
 
 from mesh_pipelines.cli.output import Format, Output
 from mesh_pipelines.contract.objectives import roughly
+from mesh_pipelines.counted import counted
 from mesh_pipelines.observe.notify import notify
 from mesh_pipelines.observe.observe import observe, watch
 from mesh_pipelines.observe.store.history import History
@@ -57,8 +58,8 @@ def _show(history: History, output: Output) -> int:
         output.say(f"incident {one.id}: {one.product}: {one.title}{detail} (since {one.began_at:%Y-%m-%d %H:%M} UTC)")
     ill = [one.product for one in history.current() if one.health is Health.BAD]
     output.say(
-        f"{len(missed)} of {len(states)} objectives are not met, {len(opened)} incidents are open, "
-        f"{len(ill)} products are not healthy; next: mesh status"
+        f"{len(missed)} of {counted(len(states), 'objective')} not met, {counted(len(opened), 'incident')} open, "
+        f"{counted(len(ill), 'product')} not healthy; next: mesh status"
     )
     return 1 if missed or ill else 0
 

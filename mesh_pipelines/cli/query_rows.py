@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from mesh_pipelines.cli.output import Output, plain
+from mesh_pipelines.counted import counted
 from mesh_pipelines.errors import QueryInvalid
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def _table(reader: pa.RecordBatchReader, limit: int, output: Output) -> None:
             rows += _records(batch.slice(0, limit - len(rows)))
     output.records(rows, reader.schema.names)
     more = f" (the first {limit:,} shown; --limit shows more)" if total > limit else ""
-    output.say(f"{total:,} rows{more}")
+    output.say(f"{counted(total, 'row')}{more}")
 
 
 def _csv(reader: pa.RecordBatchReader) -> None:

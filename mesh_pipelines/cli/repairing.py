@@ -23,6 +23,7 @@ from mesh_pipelines.cli.program import (
     settings,
     verb,
 )
+from mesh_pipelines.counted import counted
 from mesh_pipelines.errors import TablesLost, UsageError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def list_quarantined(
     rows = held(mesh, product, Reader.OWNER, limit).to_pylist()
     output.records([{key.removeprefix("_"): value for key, value in row.items()} for row in rows])
     output.say(
-        f"{len(rows)} events shown; once the cause is fixed: mesh quarantine redrive {product.fqn}"
+        f"{counted(len(rows), 'event')} shown; once the cause is fixed: mesh quarantine redrive {product.fqn}"
         if rows
         else "nothing is in quarantine"
     )
@@ -96,7 +97,7 @@ def redrive_quarantined(name: OneProduct, output_format: OutputFormat = Format.T
         done = step(mesh, product, lambda at, total: bars.update(task, completed=at, total=total))
     output.records([record(done)])
     output.say(
-        f"{done.came_back:,} events came back; next: mesh run {product.fqn}"
+        f"{counted(done.came_back, 'event')} came back; next: mesh run {product.fqn}"
         if done.came_back
         else "nothing came back: all held events still fail"
     )
@@ -173,7 +174,9 @@ def recover(
     found = recoverable(mesh, [fqn(name) for name in names or ()])
     output.records([record(one) for one in found], ("product", "kind", "written_at", "metadata"))
     if dry_run or not found:
-        output.say(f"{len(found)} tables can be brought back; next: {'mesh recover' if found else 'mesh status'}")
+        output.say(
+            f"{counted(len(found), 'table')} can be brought back; next: {'mesh recover' if found else 'mesh status'}"
+        )
         return
     failed = 0
     for one in found:
@@ -182,7 +185,7 @@ def recover(
         except TablesLost as error:
             output.error(error)
             failed += 1
-    output.say(f"{len(found) - failed} tables of {len(found)} are back; next: mesh status")
+    output.say(f"{len(found) - failed} of {counted(len(found), 'table')} are back; next: mesh status")
     if failed:
         raise typer.Exit(1)
 
@@ -239,8 +242,8 @@ def _rebuild_from_log(output: Output, mesh: Platform, product: DataProduct, vers
             output.say(f"version {done.version} could not be read, and now it can")
         case _ if done.published_as:
             output.say(
-                f"version {done.version} lacked {done.missing:,} rows and had {done.surplus:,} wrong ones; readers "
-                f"now see version {done.published_as}; next: mesh run, for the products derived from it"
+                f"version {done.version} lacked {counted(done.missing or 0, 'row')} and had {done.surplus:,} wrong "
+                f"ones; readers now see version {done.published_as}; next: mesh run, for the products derived from it"
             )
         case _:
             output.say(f"version {done.version} is not right; it was left as it is")
@@ -255,8 +258,9 @@ def _rebuild_from_topic(output: Output, mesh: Platform, product: DataProduct) ->
         done = step(mesh, product, on_progress=lambda at, total: bars.update(task, completed=at, total=total))
     output.records([record(done)])
     if not (done.lacking or done.changed or done.damaged):
-        output.say(f"{done.events:,} events are the same in log and topic; nothing was changed")
+        output.say(f"{counted(done.events, 'event is', 'events are')} the same in log and topic; nothing was changed")
         return
-    found = f"{done.lacking:,} events were missing, {done.changed:,} differed, {done.damaged} files could not be read"
+    lacking, damaged = counted(done.lacking, "event was", "events were"), counted(done.damaged, "file")
+    found = f"{lacking} missing, {done.changed:,} differed, {damaged} could not be read"
     seen = f"readers now see version {done.published_as}" if done.published_as else "no version was published for it"
     output.say(f"{found}; the log now has what its topic has; {seen}; next: mesh run")

@@ -11,6 +11,7 @@ import typer
 from mesh_pipelines.cli.failing import say_blocked
 from mesh_pipelines.cli.output import Format, Output, record
 from mesh_pipelines.cli.program import Group, OutputFormat, Products, chosen, platform, verb
+from mesh_pipelines.counted import counted
 from mesh_pipelines.errors import AuditBlocked
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def land(
     records = [{key: value for key, value in record(one).items() if key != "position"} for one in done]
     output.records(records)
     _say_by_another(output, done)
-    output.say(f"{sum(one['rows'] for one in records):,} events landed; next: mesh snapshot")
+    output.say(f"{counted(sum(one['rows'] for one in records), 'event')} landed; next: mesh snapshot")
 
 
 @verb(Group.RUN, example="mesh snapshot operations.flights", fails="a candidate breaks a rule that blocks")
@@ -145,7 +146,9 @@ def publish(names: Products = None, output_format: OutputFormat = Format.TABLE) 
         ]
     )
     _say_by_another(output, done)
-    output.say(f"{sum(one.changed for one in done)} of {len(done)} products have a new version; next: mesh query")
+    output.say(
+        f"new versions of {sum(one.changed for one in done)} of {counted(len(done), 'product')}; next: mesh query"
+    )
 
 
 @verb(Group.RUN, example="mesh replay --speed 86400 --until 2013-02-01")
@@ -171,7 +174,7 @@ def replay(
     output.records(
         [{"product": name, "produced": count, "total": done.total[name]} for name, count in done.produced.items()]
     )
-    output.say(f"{sum(done.produced.values()):,} events in {done.seconds:.1f} s; next: mesh run")
+    output.say(f"{counted(sum(done.produced.values()), 'event')} in {done.seconds:.1f} s; next: mesh run")
 
 
 def _day(moment: datetime | None) -> date | None:

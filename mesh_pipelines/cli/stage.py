@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from mesh_pipelines.cli.discovering import STATUS_COLUMNS
 from mesh_pipelines.cli.output import Output, record
 from mesh_pipelines.cli.program import relative
+from mesh_pipelines.counted import counted
 from mesh_pipelines.demo.contracts import provide
 from mesh_pipelines.errors import MeshError, ServiceFailed, UsageError
 from mesh_pipelines.local.private import for_others
@@ -175,7 +176,7 @@ def _apply(settings: Settings, output: Output) -> Platform:
     for text in drafted.notes:
         output.say(f"note: {text}")
     applied = len(platform.proposed) + len(platform.broken) - len(drafted.refused) - len(failed)
-    output.say(f"{applied} contracts applied, {len(drafted.actions)} changes")
+    output.say(f"{counted(applied, 'contract')} applied, {counted(len(drafted.actions), 'change')}")
     return platform
 
 
@@ -234,7 +235,9 @@ def _replay(watcher: _Watcher, stop: threading.Event, *, until: date | None, spe
 
         replayed = replay(platform, until=until, speed=speed, on_progress=progress, stop=stop.is_set)
     produced = sum(replayed.produced.values())
-    output.say(f"{produced:,} events produced in {replayed.seconds:.1f} s, {sum(replayed.total.values()):,} in all")
+    output.say(
+        f"{counted(produced, 'event')} produced in {replayed.seconds:.1f} s, {sum(replayed.total.values()):,} in all"
+    )
 
 
 class _Domains:
@@ -291,9 +294,9 @@ class _Watcher:
 
     def _say(self, version: Version) -> None:
         verdict = version.verdict
-        rules = f"{verdict.rules} rules, {verdict.warned} warned" if verdict else "no rules"
+        rules = f"{counted(verdict.rules, 'rule')}, {verdict.warned} warned" if verdict else "no rules"
         verb = "has" if self._first else "published"
-        self.output.say(f"  {verb} {version.product} version {version.number}: {version.rows:,} rows, {rules}")
+        self.output.say(f"  {verb} {version.product} version {version.number}: {counted(version.rows, 'row')}, {rules}")
 
 
 def _await_all(platform: Platform, stop: threading.Event, watcher: _Watcher, check: Callable[[], None]) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mesh_pipelines.cli.output import Output, record
+from mesh_pipelines.counted import counted
 from mesh_pipelines.local.supervisor import free_ports
 from mesh_pipelines.selftest.bench import Outcome
 from mesh_pipelines.selftest.matrix import Trial, run
@@ -40,12 +41,13 @@ def run_selftest(
     for outcome in failed:
         output.say(f"{outcome.fault}: {outcome.problem or 'the ledger and the tables differ'}")
     if failed:
-        output.say(f"{len(failed)} of {len(outcomes)} faults broke a promise; repeat: mesh selftest --seed {seed}")
+        output.say(
+            f"{len(failed)} of {counted(len(outcomes), 'fault')} broke a promise; repeat: mesh selftest --seed {seed}"
+        )
         return 1
     injected = [outcome for outcome in outcomes if not outcome.skipped]
-    output.say(
-        f"{len(injected)} faults injected; nothing was lost, doubled or unaudited; {_left_out(outcomes)}seed {seed}"
-    )
+    nothing = "nothing was lost, doubled or unaudited"
+    output.say(f"{counted(len(injected), 'fault')} injected; {nothing}; {_left_out(outcomes)}seed {seed}")
     return 0
 
 

@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.counted import counted
 from mesh_pipelines.errors import (
     ClusterChanged,
     OffsetsTrimmed,
@@ -94,7 +95,7 @@ def check_identity(product: DataProduct, stored: Position, end: Position) -> Non
     if added and product.event_type.folds_by_key and any(one.next_offset for one in stored.partitions.values()):
         raise PartitionsAdded(
             product.fqn,
-            f"the topic {stored.topic} now has {len(end.partitions)} partitions, but the log was read from "
+            f"the topic {stored.topic} now has {counted(len(end.partitions), 'partition')}, but the log was read from "
             f"{len(stored.partitions)}. Keys may have moved to another partition, and Kafka orders events within a "
             "partition only. Nothing is lost; once you accept, everything landed from then on counts as later than "
             f"everything landed up to {_offsets(stored)}",

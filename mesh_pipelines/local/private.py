@@ -15,6 +15,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from mesh_pipelines.counted import counted
 from mesh_pipelines.errors import SettingInvalid
 from mesh_pipelines.settings import Settings
 
@@ -51,7 +52,8 @@ def keep_private(settings: Settings) -> str | None:
     # At the end: it says that all the others are done.
     _put_right(home, group)
     who = "its owner" if group is None else f"its owner and the group {settings.files_group}"
-    return f"{home} and {wrong} files and folders in it were open to others; now only {who} can read them"
+    inside = counted(wrong, "file or folder", "files and folders")
+    return f"{home} and {inside} in it were open to others; now only {who} can read them"
 
 
 def open_to_others(settings: Settings) -> list[Path]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from mesh_pipelines import native
+from mesh_pipelines.counted import counted
 from mesh_pipelines.errors import MeshError
 from mesh_pipelines.lake.storage import over_storage
 from mesh_pipelines.observe.status import status
@@ -47,7 +48,7 @@ def doctor(platform: Platform) -> Iterator[Finding]:
         "unset MESH_NATIVE" if platform.settings.native == "on" and not usable else "",
     )
     yield _asked("contracts", lambda: _contracts(platform))
-    yield _asked("catalog", lambda: f"{len(_namespaces(platform))} domains in {platform.settings.catalog}")
+    yield _asked("catalog", lambda: f"{counted(len(_namespaces(platform)), 'domain')} in {platform.settings.catalog}")
     yield _asked("broker", lambda: _broker(platform))
     yield _asked("topics", lambda: _topics(platform))
     yield _asked("schema registry", lambda: _registry(platform))

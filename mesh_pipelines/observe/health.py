@@ -14,6 +14,7 @@ from typing import Literal
 
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.objectives import duration, patience, roughly
+from mesh_pipelines.counted import counted
 from mesh_pipelines.errors import ContractInvalid, ServiceFailed, TablesLost
 from mesh_pipelines.observe.store.records import Health, ObjectiveState
 from mesh_pipelines.pipeline.attempts import Failure, mark_of, mends
@@ -94,7 +95,11 @@ def problems(level: Level, now: datetime, observed: Observed | None = None) -> l
 def of_contract(error: ContractInvalid) -> Problem:
     """A contract with faults."""
     return Problem(
-        "broken", "bad", f"{len(error.faults)} faults in its contract", f"mesh lint {error.product}", error.code
+        "broken",
+        "bad",
+        f"{counted(len(error.faults), 'fault')} in its contract",
+        f"mesh lint {error.product}",
+        error.code,
     )
 
 
@@ -209,7 +214,7 @@ def _told(level: Level, now: datetime) -> Iterator[Problem]:
         text = f"readers were taken back to version {published.number}, {newest.withdrawn}"
         yield Problem("withdrawn", "warning", text, _mend(level.product))
     if newest and newest.verdict and newest.verdict.warned:
-        text = f"{newest.verdict.warned} rules warn in version {newest.number}"
+        text = f"{counted(newest.verdict.warned, 'rule warns', 'rules warn')} in version {newest.number}"
         yield Problem("rule", "warning", text, f"mesh snapshot {level.product.fqn}")
     lacking = need(level, now)
     if level.product.transform and lacking.what and lacking.held and not level.failure:

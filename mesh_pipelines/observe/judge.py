@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from mesh_pipelines.contract.objectives import Objective, freshness_window, roughly
+from mesh_pipelines.counted import counted
 from mesh_pipelines.errors import TablesLost
 from mesh_pipelines.observe.health import WAITING, health, late
 from mesh_pipelines.observe.measure import Measured, Memory, Seen
@@ -227,7 +228,7 @@ def _warned(rules: Iterable[RuleState], blocking: Collection[str]) -> Iterator[F
 
 def _told(rule: RuleState) -> str:
     measured = "" if rule.measured is None else f"measured {rule.measured:g}, promised: {rule.threshold}"
-    bad = f"{rule.bad:,} of {rule.rows:,} rows" if rule.bad else ""
+    bad = f"{rule.bad:,} of {counted(rule.rows, 'row')}" if rule.bad else ""
     return "; ".join(text for text in (rule.message, measured, bad) if text)
 
 

@@ -18,6 +18,7 @@ from mesh_pipelines.contract.model import NOT_COMPUTED, DataProduct, OnFailure
 from mesh_pipelines.contract.objectives import Objective, freshness_window, objectives
 from mesh_pipelines.contract.read.contract_file import contract_file
 from mesh_pipelines.contract.types import duckdb_type
+from mesh_pipelines.counted import counted
 from mesh_pipelines.errors import ContractInvalid, MeshError, TransformInvalid
 from mesh_pipelines.observe.status import statuses
 from mesh_pipelines.observe.store.history import History
@@ -135,7 +136,7 @@ def _log(platform: Platform, product: DataProduct) -> dg.AssetsDefinition:
     def land_asset(context: dg.AssetExecutionContext) -> Iterator[Any]:
         with _Faults(context):
             landed = land(platform, product)
-        context.log.info(f"{landed.rows} events landed in {landed.commits} commits")
+        context.log.info(f"{counted(landed.rows, 'event')} landed in {counted(landed.commits, 'commit')}")
         yield dg.AssetObservation(
             asset_key=part_key(product, "stream"), metadata={"lag": landed.lag, **_offsets(landed.position)}
         )
@@ -173,7 +174,7 @@ def _snapshot(platform: Platform, product: DataProduct, columns: dg.TableSchema)
         key=key,
         deps=deps,
         kinds={"duckdb", "iceberg"},
-        description=f"The next version of {product.fqn}, audited: {len(checks)} rules of its contract.",
+        description=f"The next version of {product.fqn}, audited: {counted(len(checks), 'rule')} of its contract.",
         metadata={"dagster/column_schema": columns, **_column_lineage(platform, product)},
         **_common(product, "snapshot"),
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.counted import counted
 from mesh_pipelines.pipeline.attempts import mark_of, mends
 from mesh_pipelines.pipeline.level import Level, ask, levels
 from mesh_pipelines.platform import Platform
@@ -146,7 +147,7 @@ def _first(level: Level) -> str | None:
     events = waiting(None, level.bounds) if level.bounds else 0
     # All that a topic ever held may be gone by now.
     written = level.bounds and any(offset.next_offset for offset in level.bounds.end.partitions.values())
-    return f"{events:,} events wait" if written else None
+    return counted(events, "event waits", "events wait") if written else None
 
 
 def _new_data(level: Level, newest: Version) -> str | None:
@@ -159,7 +160,7 @@ def _new_data(level: Level, newest: Version) -> str | None:
     if level.bounds is None or newest.position is None:
         return None
     if level.broken or newest.position.lag_to(level.bounds.end) > 0:
-        return f"{waiting(newest.position, level.bounds):,} events wait"
+        return counted(waiting(newest.position, level.bounds), "event waits", "events wait")
     return None
 
 

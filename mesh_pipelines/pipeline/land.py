@@ -26,6 +26,7 @@ from mesh_pipelines.collector import collecting_what_is_new
 from mesh_pipelines.contract.envelope import FATE, OFFSET, PARTITION, REASON, Fate
 from mesh_pipelines.contract.model import DataProduct
 from mesh_pipelines.contract.types import log_schema
+from mesh_pipelines.counted import counted
 from mesh_pipelines.errors import TopicMissing, Undecodable, UsageError
 from mesh_pipelines.formats.format import ID_HEADERS
 from mesh_pipelines.formats.registered import format_of
@@ -204,7 +205,7 @@ def _check_decodable(product: DataProduct, chunk: pa.Table) -> None:
     first = wrong.select([PARTITION, OFFSET, REASON]).slice(0, 3).to_pylist()
     named = "; ".join(f"{row[PARTITION]}:{row[OFFSET]} {row[REASON]}" for row in first)
     raise Undecodable(
-        f"{product.fqn}: {wrong.num_rows:,} of {chunk.num_rows:,} events cannot be decoded, "
+        f"{product.fqn}: {wrong.num_rows:,} of {counted(chunk.num_rows, 'event')} cannot be decoded, "
         f"more than mesh.maxUndecodableShare ({allowed:g}) allows; none of them were landed. The first ones: {named}",
         next_step=f"fix the producer or the schema; to quarantine them all, set mesh.maxUndecodableShare to 1, then "
         f"mesh land {product.fqn}",

@@ -8,6 +8,7 @@ from typing import assert_never
 
 from mesh_pipelines.contract.model import TopicSettings
 from mesh_pipelines.contract.read.load import ContractFiles
+from mesh_pipelines.counted import counted
 from mesh_pipelines.errors import ApplyRefused, MeshError
 
 _TAKEN = " (it is taken over: mesh apply did not create it)"
@@ -135,7 +136,7 @@ def describe(action: Action) -> str:
     match action:
         case CreateTopic(topic=topic):
             config = ", ".join(f"{name}={value}" for name, value in topic.initial.items())
-            return f"create topic {topic.name} with {topic.initial_partitions} partitions ({config})"
+            return f"create topic {topic.name} with {counted(topic.initial_partitions, 'partition')} ({config})"
         case AddPartitions(topic=name, before=before, after=after, takes_over=taken):
             return f"add partitions to topic {name}: {before} -> {after}{_TAKEN if taken else ''}"
         case AlterTopic(topic=name, config=config, takes_over=taken):

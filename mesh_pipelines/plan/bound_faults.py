@@ -18,6 +18,7 @@ from mesh_pipelines.contract.model import TRANSFORM, DataProduct, Field, Rule, R
 from mesh_pipelines.contract.read.contract_file import contract_file
 from mesh_pipelines.contract.read.scalars import line_and_column, place_in
 from mesh_pipelines.contract.types import duckdb_type
+from mesh_pipelines.counted import counted
 from mesh_pipelines.errors import Fault
 from mesh_pipelines.plan.bind import Binder, Column, Refused, Unbindable, relation
 from mesh_pipelines.rules.compile import CompiledRule, batch_query
@@ -228,7 +229,7 @@ def _misfits(binder: Binder, product: DataProduct, columns: Sequence[Column]) ->
 def _no_value(rule: Rule, columns: Sequence[Column]) -> Iterator[tuple[str, str]]:
     """Why the result of a rule's query cannot be compared with its threshold: problem and fix."""
     if len(columns) != 1:
-        yield f"the query must give one value, got {len(columns)} columns", "select one number or boolean"
+        yield f"the query must give one value, got {counted(len(columns), 'column')}", "select one number or boolean"
         return
     kind = columns[0].type
     if isinstance(rule.threshold, bool) and kind != "BOOLEAN":

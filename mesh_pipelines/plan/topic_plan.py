@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mesh_pipelines.contract.model import DataProduct, TopicSettings
+from mesh_pipelines.counted import counted
 from mesh_pipelines.errors import ApplyRefused
 from mesh_pipelines.lake.applied import APPLIED, TOPIC
 from mesh_pipelines.lake.standing import standings
@@ -161,9 +162,10 @@ def _plan_config(
     }
     dropping = {name: now for name, (now, wanted) in differs.items() if _may_drop(name, now, wanted)}
     if dropping and (behind := _not_landed(platform, product, topic)):
+        waiting = counted(behind, "offset is", "offsets are")
         reason = (
             f"{product.fqn}: {', '.join(f'{name} {differs[name][0]} -> {differs[name][1]}' for name in dropping)} of "
-            f"{topic.name} may make the broker drop events, and {behind} offsets are not landed yet"
+            f"{topic.name} may make the broker drop events, and {waiting} not landed yet"
         )
         settings = ", ".join(_as_setting(name, now) for name, now in dropping.items())
         step = f"write {settings}, as the topic has it, and change it once they are landed"

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import TypeAlias
 
 from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.counted import counted
 from mesh_pipelines.errors import ContractInvalid
 from mesh_pipelines.observe.store.history import History
 from mesh_pipelines.observe.store.records import Current, Health, Incident, ObjectiveState
@@ -193,7 +194,7 @@ class Watcher:
 
 def _unobserved(fqn: str, error: ContractInvalid | None) -> Current:
     health = Health.BAD if error else Health.UNKNOWN
-    reason = f"{error.code} its contract has {len(error.faults)} faults" if error else _NEVER
+    reason = f"{error.code} its contract has {counted(len(error.faults), 'fault')}" if error else _NEVER
     return Current(
         product=fqn,
         health=health,

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 
 from mesh_pipelines import errors
 from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.counted import counted
 from mesh_pipelines.observe.store.history import History
 from mesh_pipelines.observe.store.records import RuleState
 from mesh_pipelines.portal import markdown, text
@@ -93,7 +94,7 @@ class Portal:
             product_url=product_url,
         )
         known: dict[str, Any] = environment.globals
-        known.update(chart=charts, dagster_url=self.settings.dagster_address, link=_link)
+        known.update(counted=counted, chart=charts, dagster_url=self.settings.dagster_address, link=_link)
         return environment
 
 

@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 
 from mesh_pipelines.contract.model import DataProduct
+from mesh_pipelines.counted import counted
 from mesh_pipelines.engine import connect
 from mesh_pipelines.errors import NothingPublished, PartitionsAdded, RebuildRefused
 from mesh_pipelines.kafka import continuity
@@ -154,12 +155,14 @@ def _refuse_lost(product: DataProduct, rewrite: Rewrite, differences: Difference
     if differences.lost:
         named = ", ".join(f"{partition}:{offset}" for partition, offset in rewrite.lost(_NAMED))
         more = ", ..." if differences.lost > _NAMED else ""
-        raise _refused(product, f"the topic no longer has {differences.lost:,} events of the log ({named}{more})")
+        raise _refused(
+            product, f"the topic no longer has {counted(differences.lost, 'event')} of the log ({named}{more})"
+        )
     if differences.damaged and events < rewrite.events():
         raise _refused(
             product,
-            f"{rewrite.events():,} events were landed and the topic has {events:,} of them; nobody can tell which "
-            f"ones are in the log's {differences.damaged} damaged files",
+            f"{counted(rewrite.events(), 'event was', 'events were')} landed and the topic has {events:,} of them; "
+            f"nobody can tell which ones are in the log's {counted(differences.damaged, 'damaged file')}",
         )
 
 

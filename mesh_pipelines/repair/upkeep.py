@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from mesh_pipelines.audit.audit import Context, audit
 from mesh_pipelines.contract.model import DataProduct, RuleKind
 from mesh_pipelines.contract.types import duckdb_type
+from mesh_pipelines.counted import counted
 from mesh_pipelines.engine import connect, create_view
 from mesh_pipelines.errors import (
     AuditDiffers,
@@ -185,9 +186,10 @@ def reconcile(platform: Platform, product: DataProduct) -> Rebuilt:
     """
     done = rebuild(platform, product)
     if done.identical is False:
+        now = f"readers now see version {done.published_as}" if done.published_as else "it was left as it is"
+        wrong = f"lacked {counted(done.missing or 0, 'row')} and had {done.surplus:,} wrong ones"
         raise VersionDiffers(
-            f"{product.fqn}: version {done.version} lacked {done.missing} rows and had {done.surplus} wrong ones; "
-            + (f"readers now see version {done.published_as}" if done.published_as else "it was left as it is"),
+            f"{product.fqn}: version {done.version} {wrong}; {now}",
             next_step="mesh run, for the products derived from it",
         )
     return done
@@ -242,8 +244,8 @@ def _require_as_audited(
         return
     broken = f", which break {', '.join(found.verdict.blocking)}" if not found.verdict.passed else ""
     raise VersionDiffers(
-        f"{own.fqn}: version {version.number} had {version.rows:,} rows; its inputs now give {found.rows:,}{broken}; "
-        "the version was left as it is",
+        f"{own.fqn}: version {version.number} had {counted(version.rows, 'row')}; its inputs now give "
+        f"{found.rows:,}{broken}; the version was left as it is",
         next_step=f"mesh versions {own.fqn}",
     )
 

@@ -143,7 +143,7 @@ def test_lint_lists_what_is_not_checked(tmp_path: Path) -> None:
     done = mesh("lint", **assets)
     assert done.returncode == 0, done.stdout
     assert "shop.orders: not checked here: theirs (in Teradata)" in done.stdout
-    assert "1 contracts with 4 rules are sound, 1 promises are not checked here" in done.stdout
+    assert "1 contract with 4 rules is sound, 1 promise is not checked here" in done.stdout
     [record] = json.loads(mesh("lint", "--output", "json", **assets).stdout)
     assert (record["rules"], record["not_checked"]) == (4, ["theirs (in Teradata)"])
 

@@ -67,7 +67,7 @@ class Mesh:
         assert code == 1
         assert f"{name}: " in out
         assert told in out
-        assert "1 products are not healthy" in out
+        assert "1 product not healthy" in out
         passed, said = self._in_dagster(name)
         assert not passed
         assert told in said

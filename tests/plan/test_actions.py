@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mesh_pipelines.contract.model import DataProduct, TopicSettings
+from mesh_pipelines.counted import counted
 from mesh_pipelines.errors import ApplyRefused, MeshError, NotAuthorized
 from mesh_pipelines.kafka.admin import TopicDescription
 from mesh_pipelines.lake.applied import TOPIC
@@ -297,7 +298,7 @@ def test_what_may_drop_events_waits_until_they_are_landed(
         assert actions == []
         [error] = found.refused[ORDERS]
         assert f"{name} {now} -> {wanted}" in error.message
-        assert f"may make the broker drop events, and {behind} offsets are not landed yet" in error.message
+        assert f"drop events, and {counted(behind, 'offset is', 'offsets are')} not landed yet" in error.message
         assert str(error.next_step).startswith(step)
         # Landing says to apply first where nothing was applied, so applying must not say to land first.
         assert "mesh land" not in str(error)

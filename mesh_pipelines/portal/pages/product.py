@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from mesh_pipelines.contract.model import DataProduct, Rule, all_fields
 from mesh_pipelines.contract.types import duckdb_type
+from mesh_pipelines.counted import counted
 from mesh_pipelines.errors import NothingPublished, TableMissing, UsageError
 from mesh_pipelines.observe.store.records import ContractRevision, RuleDay, RuleState
 from mesh_pipelines.portal.draw import charts
@@ -322,7 +323,7 @@ def volume(portal: Portal, fqn: str) -> Any:
         charts.Day(
             one.at.date(),
             (("warning" if one.anomalous else "accent", float(one.new_rows or 0)),),
-            f"version {one.version}, {one.at:%d %b %H:%M}: {one.new_rows or 0:,} new, {one.rows:,} rows"
+            f"version {one.version}, {one.at:%d %b %H:%M}: {one.new_rows or 0:,} new, {counted(one.rows, 'row')}"
             + (", unusual" if one.anomalous else ""),
         )
         for one in found
