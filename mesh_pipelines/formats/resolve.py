@@ -1,8 +1,7 @@
 """Schema resolution in Arrow: columns decoded by a writer's schema, brought to the contract's current columns.
 
-The rules are Avro's for a reader's schema ("Schema Resolution" in its specification): a field is found by its name or
-one of its aliases, numbers widen, strings and bytes read as one another, what the writer lacks takes the contract's
-default or null. They are applied to columns and not to values, so they cost the same however many events there are.
+Which types can be read as which is said in ``readable``; what the writer lacks takes the contract's default or null.
+The rules are applied to columns and not to values, so they cost the same however many events there are.
 
 What bytes can say and a type cannot hold (text that is not UTF-8, a time of 25 hours, a decimal of 40 digits) is found
 here too, for a whole column at once: where one event in a hundred has such a value, halving a column that Arrow refuses
@@ -11,8 +10,12 @@ until the culprits are alone took three times as long as decoding it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from decimal import Context, Decimal
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from decimal import Context, Decimal, DecimalException, Inexact, InvalidOperation
+from typing import Any
+from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
@@ -23,18 +26,19 @@ from mesh_pipelines.contract.model import Field, FieldType, Kind
 from mesh_pipelines.contract.types import arrow_type
 from mesh_pipelines.contract.values import default_value
 from mesh_pipelines.formats.decoded import Decoded
+from mesh_pipelines.formats.json.forms import form
+from mesh_pipelines.formats.json.plain import plain
+from mesh_pipelines.formats.readable import OneOf, counts, find, is_readable
 
 Mask = npt.NDArray[np.bool_]
 # A column, and which of its values do not fit its type (they are null in it); None where all do.
 _Checked = tuple[pa.Array, Mask | None]
 
 
-class Irreconcilable(ValueError):
-    """Events of this writer's schema cannot be brought to the contract."""
-
-
 _DECIMAL_DIGITS = 38
 _DIGITS = Context(prec=_DECIMAL_DIGITS)
+# Room for any unscaled value of 16 bytes.
+_WIDE = Context(prec=40, Emin=-(10**6), Emax=10**6)
 _DECIMAL_BYTES = 16
 _DAY_US = 86_400_000_000
 # Days and microseconds from 1970 to the first of January of the years 1 and 10000.
@@ -47,74 +51,28 @@ _RANGES: Mapping[pa.DataType, tuple[int, int]] = {
     **{pa.timestamp("us", zone): _INSTANTS for zone in ("UTC", None)},
     **{pa.timestamp("ms", zone): (_INSTANTS[0] // 1000, _INSTANTS[1] // 1000) for zone in ("UTC", None)},
 }
-# What a number counts: so many microseconds, or as many of it to one.
-_EPOCHS = {"s": (1_000_000, 1), "ms": (1000, 1), "us": (1, 1), "ns": (1, 1000), "d": (_DAY_US, 1)}
-_PROMOTIONS = {
-    (Kind.INT, Kind.LONG),
-    (Kind.INT, Kind.FLOAT),
-    (Kind.INT, Kind.DOUBLE),
-    (Kind.LONG, Kind.FLOAT),
-    (Kind.LONG, Kind.DOUBLE),
-    (Kind.FLOAT, Kind.DOUBLE),
-    (Kind.STRING, Kind.BYTES),
-    (Kind.BYTES, Kind.STRING),
-    (Kind.STRING, Kind.UUID),
-    (Kind.UUID, Kind.STRING),
-}
+# How many of a unit make a microsecond, or how many microseconds make it.
+_MICROSECONDS: Mapping[str, int] = {"d": _DAY_US, "s": 1_000_000, "ms": 1000, "us": 1}
+_NS_PER_US = 1000
+_UUID_TYPE = pa.binary(16)
 
 
-def check(names: Sequence[str], type_of: Callable[[str], FieldType], fields: Sequence[Field]) -> None:
-    """Check that a writer's fields, by name, can be read as these fields; ``type_of`` gives the type of one by name.
-
-    Raises:
-        Irreconcilable: a required field is missing without a default, or a type does not promote.
-    """
-    for field in fields:
-        found = find(names, field)
-        if found is None:
-            if field.required and not field.has_default:
-                raise Irreconcilable(f"the writer's schema has no field {field.event_name}, which is required")
-            continue
-        _check_type(type_of(found), field.type, field.event_name)
-
-
-def _check_type(have: FieldType, want: FieldType, path: str) -> None:
-    if have.kind is not want.kind:
-        if (have.kind, want.kind) not in _PROMOTIONS and not want.is_counted_by(have.kind):
-            raise Irreconcilable(f"field {path} must be {want.kind} as in the contract, got {have.kind}")
-        return
-    match want.kind:
-        case Kind.DECIMAL:
-            if have.scale != want.scale or have.precision > want.precision:
-                raise Irreconcilable(
-                    f"field {path} must be decimal({want.precision}, {want.scale}) as in the contract, "
-                    f"got decimal({have.precision}, {have.scale})"
-                )
-        case Kind.LIST | Kind.MAP:
-            assert have.items is not None
-            assert want.items is not None
-            _check_type(have.items, want.items, f"{path}[]")
-        case Kind.STRUCT:
-            names = [field.name for field in have.fields]
-            for field in want.fields:
-                found = find(names, field)
-                if found is not None:
-                    _check_type(have.fields[names.index(found)].type, field.type, f"{path}.{field.event_name}")
-                elif field.required and not field.has_default:
-                    raise Irreconcilable(f"field {path}.{field.event_name}, which is required, is missing")
-        case _:
-            pass
-
-
-def project(columns: Mapping[str, pa.Array], rows: int, fields: Sequence[Field], given: Mask | None = None) -> Decoded:
+def project(
+    columns: Mapping[str, pa.Array],
+    rows: int,
+    fields: Sequence[Field],
+    given: Mask | None = None,
+    types: Mapping[str, FieldType] | None = None,
+) -> Decoded:
     """The contract's columns, in order, from a writer's columns by name; rows that do not fit are faults.
 
-    ``given`` says which rows are of an event; the others take no defaults. None for all.
+    ``given`` says which rows are of an event; the others take no defaults. None for all. ``types`` are the writer's, by
+    name, where they are not the contract's.
     """
     faults: dict[int, str] = {}
     converted: list[pa.Array] = []
     for field in fields:
-        array, unfit = _column(columns, rows, field)
+        array, unfit = _column(columns, rows, field, types or {})
         if given is not None and field.default is not None and find(list(columns), field) is None:
             array = _without(array, ~given)
         converted.append(array)
@@ -129,54 +87,63 @@ def project(columns: Mapping[str, pa.Array], rows: int, fields: Sequence[Field],
     return Decoded(rows, converted, faults)
 
 
-def _column(columns: Mapping[str, pa.Array], rows: int, field: Field) -> _Checked:
+def _column(columns: Mapping[str, pa.Array], rows: int, field: Field, types: Mapping[str, FieldType]) -> _Checked:
     found = find(list(columns), field)
     target = arrow_type(field.type)
     if found is None:
         default = pa.scalar(default_value(field), target) if field.default is not None else pa.scalar(None, target)
         return pa.repeat(default, rows), None
-    return _convert(columns[found], field.type)
+    return _convert(columns[found], types.get(found, field.type), field.type)
 
 
-def _convert(array: pa.Array, want: FieldType) -> _Checked:
+def _convert(array: pa.Array, have: FieldType, want: FieldType) -> _Checked:
     target = arrow_type(want)
+    if isinstance(have, OneOf):
+        return _branches(array, have, want)
+    if unit := counts(have, want):
+        return _counted(array, unit, want)
     if pa.types.is_dictionary(array.type):
         return array.dictionary_decode().cast(target), None
     match want.kind:
         case Kind.STRUCT:
             flat = dict(zip([f.name for f in array.type], array.flatten(), strict=True))
-            children = [_column(flat, len(array), field) for field in want.fields]
+            types = {field.name: field.type for field in have.fields}
+            children = [_column(flat, len(array), field, types) for field in want.fields]
             mask = pc.is_null(array) if array.null_count else None
             struct = pa.StructArray.from_arrays([child for child, _ in children], fields=list(target), mask=mask)
             return struct, _either(*(unfit for _, unfit in children))
         case Kind.LIST:
             assert want.items is not None
-            values, unfit = _convert(array.values, want.items)
+            values, unfit = _convert(array.values, have.items or want.items, want.items)
             mask = pc.is_null(array) if array.null_count else None
             whole = pa.LargeListArray.from_arrays(array.offsets, values, mask=mask).cast(target)
             return whole, _holding(unfit, array.offsets)
         case Kind.MAP:
-            return _to_map(array, want)
+            return _to_map(array, have, want)
         case Kind.DECIMAL:
-            return _decimals(array, target)
+            return _decimals(array, have.scale, target)
         case Kind.STRING | Kind.UUID:
-            return _text(array)
+            return (_uuids(array), None) if array.type == _UUID_TYPE else _text(array)
+        case Kind.BOOLEAN if have.kind is Kind.INT:
+            return _truths(array)
+        case Kind.DATE | Kind.TIME | Kind.TIMESTAMP | Kind.TIMESTAMP_LOCAL if have.kind is Kind.STRING:
+            return _times(array, want)
         case Kind.TIME:
             # Milliseconds of a day are an int in Avro, microseconds a long.
             return _in_range(array.cast(pa.time32("ms") if pa.types.is_int32(array.type) else target), target)
         case Kind.DATE | Kind.TIMESTAMP | Kind.TIMESTAMP_LOCAL:
-            return _counted(array, want) if pa.types.is_integer(array.type) else _in_range(array, target)
+            return _in_range(array, target)
         case _:
             # What is left widens, and only large integers lose digits as they become floating.
             return array.cast(target, safe=False), None
 
 
-def _to_map(array: pa.Array, want: FieldType) -> _Checked:
+def _to_map(array: pa.Array, have: FieldType, want: FieldType) -> _Checked:
     """A map column; native decoding gives maps as lists of key and value structs."""
     assert want.items is not None
     array = array.cast(pa.list_(array.type.value_type))
     keys, unfit_keys = _text(array.values.field(0))
-    items, unfit_items = _convert(array.values.field(1), want.items)
+    items, unfit_items = _convert(array.values.field(1), have.items or want.items, want.items)
     offsets = array.offsets
     if array.null_count:
         starts = offsets.slice(0, len(array))
@@ -184,6 +151,41 @@ def _to_map(array: pa.Array, want: FieldType) -> _Checked:
     filled = keys.fill_null("") if unfit_keys is not None else keys
     whole = pa.MapArray.from_arrays(offsets, filled, items).cast(arrow_type(want))
     return whole, _holding(_either(unfit_keys, unfit_items), array.offsets)
+
+
+def _branches(array: pa.Array, have: OneOf, want: FieldType) -> _Checked:
+    """A union's values as one type; those of a branch that cannot be read as it do not fit."""
+    flat = dict(zip([field.name for field in array.type], array.flatten(), strict=True))
+    chosen = pc.fill_null(flat[""], -1).to_numpy()
+    unfit = chosen >= 0
+    place = np.full(len(array), -1, np.int64)
+    parts: list[pa.Array] = []
+    start = 0
+    for branch in have.fields:
+        rows = np.flatnonzero(chosen == int(branch.name))
+        values = flat[branch.name].take(pa.array(rows))
+        part, wrong = _branch(values, branch.type, want)
+        place[rows] = start + np.arange(len(rows))
+        unfit[rows] = False if wrong is None else wrong
+        start += len(rows)
+        parts.append(part)
+    whole = pa.concat_arrays(parts).take(pa.array(place, mask=place < 0))
+    return whole, unfit if unfit.any() else None
+
+
+def _branch(values: pa.Array, have: FieldType, want: FieldType) -> _Checked:
+    if want.kind is not Kind.STRING or is_readable(have, want):
+        return _convert(values, have, want)
+    kind = replace(have, precision=_DECIMAL_DIGITS, scale=min(have.scale, _DECIMAL_DIGITS)) if have.scale else have
+    column, unfit = _convert(values, have, kind)
+    texts = [None if value is None else _as_text(value) for value in column.to_pylist(maps_as_pydicts="lossy")]
+    return pa.array(texts, pa.large_string()), unfit
+
+
+def _as_text(value: Any) -> str:
+    """A value as JSON; a time or a decimal as the text that it is in JSON, without quotes."""
+    written = plain(value)
+    return written if isinstance(written, str) else json.dumps(written, separators=(",", ":"), ensure_ascii=False)
 
 
 def _either(*masks: Mask | None) -> Mask | None:
@@ -230,17 +232,52 @@ def _in_range(array: pa.Array, target: pa.DataType) -> _Checked:
     return (array if unfit is None else _without(array, unfit)).cast(target), unfit
 
 
-def _counted(array: pa.Array, want: FieldType) -> _Checked:
-    """Days and instants from numbers of what the contract says that they count; what is finer is cut off."""
-    of_us, per_us = _EPOCHS[want.epoch]
-    given = pc.fill_null(array, 0).cast(pa.int64()).to_numpy()
-    least, most = (edge * per_us // of_us for edge in (_INSTANTS[0], _INSTANTS[1] + 1))
-    unfit = (given < max(least, -(2**63))) | (given > min(most - 1, 2**63 - 1))
-    counted = np.where(unfit, 0, given) * of_us // per_us
-    if want.kind is Kind.DATE:
-        counted = (counted // _DAY_US).astype(np.int32)
-    missing = pc.is_null(array).to_numpy(zero_copy_only=False) | unfit
-    return pa.array(counted, mask=missing).cast(arrow_type(want)), unfit if unfit.any() else None
+def _counted(array: pa.Array, unit: str, want: FieldType) -> _Checked:
+    """Numbers of a unit as what they stand for; nanoseconds are cut to microseconds, always towards the past."""
+    target = arrow_type(want)
+    per_value = 1 if want.kind is not Kind.DATE else _DAY_US
+    values = pc.fill_null(array, 0).to_numpy().astype(np.int64)
+    first, last = _RANGES[target]
+    if unit == "ns":
+        found = values // (_NS_PER_US * per_value)
+        unfit = (found < first) | (found > last)
+    else:
+        # Bounds are compared in the unit itself, since what lies outside may not fit when it is multiplied.
+        each = _MICROSECONDS[unit]
+        unfit = (values < -(-first * per_value // each)) | (values > ((last + 1) * per_value - 1) // each)
+        found = np.where(unfit, 0, values) * each // per_value
+    null = unfit if not array.null_count else unfit | pc.is_null(array).to_numpy(zero_copy_only=False)
+    whole = pa.array(found.astype(np.int32 if target.bit_width == 32 else np.int64), mask=null)
+    return whole.view(target), unfit if unfit.any() else None
+
+
+def _times(array: pa.Array, want: FieldType) -> _Checked:
+    """Text in ISO 8601 as what it says, as in JSON."""
+    texts, wrong = _text(array)
+    unfit = np.zeros(len(array), np.bool_) if wrong is None else wrong.copy()
+    read = form(FieldType(want.kind))
+    assert read is not None
+    values: list[Any] = []
+    for row, text in enumerate(texts.to_pylist()):
+        try:
+            values.append(None if text is None else read.read(text))
+        except ValueError:
+            values.append(None)
+            unfit[row] = True
+    return pa.array(values, arrow_type(want)), unfit if unfit.any() else None
+
+
+def _truths(array: pa.Array) -> _Checked:
+    """0 and 1 as false and true: databases without booleans have them so."""
+    values = pc.fill_null(array, 0).to_numpy()
+    unfit = (values != 0) & (values != 1)
+    null = unfit if not array.null_count else unfit | pc.is_null(array).to_numpy(zero_copy_only=False)
+    return pa.array(values == 1, mask=null), unfit if unfit.any() else None
+
+
+def _uuids(array: pa.Array) -> pa.Array:
+    """16 bytes as the 36 letters that a UUID has as text (RFC 9562)."""
+    return pa.array([value and str(UUID(bytes=value)) for value in array.to_pylist()], pa.large_string())
 
 
 def out_of_range(array: pa.Array) -> Mask | None:
@@ -258,22 +295,16 @@ def out_of_range(array: pa.Array) -> Mask | None:
     return (values < first) | (values > last)
 
 
-def _decimals(array: pa.Array, target: pa.Decimal128Type) -> _Checked:
-    """Decimals from their unscaled values, two's complement with the highest byte first, of 1 to 16 bytes."""
+def _decimals(array: pa.Array, scale: int, target: pa.Decimal128Type) -> _Checked:
+    """Decimals from their unscaled values, two's complement with the highest byte first, padded to any length.
+
+    ``scale`` is the writer's; its precision plays no part, since values are held against the contract's.
+    """
     array = array.cast(pa.large_binary())
-    sizes = pc.fill_null(pc.binary_length(array), 1).to_numpy()
-    unfit = (sizes < 1) | (sizes > _DECIMAL_BYTES)
-    _, offsets, data = array.buffers()
-    ends = np.frombuffer(offsets, np.int64, len(array) + 1, array.offset * 8)[1:]
-    held = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
-    content = np.concatenate([held, np.zeros(1, np.uint8)])
-    sign = (content[np.maximum(ends - sizes, 0)] >= 0x80).astype(np.uint8) * 0xFF
-    unscaled = np.repeat(sign[:, None], _DECIMAL_BYTES, axis=1)
-    for place in range(min(int(sizes.max(initial=0)), _DECIMAL_BYTES)):
-        has = sizes > place
-        unscaled[has, place] = content[ends[has] - 1 - place]
-    unscaled[unfit] = 0
+    unscaled, unfit = _unscaled(array)
     validity = pc.is_valid(array).buffers()[1] if array.null_count else None
+    if scale != target.scale:
+        return _rescaled(unscaled, pc.is_valid(array).to_numpy(zero_copy_only=False), unfit, scale, target)
     widest = pa.decimal128(_DECIMAL_DIGITS, target.scale)
     wide = pa.Array.from_buffers(widest, len(array), [validity, pa.py_buffer(unscaled.tobytes())])
     largest = pa.scalar(Decimal(10**target.precision - 1).scaleb(-target.scale, _DIGITS), widest)
@@ -283,6 +314,39 @@ def _decimals(array: pa.Array, target: pa.Decimal128Type) -> _Checked:
     return _without(wide, unfit).cast(target), unfit
 
 
-def find(names: Sequence[str], field: Field) -> str | None:
-    """The name under which a writer has a field: its own or a former one; None where it has none."""
-    return next((name for name in field.event_names if name in names), None)
+def _unscaled(array: pa.LargeBinaryArray) -> tuple[npt.NDArray[np.uint8], Mask]:
+    """For each value 16 bytes, the lowest first, and which do not fit into them."""
+    sizes = pc.fill_null(pc.binary_length(array), 1).to_numpy()
+    _, offsets, data = array.buffers()
+    ends = np.frombuffer(offsets, np.int64, len(array) + 1, array.offset * 8)[1:]
+    held = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
+    content = np.concatenate([held, np.zeros(1, np.uint8)])
+    sign = (content[np.maximum(ends - sizes, 0)] >= 0x80).astype(np.uint8) * 0xFF
+    unscaled = np.repeat(sign[:, None], _DECIMAL_BYTES, axis=1)
+    for place in range(min(int(sizes.max(initial=0)), _DECIMAL_BYTES)):
+        has = sizes > place
+        unscaled[has, place] = content[ends[has] - 1 - place]
+    unfit = sizes < 1
+    for row in np.flatnonzero(sizes > _DECIMAL_BYTES).tolist():
+        # What lies above the lowest 16 bytes may only repeat their sign.
+        above = content[ends[row] - sizes[row] : ends[row] - _DECIMAL_BYTES]
+        unfit[row] = bool((above != sign[row]).any()) or (unscaled[row, -1] >= 0x80) != (sign[row] != 0)
+    unscaled[unfit] = 0
+    return unscaled, unfit
+
+
+def _rescaled(
+    unscaled: npt.NDArray[np.uint8], present: Mask, unfit: Mask, scale: int, target: pa.Decimal128Type
+) -> _Checked:
+    """Decimals of another scale, those that keep their value and fit."""
+    digits = Context(prec=target.precision, traps=[InvalidOperation, Inexact])
+    unit = Decimal(1).scaleb(-target.scale)
+    values: list[Decimal | None] = []
+    for row, (number, is_there) in enumerate(zip(unscaled, (present & ~unfit).tolist(), strict=True)):
+        value = Decimal(int.from_bytes(number.tobytes(), "little", signed=True)).scaleb(-scale, _WIDE)
+        try:
+            values.append(value.quantize(unit, context=digits) if is_there else None)
+        except DecimalException:
+            values.append(None)
+            unfit[row] = True
+    return pa.array(values, target), unfit if unfit.any() else None

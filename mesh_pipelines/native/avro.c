@@ -8,12 +8,16 @@
  */
 #include "columns.h"
 
+/* So often a type may be used inside itself, in what is passed over. */
+#define MAX_AGAIN 64
+
 typedef struct {
     const uint8_t *at;
     const uint8_t *end;
     int64_t memory;
     int64_t limit;
     int no_memory;
+    int again;
 } Reader;
 
 typedef struct {
@@ -130,13 +134,27 @@ static int read_branch(Reader *reader, Node *node, int keep) {
     int64_t chosen;
     if (read_varint(reader, &chosen) < 0 || chosen < 0)
         return -1;
-    if (node->kind == UNION)
-        return chosen < node->count ? read_value(reader, &node->children[chosen], 0) : -1;
+    if (node->kind == UNION) {
+        if (chosen >= node->count)
+            return -1;
+        if (keep && add_branch(node, chosen) < 0)
+            return out_of_memory(reader);
+        return read_value(reader, &node->children[chosen], keep && node->children[chosen].keep);
+    }
     if (chosen > 1)
         return -1;
     if (chosen != node->size)
         return read_value(reader, &node->children[0], keep);
     return keep && add_null(&node->children[0]) < 0 ? out_of_memory(reader) : 0;
+}
+
+static int read_again(Reader *reader, const Node *node) {
+    if (reader->again == MAX_AGAIN)
+        return -1;
+    reader->again++;
+    int result = read_value(reader, (Node *)again(node), 0);
+    reader->again--;
+    return result;
 }
 
 static int read_value(Reader *reader, Node *node, int keep) {
@@ -160,6 +178,8 @@ static int read_value(Reader *reader, Node *node, int keep) {
         return read_blocks(reader, node, keep);
     case RECORD:
         return read_record(reader, node, keep);
+    case AGAIN:
+        return read_again(reader, node);
     default:
         return read_branch(reader, node, keep);
     }

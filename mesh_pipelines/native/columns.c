@@ -14,6 +14,7 @@ size_t width_of(const Node *node) {
     case INT:
     case FLOAT:
     case ENUM:
+    case UNION:
         return 4;
     case LONG:
     case DOUBLE:
@@ -80,6 +81,9 @@ int add_null(Node *node) {
             if (node->children[i].keep)
                 failed |= add_null(&node->children[i]);
         break;
+    case UNION:
+        failed = bytes_append_int32(&node->values, NO_BRANCH) | bytes_append_int64(&node->offsets, 0);
+        break;
     default:
         failed = add_zeros(&node->values, width_of(node));
     }
@@ -88,8 +92,30 @@ int add_null(Node *node) {
     return failed ? -1 : 0;
 }
 
+int add_branch(Node *node, int64_t chosen) {
+    int64_t place = length_of(&node->children[chosen]);
+    if (bytes_append_int32(&node->values, (int32_t)chosen) < 0 || bytes_append_int64(&node->offsets, place) < 0)
+        return -1;
+    return added(node);
+}
+
+/* Takes back the values of the branches that were chosen behind the first `length` values of a union. */
+static void truncate_branches(Node *node, int64_t length) {
+    for (int64_t row = node->length; row-- > length;) {
+        int32_t chosen;
+        int64_t place;
+        memcpy(&chosen, node->values.data + (size_t)row * sizeof chosen, sizeof chosen);
+        memcpy(&place, node->offsets.data + (size_t)row * sizeof place, sizeof place);
+        if (chosen != NO_BRANCH && node->children[chosen].keep)
+            truncate_to(&node->children[chosen], place);
+    }
+    node->offsets.size = (size_t)length * sizeof(int64_t);
+}
+
 void truncate_to(Node *node, int64_t length) {
     int64_t inside = length;
+    if (node->kind == UNION && node->length > length)
+        truncate_branches(node, length);
     switch (node->kind) {
     case BYTES:
         node->offsets.size = (size_t)(length + 1) * sizeof(int64_t);
@@ -103,7 +129,7 @@ void truncate_to(Node *node, int64_t length) {
     default:
         node->values.size = (size_t)length * width_of(node);
     }
-    for (Py_ssize_t i = 0; i < node->count; i++)
+    for (Py_ssize_t i = 0; node->kind != UNION && i < node->count; i++)
         if (node->children[i].keep)
             truncate_to(&node->children[i], inside);
     if (node->length <= length)
@@ -127,11 +153,19 @@ void clear_node(Node *node) {
     bytes_clear(&node->validity);
 }
 
+const Node *again(const Node *node) {
+    const Node *found = node;
+    for (int64_t up = 0; found && up < node->size; up++)
+        found = found->around;
+    return found == node ? NULL : found;
+}
+
 static int check_node(const Node *node) {
-    static const Py_ssize_t children[(UNION + 1)] = {[ARRAY] = 1, [MAP] = 2, [OPTIONAL] = 1};
+    static const Py_ssize_t children[(AGAIN + 1)] = {[ARRAY] = 1, [MAP] = 2, [OPTIONAL] = 1};
     int any = node->kind == RECORD || node->kind == UNION;
-    if (node->kind < 0 || node->kind >= (UNION + 1) || (!any && node->count != children[node->kind]) || node->slot < 0 ||
-        node->size < 0 || (node->kind == FIXED && node->size == 0) || (node->kind == UNION && node->keep)) {
+    if (node->kind < 0 || node->kind >= (AGAIN + 1) || (!any && node->count != children[node->kind]) || node->slot < 0 ||
+        node->size < 0 || (node->kind == FIXED && node->size == 0) ||
+        (node->kind == AGAIN && (node->keep || !again(node)))) {
         PyErr_SetString(PyExc_ValueError, "no program of this decoder");
         return -1;
     }
@@ -162,9 +196,11 @@ static int build(Node *node, PyObject *program, int depth) {
         return -1;
     }
     node->count = count;
-    for (Py_ssize_t i = 0; i < count; i++)
+    for (Py_ssize_t i = 0; i < count; i++) {
+        node->children[i].around = node;
         if (build(&node->children[i], PyTuple_GET_ITEM(children, i), depth + 1) < 0)
             return -1;
+    }
     return check_node(node);
 }
 

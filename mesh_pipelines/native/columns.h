@@ -8,18 +8,21 @@
 
 #include "bytes.h"
 
-typedef enum { NULLS, BOOLEAN, INT, LONG, FLOAT, DOUBLE, BYTES, FIXED, ENUM, ARRAY, MAP, RECORD, OPTIONAL, UNION } Kind;
+typedef enum { NULLS, BOOLEAN, INT, LONG, FLOAT, DOUBLE, BYTES, FIXED, ENUM, ARRAY, MAP, RECORD, OPTIONAL, UNION, AGAIN } Kind;
 
 
 typedef struct Node {
     Kind kind;
     int keep;
-    /* The bytes of a fixed type, the symbols of an enum, the branch of an optional type that is null. */
+    /* The bytes of a fixed type, the symbols of an enum, the branch of an optional type that is null; of a type that is
+     * used again inside itself, how many levels up it lies. */
     int64_t size;
     /* The bytes of an item in memory, for arrays and maps. */
     int64_t slot;
     Py_ssize_t count;
     struct Node *children;
+    /* The type around this one; NULL of the root. */
+    struct Node *around;
 
     int64_t length;
     int64_t nulls;
@@ -36,6 +39,15 @@ size_t width_of(const Node *node);
 
 /* How many values a type has; an optional type keeps them in what it may be. */
 int64_t length_of(const Node *node);
+
+/* In place of the branch of a union's value where that is null. */
+#define NO_BRANCH (-1)
+
+/* Begins a value of a union: notes its branch, and where its value will be among those of the branch. */
+int add_branch(Node *node, int64_t chosen);
+
+/* The type around this one that is used again here; NULL where there is none. */
+const Node *again(const Node *node);
 
 /* Counts a value that was added to the values; of a kind without storage of its own that is all there is to add. */
 int added(Node *node);

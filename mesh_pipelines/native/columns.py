@@ -12,7 +12,7 @@ import pyarrow as pa
 
 KINDS = (
     *("null", "boolean", "int", "long", "float", "double", "bytes", "fixed"),
-    *("enum", "array", "map", "record", "optional", "union"),
+    *("enum", "array", "map", "record", "optional", "union", "again"),
 )
 CODES = {kind: code for code, kind in enumerate(KINDS)}
 

@@ -125,9 +125,6 @@ def test_schemas_that_bound_nothing_are_refused() -> None:
     nulls = {"type": "record", "name": "w", "fields": [{"name": "v", "type": {"type": "array", "items": "null"}}]}
     with pytest.raises(Unreadable):
         accepted(nulls, [b"\x02\x00"])
-    loop = {"type": "record", "name": "w", "fields": [{"name": "v", "type": ["null", "w"]}]}
-    with pytest.raises(Unreadable):
-        accepted(loop, [b"\x02\x02\x00"])
 
 
 def test_decoding_equals_fastavro_with_the_contracts_schema_as_reader(native: bool) -> None:
@@ -242,7 +239,7 @@ def test_a_field_the_writer_lacks_takes_its_default(kind: Kind, default: Any, va
     [
         ([{"name": "other", "type": "string"}], "required"),
         ([{"name": "id", "type": "long"}], "long"),
-        ([{"name": "id", "type": ["null", "string", "long"]}], "several types"),
+        ([{"name": "id", "type": ["null", {"type": "array", "items": "w"}]}], "recursive"),
     ],
 )
 def test_schemas_that_cannot_be_brought_to_the_contract_say_why(written: list[Any], reason: str, native: bool) -> None:

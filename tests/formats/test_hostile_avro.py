@@ -56,7 +56,6 @@ REFUSED: dict[str, tuple[str, str]] = {
     "a string": ('"string"', "not a record"),
     "a record without fields": ('{"type": "record", "name": "r"}', "without its"),
     "a field that is a number": ('{"type": "record", "name": "r", "fields": [5]}', "without its"),
-    "a recursive type": (json.dumps(record(["null", "r"])), "recursive"),
     "an array of nulls": (json.dumps(record({"type": "array", "items": "null"})), "take no bytes"),
     "an array of empty records": (
         json.dumps(record({"type": "array", "items": {"type": "record", "name": "e", "fields": []}})),
@@ -80,7 +79,6 @@ REFUSED: dict[str, tuple[str, str]] = {
     ),
     "an unknown type": (json.dumps(record("text")), "unknown"),
     "a union in a union": (json.dumps(record([["null", "int"], "string"])), "union"),
-    "a union of one": (json.dumps(record("int", first=["string"])), "union of one"),
     "a decimal of a million digits": (
         json.dumps(record(first={"type": "bytes", "logicalType": "decimal", "precision": 10**6})),
         "decimal",
@@ -189,7 +187,8 @@ def test_values_no_type_holds_are_refused_beside_good_ones(
 
 def test_nulls_of_wide_types_take_no_more_memory_than_an_event_may(native: bool) -> None:
     wide = {"type": "record", "name": "wide", "fields": [{"name": f"f{n}", "type": "long"} for n in range(1000)]}
-    of = FieldType(Kind.LIST, items=FieldType(Kind.STRUCT, fields=(Field("f0", FieldType(Kind.LONG)),)))
+    members = tuple(Field(f"f{number}", FieldType(Kind.LONG)) for number in range(1000))
+    of = FieldType(Kind.LIST, items=FieldType(Kind.STRUCT, fields=members))
     schema = wrapped({"type": "array", "items": ["null", wide]})
     many = b"\x80\x89\x7a" + b"\x00" * 1_000_000 + b"\x00"
     found = decode(native, schema, Field("v", of), b"\x02\x00\x00", many, b"\x02\x00\x00")

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from mesh_pipelines.contract.model import Field, FieldType, Kind
 from mesh_pipelines.contract.types import arrow_type
-from mesh_pipelines.formats.resolve import Irreconcilable, check, find, out_of_range, project
+from mesh_pipelines.formats.readable import Irreconcilable, check, find
+from mesh_pipelines.formats.resolve import out_of_range, project
 
 INT, LONG, FLOAT, DOUBLE = (FieldType(kind) for kind in (Kind.INT, Kind.LONG, Kind.FLOAT, Kind.DOUBLE))
 STRING, BYTES, DATE = FieldType(Kind.STRING), FieldType(Kind.BYTES), FieldType(Kind.DATE)
@@ -44,8 +45,13 @@ def holds(have: FieldType, want: FieldType) -> str | None:
         (STRING, FieldType(Kind.UUID), True),
         (STRING, INT, False),
         (FieldType(Kind.DECIMAL, precision=4, scale=2), DECIMAL, True),
-        (FieldType(Kind.DECIMAL, precision=6, scale=2), DECIMAL, False),
-        (FieldType(Kind.DECIMAL, precision=5, scale=1), DECIMAL, False),
+        (FieldType(Kind.DECIMAL, precision=64, scale=2), DECIMAL, True),
+        (FieldType(Kind.DECIMAL, precision=5, scale=1), DECIMAL, True),
+        (BYTES, DECIMAL, False),
+        (INT, FieldType(Kind.BOOLEAN), True),
+        (LONG, FieldType(Kind.BOOLEAN), False),
+        (STRING, FieldType(Kind.TIMESTAMP), True),
+        (LONG, FieldType(Kind.TIMESTAMP), False),
         (FieldType(Kind.LIST, items=INT), FieldType(Kind.LIST, items=LONG), True),
         (FieldType(Kind.MAP, items=LONG), FieldType(Kind.MAP, items=INT), False),
         (FieldType(Kind.STRUCT, fields=(Field("x", INT),)), POINT, True),
@@ -143,7 +149,7 @@ def test_decimals_are_read_from_bytes_of_any_length_and_held_to_their_digits(
     assert found.faults.keys() == {at for at, fit in enumerate(fits) if not fit}
 
 
-@pytest.mark.parametrize("value", [b"", b"\x00" * 17])
+@pytest.mark.parametrize("value", [b"", b"\x01" + b"\x00" * 16, b"\xff" + b"\x00" * 16, b"\x00" + b"\xff" * 16])
 def test_a_decimal_of_no_bytes_or_of_too_many_is_none(value: bytes) -> None:
     found = project({"a": pa.array([value, b"\x01"], pa.large_binary())}, 2, [Field("a", DECIMAL)])
     assert found.columns[0].to_pylist() == [Decimal("0.01")]

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import NoneType
 from typing import Any
 
 from mesh_pipelines.contract.misspelt import did_you_mean
 from mesh_pipelines.contract.model import Field, FieldType, Kind
 from mesh_pipelines.contract.names import column_name
-from mesh_pipelines.formats.avro.schema import Unreadable, tree
-from mesh_pipelines.formats.avro.to_fields import record_fields
+from mesh_pipelines.formats.avro.schema import Node, Unreadable, tree
+from mesh_pipelines.formats.avro.to_fields import field_type
+from mesh_pipelines.formats.avro.wanted import wanted
 from mesh_pipelines.formats.format import Disagreement
+from mesh_pipelines.formats.readable import OneOf, is_readable
 
-_NARROWER = {(Kind.INT, Kind.LONG), (Kind.FLOAT, Kind.DOUBLE), (Kind.STRING, Kind.UUID), (Kind.UUID, Kind.STRING)}
+# What a default of each type is in JSON.
+_DEFAULTS: Mapping[str, tuple[type, ...]] = {
+    "null": (NoneType,),
+    "boolean": (bool,),
+    **dict.fromkeys(("int", "long"), (int,)),
+    **dict.fromkeys(("float", "double"), (int, float)),
+    **dict.fromkeys(("string", "bytes", "fixed", "enum"), (str,)),
+    "array": (list,),
+    **dict.fromkeys(("map", "record"), (dict,)),
+}
 _SPECIFICATION = "write it as the Avro specification says"
 _Difference = tuple[str, str, str]
 
@@ -22,7 +34,7 @@ _Difference = tuple[str, str, str]
 def disagreements(text: str, fields: Sequence[Field]) -> list[Disagreement]:
     """Where a schema differs from the contract's fields; empty when they agree.
 
-    The schema may be narrower where Avro widens on reading (int for long, float for double).
+    They agree where every field of the contract can be read from events of the schema, which may have more fields.
     """
     try:
         schema = json.loads(text, object_pairs_hook=_unique_keys)
@@ -35,13 +47,12 @@ def disagreements(text: str, fields: Sequence[Field]) -> list[Disagreement]:
     if not isinstance(schema, dict) or schema.get("type") != "record":
         return [Disagreement("", 1, "must be a record", "make the value a record with the contract's fields")]
     try:
-        written = record_fields(tree(schema))
+        record = wanted(tree(schema), fields)
     except Unreadable as error:
-        fix = "use a type that a column can have" if error.path else _SPECIFICATION
-        if "unknown type" in error.problem:
-            fix = "define it where it is first named: the file has all its types"
+        is_elsewhere = "unknown type" in error.problem
+        fix = "define it where it is first named: the file has all its types" if is_elsewhere else _SPECIFICATION
         return [Disagreement(error.path, _line(text, error.path), error.problem, fix)]
-    found = [Disagreement(path, _line(text, path), *rest) for path, *rest in _compare(written, fields, "")]
+    found = [Disagreement(path, _line(text, path), *rest) for path, *rest in _compare(record, fields, "")]
     return found or _malformed(schema)
 
 
@@ -52,24 +63,42 @@ def _malformed(schema: dict[str, Any]) -> list[Disagreement]:
 
     problems = list(_bad_defaults(schema))
     try:
-        fastavro.parse_schema(schema)
+        fastavro.parse_schema(_plain(schema))
     except (SchemaParseException, TypeError, ValueError, KeyError, AttributeError) as error:
         problems.append(str(error).partition("\n")[0])
     return [Disagreement("", 0, f"is not an Avro schema: {problem[:160]}", _SPECIFICATION) for problem in problems]
 
 
+def _plain(schema: Any) -> Any:
+    """The schema without its logical types: those that are invalid are to be passed over."""
+    match schema:
+        case dict():
+            return {key: _plain(value) for key, value in schema.items() if key not in ("logicalType", "default")}
+        case list():
+            return [_plain(one) for one in schema]
+        case _:
+            return schema
+
+
 def _bad_defaults(schema: Any) -> Iterator[str]:
-    """What the library lets pass: a default that is not of its union's first type."""
+    """What the library lets pass: a default that is of none of its union's types."""
     if isinstance(schema, list):
         for branch in schema:
             yield from _bad_defaults(branch)
     if not isinstance(schema, dict):
         return
     union = schema.get("type")
-    if isinstance(union, list) and union[0] == "null" and schema.get("default") is not None:
-        yield f"the default of {schema['name']} must be of the first type of its union"
+    if isinstance(union, list) and "default" in schema and not any(_may_be(schema["default"], one) for one in union):
+        yield f"the default of {schema['name']} must be of one of the types of its union"
     for key in ("type", "fields", "items", "values"):
         yield from _bad_defaults(schema.get(key))
+
+
+def _may_be(default: Any, branch: Any) -> bool:
+    """Whether a default, as JSON has it, can be of this type; a name may be one of anything."""
+    kind = branch.get("type") if isinstance(branch, dict) else branch
+    known = _DEFAULTS.get(kind) if isinstance(kind, str) else None
+    return known is None or (isinstance(default, known) and (isinstance(default, bool) == (kind == "boolean")))
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -81,45 +110,39 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _compare(written: Sequence[Field], fields: Sequence[Field], path: str) -> Iterator[_Difference]:
+def _compare(record: Node, fields: Sequence[Field], path: str) -> Iterator[_Difference]:
     """What the contract has and the schema lacks or says otherwise; the schema may have more."""
-    known = {field.name: field for field in written}
-    free = known.keys() - {field.event_name for field in fields}
+    free = set(record.names) - {field.event_name for field in fields}
     for field in fields:
-        if field.event_name in known:
-            yield from _compare_field(known[field.event_name], field, f"{path}{field.event_name}")
-        else:
-            fix = did_you_mean(field.event_name, free, "add it to the schema, or drop it from the contract")
-            meant = next((name for name in sorted(free) if column_name(name) == field.name), None)
-            if meant:
-                fix = f"write physicalName: {meant}"
-            yield f"{path}{field.event_name}", "is in the contract but not in the schema", fix
+        at = f"{path}{field.event_name}"
+        if field.event_name not in record.names:
+            yield at, "is in the contract but not in the schema", _missing(field, free)
+            continue
+        node = record.children[record.names.index(field.event_name)]
+        try:
+            yield from _compare_type(node, field_type(node), field.type, at)
+        except Unreadable as error:
+            yield f"{at}.{error.path}" if error.path else at, error.problem, "use a type that a column can have"
 
 
-def _compare_field(found: Field, wanted: Field, path: str) -> Iterator[_Difference]:
-    if wanted.required and not found.required:
-        role = "is a key field" if wanted.key_position else "is required"
-        yield path, f"may be null, but in the contract it {role}", "take null out of its union"
-    elif found.required and not wanted.required:
-        yield path, "is never null, but in the contract it may be", "set required: true, or make it a union with null"
-    yield from _compare_type(found.type, wanted.type, path)
+def _missing(field: Field, free: set[str]) -> str:
+    meant = next((name for name in sorted(free) if column_name(name) == field.name), None)
+    if meant:
+        return f"write physicalName: {meant}"
+    return did_you_mean(field.event_name, free, "add it to the schema, or drop it from the contract")
 
 
-def _compare_type(found: FieldType, wanted: FieldType, path: str) -> Iterator[_Difference]:
-    if wanted.is_counted_by(found.kind):
-        return
-    if found.kind is not wanted.kind and (found.kind, wanted.kind) not in _NARROWER:
-        yield path, f"must be {_name(wanted)} as in the contract, got {_name(found)}", "make them the same type"
-    elif wanted.kind is Kind.DECIMAL and found != wanted:
-        yield (
-            path,
-            f"must be {_name(wanted)} as in the contract, got {_name(found)}",
-            "make precision and scale the same",
-        )
-    elif wanted.kind is Kind.STRUCT:
-        yield from _compare(found.fields, wanted.fields, f"{path}.")
-    elif found.items and wanted.items:
-        yield from _compare_type(found.items, wanted.items, f"{path}[]")
+def _compare_type(node: Node, found: FieldType, want: FieldType, path: str) -> Iterator[_Difference]:
+    node = node.optional or node
+    if found.kind is want.kind is Kind.DECIMAL and found.scale > want.scale:
+        yield path, f"must be {_name(want)} as in the contract, got {_name(found)}", "make the scale the same"
+    elif want.kind is Kind.STRUCT and node.kind == "record":
+        yield from _compare(node, want.fields, f"{path}.")
+    elif node.kind in ("array", "map") and found.kind is want.kind and found.items and want.items:
+        yield from _compare_type(node.children[0], found.items, want.items, f"{path}[]")
+    elif not is_readable(found, want):
+        got = "got a union of which no type is read as that" if isinstance(found, OneOf) else f"got {_name(found)}"
+        yield path, f"must be {_name(want)} as in the contract, {got}", "make them the same type"
 
 
 def _name(field_type: FieldType) -> str:

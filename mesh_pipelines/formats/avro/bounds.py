@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mesh_pipelines.formats.avro.schema import Node
-from mesh_pipelines.formats.avro.single import FIXED_SIZES, MAP_KEY, Broken, SingleWalk
+from mesh_pipelines.formats.avro.single import FIXED_SIZES, MAP_KEY, MAX_AGAIN, Broken, SingleWalk
 
 Ints = npt.NDArray[np.int64]
 _Skip = Callable[[SingleWalk, int, int], int]
@@ -72,6 +72,7 @@ class _Walk:
         self._data = np.concatenate([data, np.zeros(_PADDING, np.uint8)])
         self._last = len(data)
         self._ends = ends
+        self._inside = 0
         self.good = np.ones(len(ends), np.bool_)
         self.memory = np.zeros(len(ends), np.int64)
 
@@ -98,6 +99,10 @@ class _Walk:
                     self.skip(child, rows, cursor)
             case "array" | "map":
                 self._blocks(node, rows, cursor)
+            case "skip":
+                self.skip(node.children[0], rows, cursor)
+            case "again":
+                self._again(node, rows, cursor)
             case "fixed":
                 self._advance(rows, cursor, np.full(len(rows), node.size, np.int64))
             case kind:
@@ -109,6 +114,17 @@ class _Walk:
         for number, branch in enumerate(node.children):
             if branch.kind != "null" and len(subset := rows[chosen == number]):
                 self.skip(branch, subset, cursor)
+
+    def _again(self, node: Node, rows: Ints, cursor: Ints) -> None:
+        self._require(rows, (cursor[rows] < self._ends[rows]) & (self._inside < MAX_AGAIN))
+        rows = rows[self.good[rows]]
+        if len(rows) < _FEW:
+            for row in rows:
+                self._singly(row, cursor, lambda single, at, end: single.skip(node, at, end))
+        else:
+            self._inside += 1
+            self.skip(node.whole, rows, cursor)
+            self._inside -= 1
 
     def _blocks(self, node: Node, rows: Ints, cursor: Ints) -> None:
         [item] = node.children
@@ -146,7 +162,7 @@ class _Walk:
             self._singly(row, cursor, lambda single, at, end, count=count: single.items(node, count, at, end))
 
     def _singly(self, row: np.int64, cursor: Ints, skip: _Skip) -> None:
-        single = SingleWalk(self._data.data)
+        single = SingleWalk(self._data.data, self._inside)
         try:
             cursor[row] = skip(single, int(cursor[row]), int(self._ends[row]))
         except Broken:

@@ -49,6 +49,7 @@ class _Comparison:
 
     def differences(self, reader: Node, writer: Node, path: str) -> Iterator[str]:
         """What keeps the reader from reading the writer's values; the path is that of both, dotted."""
+        reader, writer = reader.whole, writer.whole
         pair = (id(reader), id(writer))
         if pair in self._seen:
             return
@@ -104,8 +105,11 @@ class _Comparison:
                 yield self._changed(_named(reader), _named(writer), path)
 
     def _reads(self, reader: Node, writer: Node) -> bool:
+        reader, writer = reader.whole, writer.whole
         pair = (id(reader), id(writer))
         if pair not in self._readable:
+            # Types inside themselves can be read unless something else in them cannot.
+            self._readable[pair] = True
             walk = _Comparison(self._backward, self._readable).differences(reader, writer, "")
             self._readable[pair] = next(walk, None) is None
         return self._readable[pair]
@@ -125,7 +129,7 @@ class _Comparison:
 
 
 def _branches(node: Node) -> tuple[Node, ...]:
-    return node.children if node.kind == "union" else (node,)
+    return tuple(child.whole for child in node.children) if node.kind == "union" else (node.whole,)
 
 
 def _same_name(reader: Node, writer: Node) -> bool:

@@ -12,24 +12,28 @@ import numpy as np
 import pyarrow as pa
 
 from mesh_pipelines import native
-from mesh_pipelines.formats.avro.schema import Node, Unreadable
+from mesh_pipelines.formats.avro.schema import Node
 from mesh_pipelines.formats.avro.single import MAP_KEY
-from mesh_pipelines.formats.avro.wire import MAX_MEMORY_BYTES, NATIVE_LOGICAL, WireRows, not_whole, too_large
+from mesh_pipelines.formats.avro.wire import (
+    MAX_MEMORY_BYTES,
+    NATIVE_LOGICAL,
+    PLAIN,
+    WireRows,
+    branches,
+    not_whole,
+    too_large,
+)
 from mesh_pipelines.formats.decoded import buffers
 from mesh_pipelines.native.columns import Built, binary, flat, listed, program, struct
 
-_PLAIN = {"int": pa.int32(), "long": pa.int64(), "float": pa.float32(), "double": pa.float64(), "boolean": pa.bool_()}
-
 
 class NativeReader:
-    """Reads the wanted fields of one record type."""
+    """Reads what is wanted of one record type (``wanted``)."""
 
-    def __init__(self, record: Node, wanted: Sequence[bool]) -> None:
-        self._names = [name for name, keep in zip(record.names, wanted, strict=True) if keep]
-        self._nodes = [child for child, keep in zip(record.children, wanted, strict=True) if keep]
-        children = tuple(_program(child, keep) for child, keep in zip(record.children, wanted, strict=True))
-        row_memory = sum(child.slot for child in self._nodes)
-        self._decoder = native.avro_decoder(program("record", children=children), row_memory)
+    def __init__(self, record: Node) -> None:
+        self._names = [name for name, _ in record.kept]
+        self._nodes = [child for _, child in record.kept]
+        self._decoder = native.avro_decoder(_program(record, True, ()), sum(child.slot for child in self._nodes))
 
     def read(self, values: pa.LargeBinaryArray, header_bytes: int) -> Iterator[WireRows]:
         """The values' columns, in parts of bounded memory; a null value has a row of nulls."""
@@ -48,35 +52,36 @@ class NativeReader:
                 return
 
 
-def _program(node: Node, keep: bool) -> Any:
-    if node.kind == "union":
-        return _union(node, keep)
+def _program(node: Node, keep: bool, above: tuple[Node, ...]) -> Any:
+    """A type as a program; ``above`` are the types around it in the program, the outermost first."""
+    match node.kind:
+        case "skip":
+            return _program(node.children[0], False, above)
+        case "again" if node.whole in above:
+            return program("again", keep=False, size=above[::-1].index(node.whole) + 1)
+        case "again":
+            return _program(node.whole, keep, above)
+        case "union" if node.optional:
+            null = next(at for at, child in enumerate(node.children) if child.kind == "null")
+            return program("optional", keep=keep, size=null, children=[_program(node.optional, keep, (*above, node))])
     children = node.children if node.kind != "map" else (MAP_KEY, *node.children)
+    around = (*above, node.whole)
     return program(
         "bytes" if node.kind == "string" else node.kind,
         keep=keep,
         size=len(node.names) if node.kind == "enum" else node.size,
         slot=sum(child.slot for child in children) if node.kind in ("array", "map") else 0,
-        children=(_program(child, keep) for child in children),
+        children=(_program(child, keep and child.kind != "skip", around) for child in children),
     )
-
-
-def _union(node: Node, keep: bool) -> Any:
-    kinds = [child.kind for child in node.children]
-    if len(kinds) == 2 and "null" in kinds:
-        null = kinds.index("null")
-        return program("optional", keep=keep, size=null, children=[_program(node.children[1 - null], keep)])
-    if keep:
-        raise Unreadable("has a union of one type" if len(kinds) == 1 else "has a union of several types")
-    return program("union", keep=False, children=(_program(child, False) for child in node.children))
 
 
 def _array(node: Node, built: Built) -> pa.Array:
     length, nulls, validity, *_, children = built
     match node.kind:
+        case "union" if node.optional:
+            return _array(node.optional, children[0])
         case "union":
-            [child] = [child for child in node.children if child.kind != "null"]
-            return _array(child, children[0])
+            return _union(node, built)
         case "null":
             return pa.nulls(length)
         case "string" | "bytes":
@@ -86,11 +91,27 @@ def _array(node: Node, built: Built) -> pa.Array:
         case "enum":
             return pa.DictionaryArray.from_arrays(flat(pa.int32(), built), pa.array(node.names, pa.large_string()))
         case "record":
-            return struct(node.names, list(map(_array, node.children, children)), length, nulls, validity)
+            names, columns = _kept(node, children)
+            return struct(names, columns, length, nulls, validity)
         case "array":
             return listed(_array(node.children[0], children[0]), built)
         case "map":
             entries = [_array(MAP_KEY, children[0]), _array(node.children[0], children[1])]
             return listed(struct(("key", "value"), entries, len(entries[0])), built)
         case kind:
-            return flat(NATIVE_LOGICAL.get((kind, node.logical), _PLAIN[kind]), built)
+            return flat(NATIVE_LOGICAL.get((kind, node.logical), PLAIN[kind]), built)
+
+
+def _kept(node: Node, children: Sequence[Built]) -> tuple[list[str], list[pa.Array]]:
+    """The wanted children of a record or union: their names and columns."""
+    return [name for name, _ in node.kept], [
+        _array(child, built) for (_, child), built in zip(node.kept, children, strict=True)
+    ]
+
+
+def _union(node: Node, built: Built) -> pa.Array:
+    """A struct of the wanted branches, each null where the value is of another, and the number of the branch."""
+    length, _, _, offsets, values, children = built
+    chosen = pa.Array.from_buffers(pa.int32(), length, [None, pa.py_buffer(values)]).to_numpy()
+    place = pa.Array.from_buffers(pa.int64(), length, [None, pa.py_buffer(offsets)]).to_numpy()
+    return branches(node, chosen, place, dict(zip(*_kept(node, children), strict=True)))

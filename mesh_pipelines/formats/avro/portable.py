@@ -3,7 +3,9 @@
 An Avro datum on a topic is a block of an Avro file without its header, so a batch of them is given one header and read
 by a file reader, twelve times as fast as decoding one by one. That reader trusts what it is given, so it is given
 nothing that it could fail on: only whole datums (``avro_bounds.walk``), only the fields that the contract has (the
-bytes of the others are cut out), and those as the types of the wire.
+bytes of the others are cut out), and those as the types of the wire. What it cannot be given so (a field inside another
+that is passed over, a union of several types) is read value by value (``single``), which takes some forty times as
+long.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from itertools import count, pairwise
 from typing import Any
@@ -22,28 +25,40 @@ import pyarrow as pa
 
 from mesh_pipelines.arrow_compute import pc
 from mesh_pipelines.formats.avro.bounds import Bounds, walk
-from mesh_pipelines.formats.avro.schema import Node, Unreadable
-from mesh_pipelines.formats.avro.wire import MAX_MEMORY_BYTES, NATIVE_LOGICAL, WireRows, not_whole, too_large
+from mesh_pipelines.formats.avro.schema import Node
+from mesh_pipelines.formats.avro.single import SingleRead, Value
+from mesh_pipelines.formats.avro.wire import (
+    MAX_MEMORY_BYTES,
+    NATIVE_LOGICAL,
+    PLAIN,
+    WireRows,
+    branches,
+    not_whole,
+    too_large,
+)
 from mesh_pipelines.formats.decoded import buffers, spread, without_header
 
 _SYNC = os.urandom(16)
 
 
 class PortableReader:
-    """Reads the wanted fields of one record type."""
+    """Reads what is wanted of one record type (``wanted``)."""
 
-    def __init__(self, record: Node, wanted: Sequence[bool]) -> None:
-        self._record = record
-        self._wanted = wanted
-        # What the file reader makes of the schema is seen now, and not at the first event.
-        self._read(b"", 0)
+    def __init__(self, record: Node) -> None:
+        whole = tuple(child if child.kind == "skip" else _whole(child) for child in record.children)
+        self._singly = any(child.kind != "skip" and _is_for_single(child) for child in whole)
+        # The file reader takes whole fields: what is not wanted inside them is read with them where it can be.
+        self._record = record if self._singly else replace(record, children=whole)
+        self._wanted = [self._singly or child.kind != "skip" for child in record.children]
+        if not self._singly:
+            # What the file reader makes of the schema is seen now, and not at the first event.
+            self._read(b"", 0)
 
     @cached_property
     def _wire(self) -> Node:
         """The record without what is not wanted."""
-        record = self._record
-        kept = [index for index, keep in enumerate(self._wanted) if keep]
-        return Node("record", tuple(record.children[index] for index in kept), tuple(record.names[i] for i in kept))
+        kept = self._record.kept
+        return Node("record", tuple(child for _, child in kept), tuple(name for name, _ in kept))
 
     @cached_property
     def _header(self) -> bytes:
@@ -86,13 +101,27 @@ class PortableReader:
         edges = [0, *(np.flatnonzero(np.diff(batch)) + 1).tolist(), len(sizes)]
         for first, after in pairwise(edges):
             begin, end = (int(ends[at - 1]) if at else 0 for at in (first, after))
-            yield self._read(body[begin:end].tobytes(), after - first), after - first
+            part = body[begin:end].tobytes()
+            if self._singly:
+                yield self._read_singly(part, sizes[first:after].tolist()), after - first
+            else:
+                yield self._read(part, after - first), after - first
+
+    def _read_singly(self, body: bytes, sizes: list[int]) -> dict[str, pa.Array]:
+        reading, at, rows = SingleRead(memoryview(body)), 0, []
+        for size in sizes:
+            values, _ = reading.read(self._record, at, at + size)
+            rows.append(values)
+            at += size
+        return {
+            name: _column(child, [row[place] for row in rows]) for place, (name, child) in enumerate(self._record.kept)
+        }
 
     def _read(self, body: bytes, rows: int) -> dict[str, pa.Array]:
         from polars.exceptions import PanicException
         from polars_avro import read_avro
 
-        if not any(self._wanted):
+        if not self._wire.children:
             return {}
         block = b"".join([_long(rows), _long(len(body)), body, _SYNC]) if rows else b""
         file = io.BytesIO(self._header + block)
@@ -136,8 +165,6 @@ def _on_the_wire(node: Node, numbers: Iterator[int]) -> Any:
         case "array":
             return {"type": "array", "items": _on_the_wire(node.children[0], numbers)}
         case "union":
-            if len(node.children) == 1:
-                raise Unreadable("has a union of one type")
             return [_on_the_wire(child, numbers) for child in node.children]
         case "enum":
             return {"type": "enum", "name": f"e{next(numbers)}", "symbols": list(node.names)}
@@ -153,22 +180,89 @@ def _named(array: pa.Array, node: Node) -> pa.Array:
     mask = pc.is_null(array) if array.null_count else None
     match node.kind:
         case "union":
-            [child] = [child for child in node.children if child.kind != "null"]
-            return _named(array, child)
+            assert node.optional is not None
+            return _named(array, node.optional)
         case "record":
             children = list(map(_named, array.flatten(), node.children))
             return pa.StructArray.from_arrays(children, node.names, mask=mask)
-        case "array" if _has_records(node):
+        case "array" if _is_renamed(node):
             return pa.LargeListArray.from_arrays(array.offsets, _named(array.values, node.children[0]), mask=mask)
         case "map":
             entries = Node("record", (Node("bytes"), *node.children), ("key", "value"))
             return pa.LargeListArray.from_arrays(array.offsets, _named(array.values, entries), mask=mask)
+        case "fixed":
+            return array.cast(pa.binary(node.size))
         case _:
             return array
 
 
-def _has_records(node: Node) -> bool:
-    return node.kind in ("record", "map") or any(map(_has_records, node.children))
+def _whole(node: Node) -> Node:
+    """The type with all that it holds, wanted or not."""
+    inside = node.children[0] if node.kind == "skip" else node
+    return replace(inside, children=tuple(map(_whole, inside.children)))
+
+
+def _is_for_single(node: Node) -> bool:
+    """Whether there is something in it that the file reader would not read as it is wanted."""
+    if node.optional:
+        return _is_for_single(node.optional)
+    return node.kind in ("skip", "again", "union", "null") or any(map(_is_for_single, node.children))
+
+
+def _column(node: Node, values: list[Value]) -> pa.Array:
+    """What ``SingleRead`` gives of one type as a column, the same as that of the native reader."""
+    match node.kind:
+        case "union" if node.optional:
+            return _column(node.optional, values)
+        case "union":
+            return _union_column(node, values)
+        case "record":
+            mask = [value is None for value in values]
+            kept = [
+                _column(child, [value and value[place] for value in values])
+                for place, (_, child) in enumerate(node.kept)
+            ]
+            if not kept:
+                return pa.array([None if is_null else {} for is_null in mask], pa.struct([]))
+            return pa.StructArray.from_arrays(kept, [name for name, _ in node.kept], mask=pa.array(mask, pa.bool_()))
+        case "array" | "map":
+            flat = [item for value in values for item in value or ()]
+            offsets = np.cumsum([0, *(len(value or ()) for value in values)])
+            return pa.LargeListArray.from_arrays(
+                pa.array(offsets, pa.int64()),
+                _column(node.children[0], flat) if node.kind == "array" else _entries(node, flat),
+                mask=pa.array([value is None for value in values], pa.bool_()),
+            )
+        case "enum":
+            symbols = pa.array(node.names, pa.large_string())
+            return pa.DictionaryArray.from_arrays(pa.array(values, pa.int32()), symbols)
+        case "null":
+            return pa.nulls(len(values))
+        case kind:
+            of = PLAIN.get(kind) or (pa.binary(node.size) if kind == "fixed" else pa.large_binary())
+            return pa.array(values, NATIVE_LOGICAL.get((kind, node.logical), of))
+
+
+def _entries(node: Node, pairs: list[Value]) -> pa.Array:
+    keys = pa.array([key for key, _ in pairs], pa.large_binary())
+    return pa.StructArray.from_arrays(
+        [keys, _column(node.children[0], [value for _, value in pairs])], ["key", "value"]
+    )
+
+
+def _union_column(node: Node, values: list[Value]) -> pa.Array:
+    held: list[list[Value]] = [[] for _ in node.children]
+    chosen, place = np.full(len(values), -1, np.int32), np.zeros(len(values), np.int64)
+    for row, value in enumerate(values):
+        if value is not None:
+            chosen[row], place[row] = value[0], len(held[value[0]])
+            held[value[0]].append(value[1])
+    columns = {name: _column(child, held[at]) for at, (name, child) in enumerate(node.named) if child.kind != "skip"}
+    return branches(node, chosen, place, columns)
+
+
+def _is_renamed(node: Node) -> bool:
+    return node.kind in ("record", "map", "fixed") or any(map(_is_renamed, node.children))
 
 
 def _kept(

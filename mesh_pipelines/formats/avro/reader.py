@@ -9,19 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 
-from mesh_pipelines.contract.model import Field
+from mesh_pipelines.contract.model import Field, FieldType
 from mesh_pipelines.formats.avro.compiled import NativeReader
 from mesh_pipelines.formats.avro.portable import PortableReader
 from mesh_pipelines.formats.avro.schema import Node, Unreadable, read_schema
 from mesh_pipelines.formats.avro.to_fields import member_type
+from mesh_pipelines.formats.avro.wanted import wanted
 from mesh_pipelines.formats.avro.wire import WireReader
 from mesh_pipelines.formats.decoded import Decoded
-from mesh_pipelines.formats.resolve import Irreconcilable, check, find, project
+from mesh_pipelines.formats.readable import Irreconcilable, check
+from mesh_pipelines.formats.resolve import project
 
 
 @dataclass
@@ -38,7 +40,7 @@ class WriterSchema:
         try:
             if self._record.kind != "record":
                 return "the writer's schema is not a record"
-            check(self._record.names, partial(member_type, self._record), self.fields)
+            check(self._record.names, self._type, self.fields)
             assert self._wire
         except Unreadable as error:
             return f"the writer's schema {error}" if not error.path else f"in the writer's schema, {error}"
@@ -51,15 +53,18 @@ class WriterSchema:
 
     @cached_property
     def _record(self) -> Node:
-        return read_schema(self.text)
+        return wanted(read_schema(self.text), self.fields)
+
+    def _type(self, name: str) -> FieldType:
+        return member_type(self._record, name)
+
+    @cached_property
+    def _types(self) -> dict[str, FieldType]:
+        return {name: self._type(name) for name, _ in self._record.kept}
 
     @cached_property
     def _wire(self) -> WireReader:
-        found = {find(self._record.names, field) for field in self.fields}
-        wanted = [name in found for name in self._record.names]
-        if self.native:
-            return NativeReader(self._record, wanted)
-        return PortableReader(self._record, wanted)
+        return NativeReader(self._record) if self.native else PortableReader(self._record)
 
     def decode(self, values: pa.LargeBinaryArray, header_bytes: int = 0) -> Decoded:
         """The contract's columns of the datums that can be decoded; ``header_bytes`` stand in front of each.
@@ -71,7 +76,7 @@ class WriterSchema:
         parts: list[Decoded] = []
         for part in self._wire.read(values, header_bytes):
             faults.update(part.faults)
-            parts.append(project(part.columns, part.rows, self.fields, part.given))
+            parts.append(project(part.columns, part.rows, self.fields, part.given, self._types))
         good = np.ones(len(values), np.bool_)
         good[list(faults)] = False
         return Decoded.join(parts).within(len(values), np.flatnonzero(good), faults)

@@ -2,14 +2,14 @@
 
 A schema comes from whoever may write to the registry, so it is as hostile as any event. Named types used twice in each
 other double with every step, a fixed type may be a terabyte, items of no bytes may be a billion. All of that is found
-here, once per schema; after it, walking and decoding cost what the bytes of an event are worth. Recursive types have no
-column, and are refused too: what follows them (fastavro among others) ends its process on five kilobytes.
+here, once per schema; after it, walking and decoding cost what the bytes of an event are worth. A type that is used
+inside itself is a node of the kind ``again`` there, so that the tree is finite whatever follows it.
 
 What a schema is read for is asked of the tree: how its events are decoded (``reader``), what columns they become
 (``to_fields``), whether it says what a contract does (``agreement``), whether it may follow another (``compatible``).
 
 The rules are those of the Avro 1.12 specification, "Schema Declaration" and "Names". A library's parser (fastavro's)
-resolves names too, but leaves the types as it found them and accepts recursion.
+resolves names too, but leaves the types as it found them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -73,11 +73,13 @@ class Member:
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One type: a primitive's name, ``fixed``, ``enum``, ``array``, ``map``, ``union`` or ``record``.
+    """One type: a primitive, ``fixed``, ``enum``, ``array``, ``map``, ``union``, ``record``, ``again`` or ``skip``.
 
     ``names`` are a record's fields, in the order of ``children`` and ``members``, or an enum's symbols; ``size`` is of
     a fixed type, ``name`` the full name of a named one, ``precision`` and ``scale`` as a decimal has them, valid or
-    not. A type used in several places is one node.
+    not. ``meaning`` is what Kafka Connect or Debezium say of a value that Avro has no logical type for. A type used in
+    several places is one node; ``again`` is a record inside itself, ``skip`` a type that is passed over. ``origin`` is
+    the node of the whole schema that a node of what is wanted stands for.
     """
 
     kind: str
@@ -91,11 +93,37 @@ class Node:
     precision: Any = None
     scale: Any = 0
     has_default: bool = False
+    meaning: str = ""
+    target: list[Node] = field(default_factory=list["Node"])
+    origin: Node | None = None
+
+    @property
+    def whole(self) -> Node:
+        """The type as the schema has it, without regard to what is wanted of it."""
+        return self.target[0] if self.kind == "again" else self.origin or self
 
     @property
     def is_nullable(self) -> bool:
         """Whether it is a union with null."""
         return self.kind == "union" and any(child.kind == "null" for child in self.children)
+
+    @property
+    def optional(self) -> Node | None:
+        """The type that a union of null and one other is of; None for unions of several, and whatever is no union."""
+        if self.kind != "union" or len(self.children) != 2 or not self.is_nullable:
+            return None
+        return next(child for child in self.children if child.kind != "null")
+
+    @property
+    def named(self) -> list[tuple[str, Node]]:
+        """The children of a record or union by their names; branches without names are numbered."""
+        names = self.names or tuple(map(str, range(len(self.children))))
+        return list(zip(names, self.children, strict=True))
+
+    @property
+    def kept(self) -> list[tuple[str, Node]]:
+        """Those that are wanted."""
+        return [(name, child) for name, child in self.named if child.kind != "skip"]
 
     @cached_property
     def nodes(self) -> int:
@@ -109,16 +137,18 @@ class Node:
 
     @cached_property
     def least(self) -> int:
-        """The fewest bytes that a value takes on the wire."""
+        """The fewest bytes that a value takes on the wire; a type inside itself takes some, or it would never end."""
         if self.kind in PRIMITIVES:
             return PRIMITIVES[self.kind][0]
-        return sum(child.least for child in self.children) if self.kind == "record" else self.size or 1
+        return sum(child.least for child in self.children) if self.kind in ("record", "skip") else self.size or 1
 
     @cached_property
     def slot(self) -> int:
         """The bytes that a value takes in memory even where it is null; at least one."""
         if self.kind in PRIMITIVES:
             return max(1, PRIMITIVES[self.kind][1])
+        if self.kind == "skip":
+            return 0
         if self.kind in ("record", "union"):
             return 1 + sum(child.slot for child in self.children)
         return self.size or 8
@@ -128,7 +158,7 @@ def read_schema(text: str) -> Node:
     """The tree of a schema's JSON text.
 
     Raises:
-        Unreadable: it is no Avro schema, or recursive, or larger than the limits of this module.
+        Unreadable: it is no Avro schema, or larger than the limits of this module.
     """
     if len(text) > MAX_TEXT_BYTES:
         raise Unreadable(f"must have at most {MAX_TEXT_BYTES:,} characters, got {len(text):,}")
@@ -144,16 +174,16 @@ def tree(schema: Any) -> Node:
     """The tree of a schema, given as parsed JSON.
 
     Raises:
-        Unreadable: it is no Avro schema, or recursive, or larger than the limits of this module.
+        Unreadable: it is no Avro schema, or larger than the limits of this module.
     """
     return _Reader().read(schema, "", 0)
 
 
 class _Reader:
-    """Reads one schema; remembers named types by full name, as None while they are being read."""
+    """Reads one schema; remembers named types by full name, and what stands for them while they are being read."""
 
     def __init__(self) -> None:
-        self._named: dict[str, Node | None] = {}
+        self._named: dict[str, Node] = {}
 
     def read(self, schema: Any, namespace: str, depth: int) -> Node:
         if depth > MAX_DEPTH:
@@ -172,7 +202,7 @@ class _Reader:
             case {"type": "map", "values": values}:
                 return self._repeated("map", values, namespace, depth)
             case {"type": str(name)} if name in PRIMITIVES:
-                return Node(name, logical=_logical(schema), **_digits(schema))
+                return Node(name, logical=_logical(schema), meaning=_meaning(schema), **_digits(schema))
             case {"type": inner}:
                 return self.read(inner, namespace, depth + 1)
             case _:
@@ -184,10 +214,7 @@ class _Reader:
         full = _full_name(name, namespace)
         if full not in self._named:
             raise Unreadable(f"has the unknown type {name[:80]!r}")
-        found = self._named[full]
-        if found is None:
-            raise Unreadable(f"is recursive: {full[:80]} holds itself")
-        return found
+        return self._named[full]
 
     def _union(self, branches: list[Any], namespace: str, depth: int) -> Node:
         children = tuple(self.read(branch, namespace, depth + 1) for branch in branches)
@@ -207,8 +234,10 @@ class _Reader:
         full = _full_name(name, given if isinstance(given, str) else namespace)
         if full in self._named:
             raise Unreadable(f"defines {full[:80]} twice")
-        self._named[full] = None
+        inside = Node("again", name=full)
+        self._named[full] = inside
         found = self._defined(kind, full, schema, depth)
+        inside.target.append(found)
         self._named[full] = found
         return found
 
@@ -273,6 +302,11 @@ def _bounded(node: Node) -> Node:
 def _logical(schema: Mapping[str, Any]) -> str:
     logical = schema.get("logicalType")
     return logical if isinstance(logical, str) else ""
+
+
+def _meaning(schema: Mapping[str, Any]) -> str:
+    named = schema.get("connect.name", schema.get("connect.type"))
+    return named if isinstance(named, str) else ""
 
 
 def _full_name(name: str, namespace: str) -> str:

@@ -1,14 +1,18 @@
 """An Avro schema to the columns that its events have, in the types of contracts.
 
-A union with null is the type it may be null of; an unknown logical type is its plain type, as the specification says.
+A union with null is the type it may be null of; an unknown or invalid logical type is its plain type, as the
+specification says. What Kafka Connect and Debezium say of plain numbers and text (``connect.name``) makes times of
+them, where the contract wants times.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from mesh_pipelines.contract.model import MAX_TYPE_DEPTH, Field, FieldType, Kind
 from mesh_pipelines.formats.avro.schema import Node, Unreadable
+from mesh_pipelines.formats.readable import OneOf
 
 _PRIMITIVE: Mapping[str, Kind] = {
     "boolean": Kind.BOOLEAN,
@@ -30,23 +34,31 @@ _LOGICAL: Mapping[tuple[str, str], Kind] = {
     ("long", "timestamp-micros"): Kind.TIMESTAMP,
     ("long", "local-timestamp-millis"): Kind.TIMESTAMP_LOCAL,
     ("long", "local-timestamp-micros"): Kind.TIMESTAMP_LOCAL,
+    ("fixed", "uuid"): Kind.UUID,
 }
-
-
-def record_fields(record: Node) -> tuple[Field, ...]:
-    """A record's fields, ``required`` if they are not a union with null.
-
-    Raises:
-        Unreadable: a field has a type that no column has; its path says which.
-    """
-    return field_type(record).fields
+# What plain numbers count, in the words of ``FieldType.epoch``.
+_UNITS: Mapping[str, str] = {
+    "timestamp-nanos": "ns",
+    "local-timestamp-nanos": "ns",
+    "io.debezium.time.Date": "d",
+    "io.debezium.time.Time": "ms",
+    "io.debezium.time.MicroTime": "us",
+    "io.debezium.time.NanoTime": "ns",
+    "io.debezium.time.Timestamp": "ms",
+    "io.debezium.time.MicroTimestamp": "us",
+    "io.debezium.time.NanoTimestamp": "ns",
+    "org.apache.kafka.connect.data.Date": "d",
+    "org.apache.kafka.connect.data.Time": "ms",
+    "org.apache.kafka.connect.data.Timestamp": "ms",
+}
+_UUID_BYTES = 16
 
 
 def field_type(node: Node) -> FieldType:
     """The type of the column that holds these values.
 
     Raises:
-        Unreadable: no column does: a union of several types, a decimal of 39 digits, too deep.
+        Unreadable: no column does: a type inside itself, too deep, null and nothing else.
     """
     return _type(node, 0)
 
@@ -68,8 +80,12 @@ def _type(node: Node, depth: int) -> FieldType:
     if depth > MAX_TYPE_DEPTH + 1:
         raise Unreadable(f"nests deeper than {MAX_TYPE_DEPTH} levels")
     match node.kind:
+        case "union" if node.optional:
+            return _type(node.optional, depth)
         case "union":
-            return _type(_only(node), depth)
+            return _several(node, depth)
+        case "again":
+            raise Unreadable(f"is recursive: {node.name[:80]} holds itself")
         case "array":
             return FieldType(Kind.LIST, items=_type(node.children[0], depth + 1))
         case "map":
@@ -82,31 +98,37 @@ def _type(node: Node, depth: int) -> FieldType:
             return _plain(node)
 
 
-def _only(union: Node) -> Node:
-    """The type that a union may be null of."""
-    types = [child for child in union.children if child.kind != "null"]
-    if len(types) != 1:
-        raise Unreadable("is a union of several types" if types else "is null and nothing else")
-    return types[0]
+def _several(union: Node, depth: int) -> FieldType:
+    """A union of several types: an object of its branches where they have names, else any one of them."""
+    branches = [(name, child) for name, child in union.kept if child.kind != "null"]
+    if not any(child.kind != "null" for child in union.children):
+        raise Unreadable("is null and nothing else")
+    fields = tuple(Field(name, _type(child, depth + bool(union.names))) for name, child in branches)
+    return FieldType(Kind.STRUCT, fields=fields) if union.names else OneOf(Kind.STRUCT, fields=fields)
 
 
 def _fields(record: Node, depth: int) -> tuple[Field, ...]:
     fields: list[Field] = []
-    for name, child, member in zip(record.names, record.children, record.members, strict=True):
+    for name, child in record.kept:
         try:
-            of = _type(child, depth)
+            fields.append(Field(name, _type(child, depth), required=not child.is_nullable))
         except Unreadable as error:
             raise error.within(name) from None
-        fields.append(Field(name, of, required=not child.is_nullable, aliases=member.aliases))
     return tuple(fields)
 
 
 def _plain(node: Node) -> FieldType:
-    if node.logical == "decimal" and node.kind in ("bytes", "fixed"):
-        precision, scale = node.precision, node.scale
-        if not isinstance(precision, int) or not isinstance(scale, int) or not 0 <= scale <= precision <= 38:
-            raise Unreadable("is not a decimal of up to 38 digits")
-        return FieldType(Kind.DECIMAL, precision, scale)
-    if node.kind == "fixed" and node.logical == "uuid":
-        raise Unreadable("is a UUID of 16 bytes; write UUIDs as strings")
-    return FieldType(_LOGICAL.get((node.kind, node.logical), _PRIMITIVE[node.kind]))
+    if node.logical == "decimal" and node.kind in ("bytes", "fixed") and _are_digits(node.precision, node.scale):
+        return FieldType(Kind.DECIMAL, node.precision, node.scale)
+    if (node.kind, node.logical, node.size) == ("fixed", "uuid", _UUID_BYTES) or node.kind != "fixed":
+        kind = _LOGICAL.get((node.kind, node.logical), _PRIMITIVE[node.kind])
+    else:
+        kind = Kind.BYTES
+    unit = _UNITS.get(node.logical) or _UNITS.get(node.meaning, "")
+    return FieldType(kind, epoch=unit if kind in (Kind.INT, Kind.LONG) else "")
+
+
+def _are_digits(precision: Any, scale: Any) -> bool:
+    """Whether they are a decimal's; those that are not leave plain bytes, as the specification says."""
+    whole = all(isinstance(one, int) and not isinstance(one, bool) for one in (precision, scale))
+    return whole and 0 <= scale <= precision and precision > 0

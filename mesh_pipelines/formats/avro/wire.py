@@ -14,9 +14,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from mesh_pipelines.formats.avro.schema import Node
+
 # One event may take this much memory, and one read: nulls of wide types take a byte on the wire and a kilobyte in
 # memory, and a message has a million bytes.
 MAX_MEMORY_BYTES = 64 << 20
+PLAIN: Mapping[str, pa.DataType] = {
+    "int": pa.int32(),
+    "long": pa.int64(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "boolean": pa.bool_(),
+}
 # Logical types that are read as such, since no value of theirs can be wrong; the others are read as their plain type.
 NATIVE_LOGICAL: Mapping[tuple[str, str], pa.DataType] = {
     ("int", "date"): pa.date32(),
@@ -50,6 +59,25 @@ class WireReader(Protocol):
         ``header_bytes`` of each value stand in front of its datum.
         """
         ...
+
+
+def branches(
+    union: Node, chosen: npt.NDArray[np.int32], place: npt.NDArray[np.int64], columns: Mapping[str, pa.Array]
+) -> pa.Array:
+    """The column of a union of several types, as ``resolve.OneOf`` has it.
+
+    ``chosen`` is the number of each value's branch, -1 for a null, ``place`` where it is among the values of that
+    branch; ``columns`` are those of the branches that are wanted, by their names.
+    """
+    null = [at for at, child in enumerate(union.children) if child.kind == "null"]
+    is_null = (chosen < 0) | np.isin(chosen, null)
+    numbers = {name: at for at, (name, _) in enumerate(union.named)}
+    names, held = [""], [pa.array(chosen, mask=is_null)]
+    for name, column in columns.items():
+        if union.children[numbers[name]].kind != "null":
+            names.append(name)
+            held.append(column.take(pa.array(place, mask=chosen != numbers[name])))
+    return pa.StructArray.from_arrays(held, names, mask=pa.array(is_null))
 
 
 def not_whole() -> str:
