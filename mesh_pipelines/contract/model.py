@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from mesh_pipelines.contract.durations import LONGEST_S, seconds_of
-from mesh_pipelines.contract.names import NAME
 
 # The file beside a contract with the SELECT of a derived product; those of schemas belong to the wire formats.
 TRANSFORM = "transform.sql"
@@ -110,10 +109,6 @@ class FieldType:
     fields: tuple[Field, ...] = ()
     epoch: str = field(default="", compare=False)
 
-    def is_counted_by(self, kind: Kind) -> bool:
-        """Whether whole numbers of this kind are read as this type."""
-        return bool(self.epoch) and kind in (Kind.INT, Kind.LONG)
-
 
 @dataclass(frozen=True)
 class Field:
@@ -152,8 +147,8 @@ class Field:
 
     @property
     def former_columns(self) -> tuple[str, ...]:
-        """The former names that a column can have had."""
-        return tuple(name for name in self.aliases if NAME.fullmatch(name))
+        """The former names that a column can have had: none begins as those of the log's own columns do."""
+        return tuple(name for name in self.aliases if not name.startswith("_"))
 
     @property
     def is_public(self) -> bool:

@@ -60,7 +60,7 @@ def check(names: Sequence[str], type_of: Callable[[str], FieldType], fields: Seq
 
 
 def counts(have: FieldType, want: FieldType) -> str:
-    """The unit of whole numbers that stand for a time, as the contract or else the writer says; "" where they do not."""
+    """The unit of whole numbers that stand for a time, as the contract or the writer says; "" where they do not."""
     if want.kind not in TIMES or have.kind not in (Kind.INT, Kind.LONG):
         return ""
     return want.epoch or have.epoch

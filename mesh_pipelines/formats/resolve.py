@@ -28,6 +28,7 @@ from mesh_pipelines.contract.values import default_value
 from mesh_pipelines.formats.decoded import Decoded
 from mesh_pipelines.formats.json.forms import form
 from mesh_pipelines.formats.json.plain import plain
+from mesh_pipelines.formats.ranges import DAY_US, RANGES, out_of_range
 from mesh_pipelines.formats.readable import OneOf, counts, find, is_readable
 
 Mask = npt.NDArray[np.bool_]
@@ -40,19 +41,8 @@ _DIGITS = Context(prec=_DECIMAL_DIGITS)
 # Room for any unscaled value of 16 bytes.
 _WIDE = Context(prec=40, Emin=-(10**6), Emax=10**6)
 _DECIMAL_BYTES = 16
-_DAY_US = 86_400_000_000
-# Days and microseconds from 1970 to the first of January of the years 1 and 10000.
-_YEAR_1, _YEAR_10000 = -719_162, 2_932_897
-_INSTANTS = (_YEAR_1 * _DAY_US, _YEAR_10000 * _DAY_US - 1)
-_RANGES: Mapping[pa.DataType, tuple[int, int]] = {
-    pa.date32(): (_YEAR_1, _YEAR_10000 - 1),
-    pa.time32("ms"): (0, _DAY_US // 1000 - 1),
-    pa.time64("us"): (0, _DAY_US - 1),
-    **{pa.timestamp("us", zone): _INSTANTS for zone in ("UTC", None)},
-    **{pa.timestamp("ms", zone): (_INSTANTS[0] // 1000, _INSTANTS[1] // 1000) for zone in ("UTC", None)},
-}
 # How many of a unit make a microsecond, or how many microseconds make it.
-_MICROSECONDS: Mapping[str, int] = {"d": _DAY_US, "s": 1_000_000, "ms": 1000, "us": 1}
+_MICROSECONDS: Mapping[str, int] = {"d": DAY_US, "s": 1_000_000, "ms": 1000, "us": 1}
 _NS_PER_US = 1000
 _UUID_TYPE = pa.binary(16)
 
@@ -235,9 +225,9 @@ def _in_range(array: pa.Array, target: pa.DataType) -> _Checked:
 def _counted(array: pa.Array, unit: str, want: FieldType) -> _Checked:
     """Numbers of a unit as what they stand for; nanoseconds are cut to microseconds, always towards the past."""
     target = arrow_type(want)
-    per_value = 1 if want.kind is not Kind.DATE else _DAY_US
+    per_value = 1 if want.kind is not Kind.DATE else DAY_US
     values = pc.fill_null(array, 0).to_numpy().astype(np.int64)
-    first, last = _RANGES[target]
+    first, last = RANGES[target]
     if unit == "ns":
         found = values // (_NS_PER_US * per_value)
         unfit = (found < first) | (found > last)
@@ -278,21 +268,6 @@ def _truths(array: pa.Array) -> _Checked:
 def _uuids(array: pa.Array) -> pa.Array:
     """16 bytes as the 36 letters that a UUID has as text (RFC 9562)."""
     return pa.array([value and str(UUID(bytes=value)) for value in array.to_pylist()], pa.large_string())
-
-
-def out_of_range(array: pa.Array) -> Mask | None:
-    """Which days and instants lie outside the years 1 to 9999, and which times outside a day; None for none of them.
-
-    Arrow holds more, but neither Python nor the engines that read the tables do.
-    """
-    first, last = _RANGES[array.type]
-    plain = array.view(pa.int32() if array.type.bit_width == 32 else pa.int64())
-    bounds = pc.min_max(plain)
-    least, most = bounds["min"].as_py(), bounds["max"].as_py()
-    if least is None or first <= least <= most <= last:
-        return None
-    values = pc.fill_null(plain, 0).to_numpy()
-    return (values < first) | (values > last)
 
 
 def _decimals(array: pa.Array, scale: int, target: pa.Decimal128Type) -> _Checked:

@@ -133,7 +133,7 @@ def test_fields_are_unchanged_in_any_order(fields: list[Field]) -> None:
 
 def test_a_former_name_in_events_is_no_former_column() -> None:
     called = field(aliases=("_key", "oldName", "old"))
-    assert called.former_columns == ("old",)
+    assert called.former_columns == ("oldName", "old")
     (found,) = changes([KEY, field("old")], [KEY, called])
     assert str(found) == "rename old to a"
     assert [str(one) for one in changes([KEY], [KEY, called])] == ["add a (int)"]

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from mesh_pipelines.contract.model import Field, FieldType, Kind
 from mesh_pipelines.formats.avro.reader import WriterSchema
+from mesh_pipelines.formats.avro.schema import tree
 from mesh_pipelines.native import extension
 
 NATIVE = [False, True] if extension() else [False]
@@ -75,7 +76,7 @@ def _grown(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     records = st.lists(inner, min_size=1, max_size=4).map(
         lambda kinds: record("R", **{f"f{at}": kind for at, kind in enumerate(kinds)})
     )
-    holding = inner.filter(lambda kind: kind != "null")
+    holding = inner.filter(lambda kind: kind != "null" and tree(kind).least > 0)
     arrays = holding.map(lambda kind: {"type": "array", "items": kind})
     maps = inner.map(lambda kind: {"type": "map", "values": kind})
     optional = holding.filter(lambda kind: not isinstance(kind, list)).map(lambda kind: ["null", kind])

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from mesh_pipelines.contract.model import Field, FieldType, Kind
 from mesh_pipelines.contract.types import arrow_type
+from mesh_pipelines.formats.ranges import out_of_range
 from mesh_pipelines.formats.readable import Irreconcilable, check, find
-from mesh_pipelines.formats.resolve import out_of_range, project
+from mesh_pipelines.formats.resolve import project
 
 INT, LONG, FLOAT, DOUBLE = (FieldType(kind) for kind in (Kind.INT, Kind.LONG, Kind.FLOAT, Kind.DOUBLE))
 STRING, BYTES, DATE = FieldType(Kind.STRING), FieldType(Kind.BYTES), FieldType(Kind.DATE)

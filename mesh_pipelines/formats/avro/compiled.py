@@ -54,16 +54,15 @@ class NativeReader:
 
 def _program(node: Node, keep: bool, above: tuple[Node, ...]) -> Any:
     """A type as a program; ``above`` are the types around it in the program, the outermost first."""
-    match node.kind:
-        case "skip":
-            return _program(node.children[0], False, above)
-        case "again" if node.whole in above:
-            return program("again", keep=False, size=above[::-1].index(node.whole) + 1)
-        case "again":
-            return _program(node.whole, keep, above)
-        case "union" if node.optional:
-            null = next(at for at, child in enumerate(node.children) if child.kind == "null")
-            return program("optional", keep=keep, size=null, children=[_program(node.optional, keep, (*above, node))])
+    if node.kind == "skip":
+        return _program(node.children[0], False, above)
+    if node.kind == "again" and node.whole in above:
+        return program("again", keep=False, size=above[::-1].index(node.whole) + 1)
+    if node.kind == "again":
+        return _program(node.whole, keep, above)
+    if node.optional:
+        null = next(at for at, child in enumerate(node.children) if child.kind == "null")
+        return program("optional", keep=keep, size=null, children=[_program(node.optional, keep, (*above, node))])
     children = node.children if node.kind != "map" else (MAP_KEY, *node.children)
     around = (*above, node.whole)
     return program(

@@ -29,7 +29,7 @@ from mesh_pipelines.contract.types import arrow_type, duckdb_type
 from mesh_pipelines.formats.decoded import Decoded, without_header
 from mesh_pipelines.formats.json.parse import Parser, Unreadable, member, names
 from mesh_pipelines.formats.json.shape import strangers
-from mesh_pipelines.formats.resolve import out_of_range
+from mesh_pipelines.formats.ranges import out_of_range
 
 # What Arrow and Python raise where a value does not fit a type.
 _MISFITS = (pa.ArrowException, ValueError, ArithmeticError)
