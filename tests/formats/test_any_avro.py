@@ -76,7 +76,7 @@ def _grown(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     records = st.lists(inner, min_size=1, max_size=4).map(
         lambda kinds: record("R", **{f"f{at}": kind for at, kind in enumerate(kinds)})
     )
-    holding = inner.filter(lambda kind: kind != "null" and tree(kind).least > 0)
+    holding = inner.filter(lambda kind: kind != "null" and tree(numbered(kind, [0, 0])).least > 0)
     arrays = holding.map(lambda kind: {"type": "array", "items": kind})
     maps = inner.map(lambda kind: {"type": "map", "values": kind})
     optional = holding.filter(lambda kind: not isinstance(kind, list)).map(lambda kind: ["null", kind])
