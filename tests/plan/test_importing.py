@@ -210,6 +210,14 @@ def test_what_is_wrong_is_kept_aside_or_left_out_with_a_reason(tmp_path: Path, m
     )
 
 
+@pytest.mark.parametrize(("version", "form"), [("v3.0.2", list), ("v3.1.0", dict)])
+def test_a_team_that_is_put_in_has_the_form_of_the_documents_version(tmp_path: Path, version: str, form: type) -> None:
+    text = properties({"name": "id", "logicalType": "string"}).replace("v3.0.2", version)
+    product, _ = one(tmp_path, text)
+    written = yaml.safe_load((product.folder / "contract.yaml").read_text())
+    assert isinstance(written["team"], form)
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [

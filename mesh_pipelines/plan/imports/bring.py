@@ -17,6 +17,7 @@ from mesh_pipelines.contract.names import EVENT_NAME
 from mesh_pipelines.contract.read.build import STATUS_WORDS, STATUSES, is_owner
 from mesh_pipelines.contract.read.field_reader import RESERVED_DOMAINS
 from mesh_pipelines.contract.read.numeric_types import lacks_digits, numeric_type
+from mesh_pipelines.contract.read.older import VERSIONS
 from mesh_pipelines.contract.read.standard import SUPPORTED
 from mesh_pipelines.plan.imports.names import Names
 from mesh_pipelines.plan.imports.text import plain
@@ -297,7 +298,8 @@ def _team(brought: Brought, wanted: Wanted) -> None:
     document = brought.document
     team = document.get("team")
     if not isinstance(team, dict | list):
-        document["team"] = team = plain({"members": []})
+        # In documents of 3.0 a team is a list.
+        document["team"] = team = plain([] if document["apiVersion"] in VERSIONS else {"members": []})
     if isinstance(team, dict) and not isinstance(team.get("members"), list):
         team["members"] = plain([])
     members = team if isinstance(team, list) else team["members"]
