@@ -104,6 +104,12 @@ def _check_query(connection: duckdb.DuckDBPyConnection, rule: Rule, product: Dat
         raise ContractInvalid(product.fqn, (problem,)) from error
 
 
+def load() -> None:
+    """Import Great Expectations, which takes seconds of CPU whatever is asked of it then."""
+    with quiet():
+        import mesh_pipelines.gx.duckdb_engine  # noqa: F401
+
+
 def check_expectation(rule: Rule) -> str:
     """What is wrong with a rule that is written as an expectation; empty where it can be built."""
     with quiet():

@@ -13,13 +13,14 @@ from mesh_pipelines.contract.read.contract_file import CONTRACT, contract_file
 from mesh_pipelines.contract.read.plain_file import NotPlain, write_plain
 from mesh_pipelines.errors import ContractInvalid, Fault, MeshError, TransformInvalid
 from mesh_pipelines.gx.suite import suite_file, suite_text
-from mesh_pipelines.gx.validate import check_expectation
+from mesh_pipelines.gx.validate import check_expectation, load
 from mesh_pipelines.pipeline import transform
 from mesh_pipelines.plan.bind import Binder
 from mesh_pipelines.plan.bound_faults import rule_faults, transform_faults
 from mesh_pipelines.plan.declassified import declassified_faults
 from mesh_pipelines.platform import Platform, ordered
 from mesh_pipelines.rules.compile import compile_product
+from mesh_pipelines.worker.child import narrowed
 from mesh_pipelines.worker.pool import WorkerLost, guarded
 
 if TYPE_CHECKING:
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
 
 # The rules that an author writes as SQL.
 _WRITTEN = (RuleKind.SQL, RuleKind.EXPECTATION)
-# Seconds of CPU to check all the SQL of one product; to load Great Expectations takes four of them.
-_PRODUCT_S = 15
+# Seconds of CPU to check all the SQL of one product, and those that loading what it takes may need beside them.
+_PRODUCT_S = 4
+_LOADING_S = 11
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def faults_of(binder: Binder, product: DataProduct) -> list[Fault]:
         return _faults_of(binder, product)
     needed = {name: binder.products[name] for name in (product.fqn, *product.inputs) if name in binder.products}
     try:
-        return guarded(faults_by_kept_binder, needed, product, cpu=_PRODUCT_S)
+        return guarded(faults_by_kept_binder, needed, product, cpu=_PRODUCT_S + _LOADING_S)
     except WorkerLost as error:
         file = product.folder / TRANSFORM if product.transform else contract_file(product.folder)
         return [Fault(file, 0, "", f"its SQL cannot be checked: it {error}", "write it with less nesting")]
@@ -121,7 +123,10 @@ def faults_by_kept_binder(products: Mapping[str, DataProduct], product: DataProd
     """The faults of a product beside these, found in this process by a database that is kept from one to the next."""
     binder = _kept_binder()
     binder.products = products
-    return _faults_of(binder, product)
+    if any(rule.kind is RuleKind.EXPECTATION for rule in product.rules):
+        load()
+    with narrowed(_PRODUCT_S):
+        return _faults_of(binder, product)
 
 
 @cache

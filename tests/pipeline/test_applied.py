@@ -300,7 +300,7 @@ def test_what_is_not_applied_is_said(mesh: Mesh) -> None:
     platform = Platform.open(mesh.settings)
     said = platform.unapplied(names)
     assert said[mesh.clicks] == f"contract 1.2.0 is not applied: mesh plan {mesh.clicks}"
-    assert said[mesh.orders].endswith("faults (mesh lint " + mesh.orders + "); contract 1.1.0 stays applied")
+    assert said[mesh.orders].endswith("has 1 fault (mesh lint " + mesh.orders + "); contract 1.1.0 stays applied")
     assert said[mesh.totals].startswith("it has no contract file")
     assert platform.fileless.keys() == {mesh.totals}
     kept = platform.files_of(platform.product(mesh.clicks)).contract
@@ -342,7 +342,7 @@ def test_status_and_dagster_say_what_is_not_applied_and_go_on(mesh: Mesh) -> Non
     assert [str(one) for one in found[mesh.clicks].problems] == ["contract 1.2.0 is not applied"]
     assert found[mesh.clicks].is_well
     assert (found[mesh.orders].version, found[mesh.orders].health) == (2, Health.BAD)
-    assert "faults in its contract" in str(found[mesh.orders].problem)
+    assert "1 fault in its contract" in str(found[mesh.orders].problem)
     assert "no contract file" in str(found[mesh.totals].problems[0])
     domain = mesh.orders.split(".")[0]
     specs = {

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from types import NoneType
-from typing import Any
+from typing import Any, NoReturn
 
 from mesh_pipelines.contract.misspelt import did_you_mean
 from mesh_pipelines.contract.model import Field, FieldType, Kind
@@ -37,7 +38,7 @@ def disagreements(text: str, fields: Sequence[Field]) -> list[Disagreement]:
     They agree where every field of the contract can be read from events of the schema, which may have more fields.
     """
     try:
-        schema = json.loads(text, object_pairs_hook=_unique_keys)
+        schema = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=partial(_refuse, text))
     except json.JSONDecodeError as error:
         return [Disagreement("", error.lineno, f"is not JSON: {error.msg}", "fix the syntax")]
     except ValueError as error:
@@ -81,15 +82,16 @@ def _plain(schema: Any) -> Any:
 
 
 def _bad_defaults(schema: Any) -> Iterator[str]:
-    """What the library lets pass: a default that is of none of its union's types."""
+    """Defaults that are not of their type, or of none of its union's types: the order of those is free (Avro 1.12)."""
     if isinstance(schema, list):
         for branch in schema:
             yield from _bad_defaults(branch)
     if not isinstance(schema, dict):
         return
-    union = schema.get("type")
-    if isinstance(union, list) and "default" in schema and not any(_may_be(schema["default"], one) for one in union):
-        yield f"the default of {schema['name']} must be of one of the types of its union"
+    types = schema.get("type")
+    types = types if isinstance(types, list) else [types]
+    if "default" in schema and not any(_may_be(schema["default"], one) for one in types):
+        yield f"the default of {schema.get('name')} must be of its type"
     for key in ("type", "fields", "items", "values"):
         yield from _bad_defaults(schema.get(key))
 
@@ -99,6 +101,11 @@ def _may_be(default: Any, branch: Any) -> bool:
     kind = branch.get("type") if isinstance(branch, dict) else branch
     known = _DEFAULTS.get(kind) if isinstance(kind, str) else None
     return known is None or (isinstance(default, known) and (isinstance(default, bool) == (kind == "boolean")))
+
+
+def _refuse(text: str, constant: str) -> NoReturn:
+    """Refuse what Python reads and JSON does not have: NaN and the infinities."""
+    raise json.JSONDecodeError(f"{constant} is not a value", text, text.find(constant))
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
