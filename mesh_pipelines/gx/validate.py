@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,7 +108,7 @@ def _check_query(connection: duckdb.DuckDBPyConnection, rule: Rule, product: Dat
 def load() -> None:
     """Import Great Expectations, which takes seconds of CPU whatever is asked of it then."""
     with quiet():
-        import mesh_pipelines.gx.duckdb_engine  # noqa: F401
+        import_module("mesh_pipelines.gx.duckdb_engine")
 
 
 def check_expectation(rule: Rule) -> str:
