@@ -135,10 +135,12 @@ class _Builder:
         topic, schema = None, ""
         if alignment is Alignment.SOURCE:
             topic = settings.topic(f"{domain}.{name}", event_type)
-            schema = self._value_schema(topic, domain, name, fields)
             schemas = format_of(topic).schemas
-            record = schemas.record_name(schema) if schemas and schema else ""
-            topic = replace(topic, named_subject=settings.subject(topic, record))
+            is_given = bool(schemas and self._texts.schemas.get(schemas.file))
+            record = settings.record_name(f"{domain}.{name}", is_given=is_given)
+            schema = self._value_schema(topic, record, fields)
+            full = schemas.record_name(schema) if schemas and schema else ""
+            topic = replace(topic, named_subject=settings.subject(topic, full))
         elif alignment:
             settings.refuse_stream()
             self._refuse_schemas()
@@ -230,7 +232,7 @@ class _Builder:
             self._values.get("slaProperties", []), names, str(schema[0].get("name", "")), self.faults
         )
 
-    def _value_schema(self, topic: TopicSettings, domain: str, name: str, fields: tuple[Field, ...]) -> str:
+    def _value_schema(self, topic: TopicSettings, record: tuple[str, str], fields: tuple[Field, ...]) -> str:
         chosen = format_of(topic)
         self._refuse_schemas(chosen)
         schemas = chosen.schemas
@@ -243,7 +245,8 @@ class _Builder:
         if not given:
             self._check_event_names(fields, chosen)
             purpose = str((self._values.get("description") or {}).get("purpose", "")).strip()
-            return schemas.compile(name, domain, fields, purpose)
+            namespace, name = record
+            return schemas.compile(name, namespace, fields, purpose)
         file = self._folder / schemas.file
         self.beside += [
             Fault(file, one.line, printable(one.path), printable(one.problem, _PROBLEM), one.fix)

@@ -27,11 +27,12 @@ Choice = TypeVar("Choice", Alignment, EventType, Compatibility, SubjectNameStrat
 
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _SUBJECT = re.compile(r"\S(.{0,247}\S)?")
+_RECORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _DURATION = re.compile(r"([0-9]{1,12})\s*(ms|s|m|h|d)")
 _MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _MAX_MILLISECONDS = 2**63 - 1
 _CLEANUP = ("delete", "compact", "compact,delete")
-_REGISTRY_SETTINGS = ("mesh.compatibility", "mesh.subject", "mesh.subjectNameStrategy")
+_REGISTRY_SETTINGS = ("mesh.compatibility", "mesh.recordName", "mesh.subject", "mesh.subjectNameStrategy")
 _STREAM_SETTINGS = (
     *("mesh.topic", "mesh.partitions", "mesh.cleanupPolicy", "mesh.retention", "mesh.wireFormat"),
     *("mesh.topicConfig", "mesh.maxUndecodableShare"),
@@ -140,6 +141,19 @@ class SettingsReader:
             self._config(),
             self._undecodable(),
         )
+
+    def record_name(self, fqn: str, *, is_given: bool) -> tuple[str, str]:
+        """The namespace and the name of the record that events are, where no schema beside the contract gives it."""
+        name = "mesh.recordName"
+        record = self._values.get(name, fqn)
+        if name in self._values and (not isinstance(record, str) or not _RECORD.fullmatch(record)):
+            fix = "write names of letters, digits and underscores with dots between them"
+            self._fault(name, f"{name} must be the full name of a record, got {record!r}", fix)
+            record = fqn
+        elif name in self._values and is_given:
+            self._fault(name, f"{name} is stated, and the schema beside the contract has a name", "remove it")
+        namespace, _, last = str(record).rpartition(".")
+        return namespace, last
 
     def subject(self, topic: TopicSettings, record: str) -> str:
         """The registry's subject of the events' schemas, whose record has this full name ("" if unknown)."""
