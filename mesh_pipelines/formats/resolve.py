@@ -166,10 +166,20 @@ def _branches(array: pa.Array, have: OneOf, want: FieldType) -> _Checked:
 def _branch(values: pa.Array, have: FieldType, want: FieldType) -> _Checked:
     if want.kind is not Kind.STRING or is_readable(have, want):
         return _convert(values, have, want)
-    kind = replace(have, precision=_DECIMAL_DIGITS, scale=min(have.scale, _DECIMAL_DIGITS)) if have.scale else have
-    column, unfit = _convert(values, have, kind)
+    column, unfit = _convert(values, have, _own_type(have))
     texts = [None if value is None else _as_text(value) for value in column.to_pylist(maps_as_pydicts="lossy")]
     return pa.array(texts, pa.large_string()), unfit
+
+
+def _own_type(have: FieldType) -> FieldType:
+    """The type of a column for a writer's values as they are: decimals of 38 digits, unions of several as text."""
+    if isinstance(have, OneOf):
+        return FieldType(Kind.STRING)
+    if have.kind is Kind.DECIMAL:
+        return FieldType(Kind.DECIMAL, _DECIMAL_DIGITS, min(have.scale, _DECIMAL_DIGITS))
+    items = have.items and _own_type(have.items)
+    fields = tuple(replace(field, type=_own_type(field.type)) for field in have.fields)
+    return replace(have, items=items, fields=fields)
 
 
 def _as_text(value: Any) -> str:

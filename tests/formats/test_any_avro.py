@@ -229,6 +229,17 @@ SHIPPED = {**record("Shipped", carrier="string"), "namespace": "shop"}
         ),
         (["null", PLACED, "string"], STRING, [{"order": 1}, "x"], ['{"order":1}', "x"], []),
         (
+            [
+                "null",
+                record("Held", either=["int", "string"], each={"type": "map", "values": ["long", "string"]}),
+                "string",
+            ],
+            STRING,
+            [{"either": 1, "each": {"a": 2}}, {"either": "b", "each": {}}],
+            ['{"either":"1","each":{"a":"2"}}', '{"either":"b","each":{}}'],
+            [],
+        ),
+        (
             ["null", PLACED, SHIPPED],
             FieldType(
                 Kind.STRUCT,
@@ -263,6 +274,23 @@ def test_a_union_is_read_by_what_the_contract_has_in_its_place(
 ) -> None:
     found, faults = read(schema, want, written(schema, *values), native)
     assert (found, list(faults)) == (expected, unfit)
+
+
+@pytest.mark.parametrize("scale", [0, 2, 60])
+def test_a_decimal_of_any_size_is_text_in_a_union(scale: int, native: bool) -> None:
+    amount = {"type": "bytes", "logicalType": "decimal", "precision": 64, "scale": scale}
+    alone = ["null", "string", amount]
+    held = ["null", "string", record("Held", amount=amount)]
+    datums = [b"\x04\x02\x05", b"\x04" + bytes([2 * 20]) + b"\x7f" * 20, b"\x02\x02x"]
+    values = pa.array(datums, pa.large_binary())
+    if scale == 60:
+        assert read(alone, STRING, values, native)[0] == ["x"]
+        assert read(held, STRING, values, native)[0] == ["x"]
+        return
+    told = str(Decimal(5).scaleb(-scale))
+    for schema, text in ((alone, told), (held, f'{{"amount":"{told}"}}')):
+        found, faults = read(schema, STRING, values, native)
+        assert (found, list(faults)) == ([text, "x"], [1])
 
 
 def test_a_union_of_which_nothing_can_be_read_is_refused(native: bool) -> None:

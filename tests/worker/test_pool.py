@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mesh_pipelines.worker.child import is_worker
+from mesh_pipelines.worker.child import is_worker, narrowed
 from mesh_pipelines.worker.pool import Limits, Overdue, Pool, Worker, WorkerLost, guarded
 
 MEGABYTE = 2**20
@@ -26,6 +26,12 @@ def environment(name: str) -> str | None:
 def guarded_process() -> int:
     """The process in which guarded code runs."""
     return guarded(os.getpid, cpu=5)
+
+
+def narrowed_power(exponent: int) -> int:
+    with narrowed(1):
+        pow(3, exponent)
+    return os.getpid()
 
 
 def fail(message: str) -> None:
@@ -118,6 +124,14 @@ def test_what_fills_too_much_memory_ends_there(worker: Worker) -> None:
 def test_cpu_is_limited_however_long_it_may_take(worker: Worker) -> None:
     with pytest.raises(Overdue):
         worker.call(Limits(120, cpu=1), pow, 3, 10**9)
+
+
+def test_a_part_of_a_call_can_be_held_to_less_and_no_longer_than_it_takes(worker: Worker) -> None:
+    assert worker.call(Limits(120, cpu=60), narrowed_power, 10) == worker.call(Limits(120, cpu=60), os.getpid)
+    began = time.monotonic()
+    with pytest.raises(Overdue):
+        worker.call(Limits(120, cpu=60), narrowed_power, 10**9)
+    assert time.monotonic() - began < 30
 
 
 def test_a_crash_is_told_by_its_signal(worker: Worker) -> None:

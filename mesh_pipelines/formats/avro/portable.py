@@ -4,8 +4,7 @@ An Avro datum on a topic is a block of an Avro file without its header, so a bat
 by a file reader, twelve times as fast as decoding one by one. That reader trusts what it is given, so it is given
 nothing that it could fail on: only whole datums (``avro_bounds.walk``), only the fields that the contract has (the
 bytes of the others are cut out), and those as the types of the wire. What it cannot be given so (a field inside another
-that is passed over, a union of several types) is read value by value (``single``), which takes some forty times as
-long.
+that is passed over, a union of several types) is read value by value (``single``), which is slow.
 """
 
 from __future__ import annotations
