@@ -21,6 +21,9 @@ from collections.abc import Callable
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 NAME_RULE = "use up to 63 lower-case letters, digits and underscores, starting with a letter"
 
+# A topic, in the letters that Kafka takes.
+TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+
 # What an event may call a field: whatever can be written in one line of JSON without an escape.
 EVENT_NAME = re.compile(r'[^"\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,255}')
 EVENT_NAME_RULE = "use up to 255 characters other than quotes, backslashes and control characters"

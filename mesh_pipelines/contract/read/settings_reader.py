@@ -17,7 +17,7 @@ from mesh_pipelines.contract.model import (
     SubjectNameStrategy,
     TopicSettings,
 )
-from mesh_pipelines.contract.names import NAME
+from mesh_pipelines.contract.names import NAME, TOPIC
 from mesh_pipelines.contract.read.document import Document, Where
 from mesh_pipelines.contract.read.faults import NOT_CHECKED, Faults
 from mesh_pipelines.formats.format import Format
@@ -25,7 +25,6 @@ from mesh_pipelines.formats.registered import FORMATS
 
 Choice = TypeVar("Choice", Alignment, EventType, Compatibility, SubjectNameStrategy)
 
-_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _SUBJECT = re.compile(r"\S(.{0,247}\S)?")
 _RECORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _DURATION = re.compile(r"([0-9]{1,12})\s*(ms|s|m|h|d)")
@@ -190,7 +189,7 @@ class SettingsReader:
 
     def _name(self, fqn: str) -> str:
         topic = self._values.get("mesh.topic", fqn)
-        if not isinstance(topic, str) or not _TOPIC.fullmatch(topic) or topic in (".", ".."):
+        if not isinstance(topic, str) or not TOPIC.fullmatch(topic) or topic in (".", ".."):
             self._fault(
                 "mesh.topic", f"mesh.topic must be a topic name, got {topic!r}", "use letters, digits, '.', '_' and '-'"
             )

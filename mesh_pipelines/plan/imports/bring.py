@@ -13,19 +13,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from mesh_pipelines.contract.names import EVENT_NAME
+from mesh_pipelines.contract.names import EVENT_NAME, TOPIC
 from mesh_pipelines.contract.read.build import STATUS_WORDS, STATUSES, is_owner
 from mesh_pipelines.contract.read.field_reader import RESERVED_DOMAINS
 from mesh_pipelines.contract.read.numeric_types import lacks_digits, numeric_type
 from mesh_pipelines.contract.read.older import VERSIONS
 from mesh_pipelines.contract.read.standard import SUPPORTED
+from mesh_pipelines.formats.avro.schema import NAME as AVRO_NAME
 from mesh_pipelines.plan.imports.names import Names
 from mesh_pipelines.plan.imports.text import plain
 from mesh_pipelines.plan.imports.types import LOGICAL, logical_of
 
 NO_OWNER = "owner@example.com"
-_AVRO_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _STREAMS = ("topic", "stream", "kafka", "event", "message")
 _NEVER_KEYS = ("array", "object", "map")
 _WITH_DIGITS = re.compile(r"\(.*\d.*\)")
@@ -327,12 +326,12 @@ def _settings(brought: Brought, chosen: Any, wanted: Wanted) -> None:
         event_type = "measurement"
     settings = {"mesh.alignment": "source-aligned", "mesh.eventType": event_type}
     topic = chosen.get("physicalName") or chosen.get("name")
-    if (kafka or physical in _STREAMS) and isinstance(topic, str) and _TOPIC.fullmatch(topic):
+    if (kafka or physical in _STREAMS) and isinstance(topic, str) and TOPIC.fullmatch(topic):
         settings["mesh.topic"] = topic
     named = [one for one in everything(chosen.get("properties")) if "logicalType" in one and one.get("name")]
     names = [str(one.get("physicalName") or one["name"]) for one in named]
     formats = [str(one.get("format")).lower() for one in _dicts(document.get("servers")) if one.get("format")]
-    if wanted.wire_format or "json" in formats or not all(map(_AVRO_NAME.fullmatch, names)):
+    if wanted.wire_format or "json" in formats or not all(map(AVRO_NAME.fullmatch, names)):
         settings["mesh.wireFormat"] = wanted.wire_format or "json"
     for name, value in settings.items():
         if name not in stated:
